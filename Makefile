@@ -1,0 +1,58 @@
+# `make run` serves Engram from a fresh machine; `make test` runs every check. Both set up .venv.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+DATA ?= ./data
+PORT ?= 7432
+PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+LOCK := $(BIN)/python -m piptools compile --quiet --strip-extras --allow-unsafe --generate-hashes \
+	--no-header --no-emit-index-url --no-emit-trusted-host --no-emit-find-links
+
+.DEFAULT_GOAL := help
+.PHONY: help run test check fuzz bench lock clean
+
+help: ## list the targets
+	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
+
+$(VENV)/pyvenv.cfg:
+	@$(PYTHON) -c 'import sys; sys.exit("Engram needs Python 3.11 or newer; set PYTHON=…" if sys.version_info < (3, 11) else 0)'
+	@echo "Setting up $(VENV) …"
+	@$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.run-ready: $(VENV)/pyvenv.cfg requirements.lock pyproject.toml
+	@echo "Installing what Engram needs (locked versions) …"
+	@$(PIP_INSTALL) --require-hashes -r requirements.lock
+	@$(PIP_INSTALL) --no-deps --no-build-isolation -e .
+	@touch $@
+
+$(VENV)/.test-ready: $(VENV)/.run-ready requirements-dev.lock
+	@echo "Installing what the tests need (locked versions) …"
+	@$(PIP_INSTALL) --require-hashes -r requirements-dev.lock
+	@touch $@
+
+run: $(VENV)/.run-ready ## install and serve ./data on http://127.0.0.1:7432 until Ctrl-C
+	@$(BIN)/engram serve --data-root $(DATA) --port $(PORT)
+
+check: $(VENV)/.test-ready ## lint, formatting and types
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+
+test: check ## every check and test, with coverage
+	@$(BIN)/python -m pytest --durations=10
+	@$(BIN)/python -m coverage report
+
+fuzz: $(VENV)/.test-ready ## fuzz the record codec for five minutes
+	@$(BIN)/python -m fuzz.record_codec -max_total_time=300
+
+bench: $(VENV)/.test-ready ## replay and recall speed on synthetic data
+	@$(BIN)/python -m tools.bench.engine
+
+lock: $(VENV)/.test-ready ## rewrite the locks from pyproject.toml
+	@$(PIP_INSTALL) pip-tools
+	@$(LOCK) --extra build -o requirements.lock pyproject.toml
+	@$(LOCK) --extra build --extra dev -c requirements.lock -o requirements-dev.lock pyproject.toml
+
+clean: ## remove the environment and caches, never data
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage

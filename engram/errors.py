@@ -1,0 +1,171 @@
+"""Every error a user can meet, and the one table that says what each surface makes of it.
+
+An error knows its problem type (the last part of the `type` URI in HTTP answers), its HTTP status,
+its gRPC code and the exit code of the command line. Surfaces translate from here and nowhere else.
+The message says what happened and what to do about it; it is shown to users as it is.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+
+class FieldError(tuple[str, str]):
+    """One thing wrong with one field of a request: (field, message)."""
+
+    __slots__ = ()
+
+    def __new__(cls, field: str, message: str) -> FieldError:
+        return super().__new__(cls, (field, message))
+
+    @property
+    def field(self) -> str:
+        return self[0]
+
+    @property
+    def message(self) -> str:
+        return self[1]
+
+
+class EngramError(Exception):
+    """Root of all errors Engram raises on purpose."""
+
+    problem: ClassVar[str] = "internal"
+    title: ClassVar[str] = "Internal error"
+    status: ClassVar[int] = 500
+    grpc: ClassVar[str] = "INTERNAL"
+    exit_code: ClassVar[int] = 1
+
+    def __init__(
+        self,
+        detail: str,
+        *,
+        memory_space_id: str | None = None,
+        errors: tuple[FieldError, ...] = (),
+    ) -> None:
+        super().__init__(detail)
+        self.detail = detail
+        self.memory_space_id = memory_space_id
+        self.errors = errors
+
+
+class Malformed(EngramError):
+    """The request cannot be read at all: broken JSON, an unknown parameter."""
+
+    problem, title = "malformed", "Malformed request"
+    status, grpc, exit_code = 400, "INVALID_ARGUMENT", 2
+
+
+class SpaceRequired(EngramError):
+    problem, title = "memory-space-required", "No memory space named"
+    status, grpc, exit_code = 400, "INVALID_ARGUMENT", 2
+
+
+class SpaceInvalid(EngramError):
+    problem, title = "memory-space-invalid", "Invalid memory space id"
+    status, grpc, exit_code = 400, "INVALID_ARGUMENT", 2
+
+
+class SpaceConflict(EngramError):
+    problem, title = "memory-space-conflict", "Two memory spaces named"
+    status, grpc, exit_code = 400, "INVALID_ARGUMENT", 2
+
+
+class SpaceNotFound(EngramError):
+    problem, title = "space-not-found", "Memory space not found"
+    status, grpc, exit_code = 404, "NOT_FOUND", 3
+
+
+class MemoryNotFound(EngramError):
+    problem, title = "memory-not-found", "Memory not found"
+    status, grpc, exit_code = 404, "NOT_FOUND", 3
+
+
+class RouteNotFound(EngramError):
+    problem, title = "not-found", "No such resource"
+    status, grpc, exit_code = 404, "UNIMPLEMENTED", 3
+
+
+class MethodNotAllowed(EngramError):
+    problem, title = "method-not-allowed", "Method not allowed"
+    status, grpc, exit_code = 405, "UNIMPLEMENTED", 2
+
+
+class SpaceExists(EngramError):
+    problem, title = "space-exists", "Memory space exists"
+    status, grpc, exit_code = 409, "ALREADY_EXISTS", 4
+
+
+class MemoryExists(EngramError):
+    problem, title = "memory-exists", "Memory exists"
+    status, grpc, exit_code = 409, "ALREADY_EXISTS", 4
+
+
+class EmbedderMismatch(EngramError):
+    """A vector was given to a space that makes its own."""
+
+    problem, title = "embedder-mismatch", "Embedder mismatch"
+    status, grpc, exit_code = 409, "FAILED_PRECONDITION", 4
+
+
+class SpaceLocked(EngramError):
+    problem, title = "locked", "In use by another process"
+    status, grpc, exit_code = 409, "ABORTED", 4
+
+
+class TooLarge(EngramError):
+    problem, title = "too-large", "Too large"
+    status, grpc, exit_code = 413, "INVALID_ARGUMENT", 2
+
+
+class UnsupportedMediaType(EngramError):
+    problem, title = "unsupported-media-type", "Unsupported media type"
+    status, grpc, exit_code = 415, "INVALID_ARGUMENT", 2
+
+
+class Invalid(EngramError):
+    """The request can be read, but a field's value cannot be accepted."""
+
+    problem, title = "invalid", "Invalid request"
+    status, grpc, exit_code = 422, "INVALID_ARGUMENT", 2
+
+    @classmethod
+    def of(cls, field: str, message: str, **kw: str | None) -> Invalid:
+        """An error about one field."""
+        return cls(f"{field}: {message}", errors=(FieldError(field, message),), **kw)
+
+
+class SpaceDamaged(EngramError):
+    problem, title = "space-damaged", "Memory space damaged"
+    status, grpc, exit_code = 503, "DATA_LOSS", 5
+
+
+class OutcomeUnknown(EngramError):
+    """A sync failed: the write may or may not be there once the space has been reopened."""
+
+    problem, title = "outcome-unknown", "Outcome unknown"
+    status, grpc, exit_code = 503, "UNKNOWN", 1
+
+
+class EmbedderUnavailable(EngramError):
+    problem, title = "embedder-unavailable", "Embedder unavailable"
+    status, grpc, exit_code = 503, "UNAVAILABLE", 1
+
+
+class Unavailable(EngramError):
+    """The server is shutting down, or the handle was closed."""
+
+    problem, title = "overloaded", "Temporarily unavailable"
+    status, grpc, exit_code = 503, "UNAVAILABLE", 1
+
+
+class DiskFull(EngramError):
+    problem, title = "disk-full", "Disk full"
+    status, grpc, exit_code = 507, "RESOURCE_EXHAUSTED", 1
+
+
+class DataRootUnusable(EngramError):
+    """The data root is missing, not a directory, not writable, or not one of ours."""
+
+    problem, title = "data-root-unusable", "Data root unusable"
+    status, grpc, exit_code = 500, "INTERNAL", 1

@@ -1,0 +1,187 @@
+"""The values users see: memories, recall answers, space descriptions.
+
+Times are aware datetimes in UTC, to the microsecond; in JSON they are RFC 3339.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import datetime
+from typing import Any, Literal
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+
+Kind = Literal["episode", "belief", "fact"]
+Mode = Literal["similarity", "lexical", "hybrid"]
+KINDS: tuple[Kind, ...] = ("episode", "belief", "fact")
+MODES: tuple[Mode, ...] = ("similarity", "lexical", "hybrid")
+Vector = npt.NDArray[np.float32]
+Metadata = dict[str, Any]
+
+
+class Memory(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One remembered item, as of its latest revision.
+
+    `position` is that of the event that made this revision. `embedding` is filled in only where it
+    was asked for; shape (dimensions,), float32.
+    """
+
+    id: str
+    memory_space_id: str
+    kind: Kind
+    content: str
+    tags: tuple[str, ...]
+    metadata: Metadata
+    confidence: float
+    occurred_at: datetime | None
+    expires_at: datetime | None
+    stored_at: datetime
+    source: str | None
+    revision: int
+    position: int
+    embedding: Vector | None = None
+
+
+class NewMemory(msgspec.Struct, frozen=True, kw_only=True):
+    """What a caller hands in to be remembered; everything but the content has a default."""
+
+    content: str
+    id: str | None = None
+    kind: Kind = "episode"
+    tags: tuple[str, ...] = ()
+    metadata: Metadata = {}
+    confidence: float = 1.0
+    occurred_at: datetime | None = None
+    expires_at: datetime | None = None
+    source: str | None = None
+    embedding: Vector | None = None
+
+
+class Changes(msgspec.Struct, frozen=True, kw_only=True):
+    """A revision: fields left UNSET stay, given ones replace whole, None clears."""
+
+    content: str | msgspec.UnsetType = msgspec.UNSET
+    tags: tuple[str, ...] | None | msgspec.UnsetType = msgspec.UNSET
+    metadata: Metadata | None | msgspec.UnsetType = msgspec.UNSET
+    confidence: float | None | msgspec.UnsetType = msgspec.UNSET
+    occurred_at: datetime | None | msgspec.UnsetType = msgspec.UNSET
+    expires_at: datetime | None | msgspec.UnsetType = msgspec.UNSET
+    source: str | None | msgspec.UnsetType = msgspec.UNSET
+    embedding: Vector | msgspec.UnsetType = msgspec.UNSET
+
+
+class Filter(msgspec.Struct, frozen=True, kw_only=True):
+    """Which memories a recall or a listing may return; every given condition must hold.
+
+    `since` and `until` bound `occurred_at` (or, where a memory has none, `stored_at`): since is
+    inclusive, until exclusive. `metadata` compares for equality, or by the operators
+    `$in $gt $gte $lt $lte $ne $exists`.
+    """
+
+    tags_all: tuple[str, ...] = ()
+    tags_any: tuple[str, ...] = ()
+    kind: Kind | None = None
+    source: str | None = None
+    since: datetime | None = None
+    until: datetime | None = None
+    metadata: Metadata = {}
+
+
+class Confidence(msgspec.Struct, frozen=True):
+    """How likely it is that this memory answers the cue, with an interval; all within [0, 1]."""
+
+    point: float
+    lower: float
+    upper: float
+
+
+class Why(msgspec.Struct, frozen=True, kw_only=True):
+    """The parts of a score: `score = similarity + lexical`.
+
+    `cosine` and `bm25` are the raw figures the parts were scaled from; `positions` are the log
+    positions the memory rests on.
+    """
+
+    similarity: float
+    lexical: float
+    cosine: float | None
+    bm25: float | None
+    positions: tuple[int, ...]
+
+
+class Hit(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One recalled memory. `hops` is 0 for a direct match."""
+
+    memory: Memory
+    score: float
+    confidence: Confidence
+    activation: float
+    hops: int
+    why: Why | None = None
+
+
+class Recall(msgspec.Struct, frozen=True, kw_only=True):
+    """The answer to a recall, best first. `position` is that of the durable view it was read from.
+
+    Iterating over it iterates over the hits.
+    """
+
+    memory_space_id: str
+    recall_id: str
+    position: int
+    mode: Mode
+    recorded: bool
+    results: tuple[Hit, ...]
+    took_ms: float
+
+    def __iter__(self) -> Iterator[Hit]:
+        return iter(self.results)
+
+    def __len__(self) -> int:
+        return len(self.results)
+
+
+class Page(msgspec.Struct, frozen=True, kw_only=True):
+    """One page of a listing by ascending position; `next` continues it, None at the end."""
+
+    memories: tuple[Memory, ...]
+    next: int | None
+
+
+class Remembered(msgspec.Struct, frozen=True, kw_only=True):
+    """An acknowledged, durable batch. `position` is that of its last event."""
+
+    memory_space_id: str
+    position: int
+    memories: tuple[Memory, ...]
+
+
+class Forgotten(msgspec.Struct, frozen=True, kw_only=True):
+    """An acknowledged, durable forgetting."""
+
+    id: str
+    position: int
+
+
+class EmbeddingSpec(msgspec.Struct, frozen=True, kw_only=True):
+    """Which embedder a space is pinned to. Model `caller`: the vectors come with the memories."""
+
+    model: str
+    dimensions: int
+
+
+class SpaceInfo(msgspec.Struct, frozen=True, kw_only=True):
+    """A space's description. Figures that need the space opened are None in listings."""
+
+    memory_space_id: str
+    uuid: str
+    generation: int
+    state: Literal["active", "read_only", "poisoned", "damaged"] | None
+    created_at: datetime
+    embedding: EmbeddingSpec
+    position: int | None = None
+    memories: int | None = None
+    bytes: int | None = None
+    detail: str | None = None

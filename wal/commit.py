@@ -1,0 +1,199 @@
+"""Group commit: many callers, one writer thread, one sync for all that is waiting.
+
+The thread takes what is queued, lets the state machine decide each command in order (against
+durable state plus what was decided before it in the same group), writes all resulting records with
+one write and one sync, applies them, and only then releases the callers. Nothing resolves before
+its group is durable, not even a refusal that rests on a command in the same group.
+
+The thread starts with the first command and ends after a quiet while, so an idle log costs none.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Sequence
+from typing import Generic, NamedTuple, Protocol, TypeVar
+
+from wal.codec import Draft, check_draft
+from wal.errors import Closed, DiskFull, OutcomeUnknown, Poisoned, WalError
+from wal.log import Ack, Log
+
+C = TypeVar("C")
+S = TypeVar("S")
+R = TypeVar("R")
+C_contra = TypeVar("C_contra", contravariant=True)
+R_co = TypeVar("R_co", covariant=True)
+
+GROUP_COMMANDS_MAX = 4_096
+GROUP_BYTES_MAX = 16 << 20
+
+
+class Decided(NamedTuple, Generic[S]):
+    """A command turned into at most one record; `staged` comes back at commit. Its `draft` is None
+    when there is nothing to log.
+    """
+
+    draft: Draft | None
+    staged: S
+
+
+class StateMachine(Protocol[C_contra, S, R_co]):
+    """What the writer thread runs. Called by that thread alone, one call at a time."""
+
+    def decide(self, command: C_contra) -> Decided[S]:
+        """Turn a command into a record, or raise what its caller is to get."""
+
+    def commit(self, decided: Sequence[tuple[S, Ack | None]]) -> Sequence[R_co]:
+        """Apply a durable group, in order; must not fail."""
+
+    def abandon(self) -> None:
+        """Forget what was decided since the last commit: the group was not stored."""
+
+
+class Ticket(Generic[R]):
+    """A caller's claim on the outcome of its command."""
+
+    __slots__ = ("_error", "_lock", "_result")
+
+    def __init__(self) -> None:
+        # One bare lock per waiter: releasing it wakes exactly that caller, with no condition
+        # variable for sixteen writers to contend on.
+        self._lock = threading.Lock()
+        self._lock.acquire()
+        self._result: R | None = None
+        self._error: BaseException | None = None
+
+    def resolve(self, result: R) -> None:
+        self._result = result
+        self._lock.release()
+
+    def fail(self, error: BaseException) -> None:
+        self._error = error
+        self._lock.release()
+
+    def result(self) -> R:
+        """Wait until the command is durable or refused; returns its result or raises."""
+        self._lock.acquire()
+        self._lock.release()
+        if self._error is not None:
+            raise self._error
+        return self._result  # type: ignore[return-value]
+
+
+class GroupCommitter(Generic[C, S, R]):
+    """The one writer of a log. `submit` may be called from any thread."""
+
+    def __init__(
+        self, log: Log, machine: StateMachine[C, S, R], *, name: str, idle_s: float = 5.0
+    ) -> None:
+        self._log = log
+        self._machine = machine
+        self._name = name
+        self._idle_s = idle_s
+        self._queue: deque[tuple[C, Ticket[R]]] = deque()
+        self._wake = threading.Condition(threading.Lock())
+        self._thread: threading.Thread | None = None
+        self._closing = False
+
+    def submit(self, command: C) -> Ticket[R]:
+        """Queue a command. Raises :class:`wal.errors.Closed` once :meth:`close` was called."""
+        ticket: Ticket[R] = Ticket()
+        with self._wake:
+            if self._closing:
+                raise Closed("the log is closed; open the space again")
+            self._queue.append((command, ticket))
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._run, name=self._name, daemon=True)
+                self._thread.start()
+            else:
+                self._wake.notify()
+        return ticket
+
+    def close(self) -> None:
+        """Finish what is queued, then stop. Idempotent."""
+        with self._wake:
+            self._closing = True
+            self._wake.notify()
+            thread = self._thread
+        if thread is not None:
+            thread.join()
+
+    def _run(self) -> None:
+        while True:
+            with self._wake:
+                if not self._queue and not self._closing:
+                    self._wake.wait(self._idle_s)
+                if not self._queue:
+                    self._thread = None
+                    return
+            self._commit_group()
+
+    def _commit_group(self) -> None:
+        taken: list[Ticket[R]] = []
+        refused: dict[int, Exception] = {}
+        try:
+            if self._log.failure is not None:
+                taken += self._take_all()
+                raise self._log.failure
+            decided = self._decide_group(taken, refused)
+            drafts = [d.draft for d in decided if d.draft is not None]
+            acks = iter(self._log.append(drafts) if drafts else ())
+            if drafts:
+                self._log.sync()
+            results = iter(
+                self._apply(
+                    [(d.staged, next(acks) if d.draft is not None else None) for d in decided]
+                )
+            )
+        except (DiskFull, Poisoned, Closed) as error:
+            self._fail(taken, type(error), str(error))
+        except BaseException as error:
+            # Neither the log nor the state machine may fail in any other way: what is on disk and
+            # what is in memory can no longer be assumed to agree.
+            reason = f"the writer failed ({error!r}); close and reopen to see what is held"
+            self._log.poison(reason)
+            self._fail(taken, OutcomeUnknown, reason)
+        else:
+            for index, ticket in enumerate(taken):
+                refusal = refused.get(index)
+                if refusal is None:
+                    ticket.resolve(next(results))
+                else:
+                    ticket.fail(refusal)
+
+    def _take_all(self) -> list[Ticket[R]]:
+        return [self._queue.popleft()[1] for _ in range(len(self._queue))]
+
+    def _decide_group(
+        self, taken: list[Ticket[R]], refused: dict[int, Exception]
+    ) -> list[Decided[S]]:
+        """Decide queued commands in order until the group is full or the queue is empty.
+
+        Tickets go into `taken` in that order; `refused` holds the errors by index.
+        """
+        decided: list[Decided[S]] = []
+        size = 0
+        while size < GROUP_BYTES_MAX and len(taken) < GROUP_COMMANDS_MAX and self._queue:
+            command, ticket = self._queue.popleft()
+            taken.append(ticket)
+            try:
+                choice = self._machine.decide(command)
+                if choice.draft is not None:
+                    size += check_draft(choice.draft)
+            except Exception as error:
+                refused[len(taken) - 1] = error
+            else:
+                decided.append(choice)
+        return decided
+
+    def _fail(self, taken: Sequence[Ticket[R]], kind: type[WalError], message: str) -> None:
+        self._machine.abandon()
+        for ticket in taken:
+            ticket.fail(kind(message))
+
+    def _apply(self, durable: Sequence[tuple[S, Ack | None]]) -> Sequence[R]:
+        results = self._machine.commit(durable)
+        if len(results) != len(durable):
+            raise RuntimeError(f"{len(results)} results for {len(durable)} commands")
+        return results

@@ -1,0 +1,467 @@
+"""The log of one space: created once, opened by one owner, appended to in groups.
+
+Appending is two calls, `append` and `sync`, so that one sync can cover many records. What `append`
+wrote is *staged*: it counts for the next append but is invisible to every reader until `sync` has
+made it durable. When a write fails definitely (disk full) the file is cut back to the durable
+length and nothing of the group remains. When anything leaves the disk's state unknown the log is
+poisoned: nothing is retried, and only closing and recovering it helps.
+
+Not thread-safe for writing (one writer, see :mod:`wal.commit`); reading is safe from any thread,
+because readers see only an immutable :class:`_Durable` snapshot.
+"""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Final, NamedTuple
+
+from wal import format as f
+from wal.codec import Draft, Record, SegmentHeader, encode_record
+from wal.errors import (
+    Closed,
+    Damaged,
+    DiskFull,
+    OutcomeUnknown,
+    Poisoned,
+    PositionOutOfRange,
+    ReadOnly,
+)
+from wal.manifest import Manifest, SealedSegment
+from wal.recovery import SetAside
+from wal.replay import (
+    LOG_DIR,
+    QUARANTINE_DIR,
+    SEEK_STEP_BYTES,
+    LiveLog,
+    Visit,
+    publish_manifest,
+    read_live,
+    set_aside_tail,
+)
+from wal.segment import TMP_SUFFIX, Chain, prepare_segment, publish_segment, scan, write_all
+from wal.vfs import Buffer, Directory, File, Lock
+
+LOCK_NAME: Final = "LOCK"
+NO_ROOM: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+
+Nonce = Callable[[], bytes]
+
+
+class LogOptions(NamedTuple):
+    """Sizes in bytes. A segment is sealed by the first group that finds it this long."""
+
+    segment_bytes: int = 64 << 20
+    allocate_bytes_min: int = 64 << 10
+    allocate_bytes_max: int = 1 << 20
+
+
+DEFAULT_OPTIONS: Final = LogOptions()
+
+
+class Ack(NamedTuple):
+    """Where a record went: its first position, its event count and the time it carries."""
+
+    position: int
+    events: int
+    time_ns: int
+
+    @property
+    def last_position(self) -> int:
+        return self.position + self.events - 1
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """What opening found and did, for reports."""
+
+    records: int
+    segments: int
+    bytes: int
+    quarantined: str | None
+    quarantined_bytes: int
+    quarantine_reason: str | None
+    strangers: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _Durable:
+    """What readers may see: sealed segments, and the active one up to `chain.offset`."""
+
+    sealed: tuple[tuple[SegmentHeader, SealedSegment, tuple[Chain, ...]], ...]
+    active: SegmentHeader
+    seek: tuple[Chain, ...]
+    chain: Chain
+
+
+def create_log(space_dir: Directory, *, space_uuid: bytes, nonce: bytes, now_ns: int) -> None:
+    """Lay out an empty log in a new folder, durably but for the folder's own name."""
+    header = SegmentHeader(space_uuid, 1, 1, nonce, 0, 0, 0, now_ns)
+    space_dir.make_dir(QUARANTINE_DIR).close()
+    log_dir = space_dir.make_dir(LOG_DIR)
+    try:
+        prepare_segment(log_dir, header).close()
+        publish_segment(log_dir, header)
+    finally:
+        log_dir.close()
+    manifest = Manifest(number=1, space_uuid=space_uuid.hex(), sealed=(), active=header.name)
+    publish_manifest(space_dir, manifest)
+
+
+class Log:
+    """See the module. Made by :meth:`open`."""
+
+    def __init__(
+        self,
+        space_dir: Directory,
+        log_dir: Directory,
+        lock: Lock,
+        live: LiveLog,
+        file: File,
+        opened: Opened,
+        nonce: Nonce,
+        options: LogOptions,
+    ) -> None:
+        self._space_dir = space_dir
+        self._log_dir = log_dir
+        self._lock = lock
+        self._file = file
+        self._nonce = nonce
+        self._options = options
+        self._manifest_number = live.manifest.number
+        self._allocated = live.size
+        self._staged = live.active.chain
+        self._seek = list(live.active.seek)
+        self._durable = _Durable(
+            tuple((s.header, s.sealed(), tuple(s.seek)) for s in live.segments[:-1]),
+            live.active.header,
+            tuple(live.active.seek),
+            live.active.chain,
+        )
+        self._failure: Poisoned | Closed | None = None
+        self.opened = opened
+
+    @classmethod
+    def open(
+        cls,
+        space_dir: Directory,
+        *,
+        space_uuid: bytes,
+        owner: str,
+        visit: Visit,
+        nonce: Nonce,
+        now_ns: int,
+        options: LogOptions = DEFAULT_OPTIONS,
+    ) -> Log:
+        """Own the folder, recover it and hand every record to `visit`, oldest first.
+
+        Raises :class:`wal.errors.Locked`, :class:`wal.errors.ReadOnly`,
+        :class:`wal.errors.Damaged` (nothing was changed) or :class:`wal.errors.Unsupported`.
+        """
+        lock = space_dir.lock(LOCK_NAME, owner)
+        try:
+            live = read_live(space_dir, space_uuid, visit, fresh=True)
+            return cls._take_over(space_dir, lock, live, nonce, now_ns, options)
+        except OSError as error:
+            lock.release()
+            if error.errno in {errno.EROFS, errno.EACCES, errno.EPERM}:
+                raise ReadOnly(f"{space_dir.path} cannot be written: {error.strerror}") from error
+            if error.errno in NO_ROOM:
+                raise DiskFull(f"no room to open {space_dir.path}: {error.strerror}") from error
+            raise
+        except BaseException:
+            lock.release()
+            raise
+
+    @classmethod
+    def _take_over(
+        cls,
+        space_dir: Directory,
+        lock: Lock,
+        live: LiveLog,
+        nonce: Nonce,
+        now_ns: int,
+        options: LogOptions,
+    ) -> Log:
+        """Mend the end, clear left-over temporaries, publish what the manifest lacks."""
+        plan, quarantined, set_aside_bytes = live.plan, None, 0
+        records = sum(segment.records for segment in live.segments)
+        log_dir = space_dir.open_dir(LOG_DIR)
+        for directory in (space_dir, log_dir):
+            for name in directory.names():
+                if name.endswith(TMP_SUFFIX):
+                    directory.remove(name)
+        size = live.size
+        if isinstance(plan, SetAside):
+            quarantined = set_aside_tail(space_dir, live, plan)
+            set_aside_bytes, size = size - plan.offset, plan.offset
+        file = log_dir.open(live.active.name, writable=True)
+        live.size = size
+        opened = Opened(
+            records=records,
+            segments=len(live.segments),
+            bytes=sum(segment.chain.offset for segment in live.segments),
+            quarantined=quarantined,
+            quarantined_bytes=set_aside_bytes,
+            quarantine_reason=plan.reason if isinstance(plan, SetAside) else None,
+            strangers=tuple(live.strangers),
+        )
+        log = cls(space_dir, log_dir, lock, live, file, opened, nonce, options)
+        try:
+            if quarantined is not None:
+                log._rotate(now_ns)
+            elif live.manifest.active != live.active.name:
+                log._publish()
+        except BaseException:
+            log._file.close()
+            log_dir.close()
+            raise
+        return log
+
+    @property
+    def next_position(self) -> int:
+        """The position the next staged event will take."""
+        return self._staged.next_position
+
+    @property
+    def durable_position(self) -> int:
+        return self._durable.chain.next_position - 1
+
+    @property
+    def time_ns(self) -> int:
+        """The time of the last staged record; the next one's is at least this."""
+        return self._staged.time_ns
+
+    @property
+    def size_bytes(self) -> int:
+        """Durable bytes of the log, headers included, preallocation left out."""
+        durable = self._durable
+        return sum(segment.length for _, segment, _ in durable.sealed) + durable.chain.offset
+
+    @property
+    def failure(self) -> Poisoned | Closed | None:
+        """Why the log takes no more writes, if it does not."""
+        return self._failure
+
+    def append(self, drafts: Sequence[Draft]) -> list[Ack]:
+        """Write records behind each other, not yet durable; see :meth:`sync`.
+
+        Raises :class:`wal.errors.RecordTooLarge` before anything is written,
+        :class:`wal.errors.DiskFull` with the log cut back to what is durable, and
+        :class:`wal.errors.OutcomeUnknown` with the log poisoned for any other failure.
+        """
+        self._check()
+        at = self._staged
+        if at == self._durable.chain and at.offset >= self._options.segment_bytes:
+            self._guarded(lambda: self._rotate(drafts[0].time_ns))
+            at = self._staged
+        seed = self._durable.active.seed
+        synced = self.durable_position
+        start, buffers, acks = at.offset, list[Buffer](), list[Ack]()
+        seek: list[Chain] = []
+        for draft in drafts:
+            time_ns = max(draft.time_ns, at.time_ns)
+            encoded, length, crc = encode_record(
+                draft,
+                position=at.next_position,
+                time_ns=time_ns,
+                synced_position=synced,
+                prev_crc=at.prev_crc,
+                seed=seed,
+            )
+            if at.offset - (seek or self._seek)[-1].offset >= SEEK_STEP_BYTES:
+                seek.append(at)
+            buffers += encoded
+            acks.append(Ack(at.next_position, draft.events, time_ns))
+            at = Chain(at.next_position + draft.events, crc, time_ns, synced, at.offset + length)
+        data = b"".join(buffers)
+        self._guarded(lambda: self._write(start, data))
+        self._staged = at
+        self._seek += seek
+        return acks
+
+    def sync(self) -> None:
+        """Make everything appended durable, and visible to readers.
+
+        Raises :class:`wal.errors.OutcomeUnknown` and poisons the log if the sync fails.
+        """
+        self._check()
+        if self._staged == self._durable.chain:
+            return
+        self._sync_file()
+        durable = self._durable
+        self._durable = _Durable(durable.sealed, durable.active, tuple(self._seek), self._staged)
+
+    def read(self, from_position: int) -> Iterator[Record]:
+        """Durable records from the one that holds `from_position` on, as of this call.
+
+        `from_position` may be one past the end (nothing is yielded). Payloads are views; copy
+        what is to be kept. Raises :class:`wal.errors.PositionOutOfRange`.
+        """
+        durable = self._durable
+        end = durable.chain.next_position
+        if not 1 <= from_position <= end:
+            raise PositionOutOfRange(f"position {from_position} is not within 1 to {end}")
+        return self._read(durable, from_position)
+
+    def _read(self, durable: _Durable, from_position: int) -> Iterator[Record]:
+        for header, segment, seek in durable.sealed:
+            if segment.next_position > from_position:
+                yield from self._read_segment(header, seek, segment.length, from_position, True)
+        if durable.chain.next_position > from_position:
+            length = durable.chain.offset
+            yield from self._read_segment(durable.active, durable.seek, length, from_position)
+
+    def _read_segment(
+        self,
+        header: SegmentHeader,
+        seek: Sequence[Chain],
+        length: int,
+        from_position: int,
+        sealed: bool = False,
+    ) -> Iterator[Record]:
+        start = next(c for c in reversed(seek) if c.next_position <= from_position or c is seek[0])
+        file = self._log_dir.open(header.name)
+        try:
+            # Only sealed segments are mapped: the active one may still be cut back.
+            if sealed:
+                view = file.map()[start.offset : length]
+            else:
+                view = memoryview(file.read_at(start.offset, length - start.offset))
+        finally:
+            file.close()
+        for found in scan(view, header, start._replace(offset=0)):
+            if isinstance(found, Record):
+                if found.next_position > from_position:
+                    yield found._replace(
+                        offset=found.offset + start.offset, end=found.end + start.offset
+                    )
+            elif found.offset != len(view):
+                reason = getattr(found, "reason", "zeros stand where a record was")
+                damage = Damaged(f"{LOG_DIR}/{header.name}", start.offset + found.offset, reason)
+                self._failure = Poisoned(f"history no longer verifies: {damage}")
+                raise damage
+
+    def poison(self, reason: str) -> None:
+        """Refuse all further writes: whoever uses the log can no longer vouch for its state."""
+        if self._failure is None:
+            self._failure = Poisoned(reason)
+
+    def close(self) -> None:
+        """Release the folder; unless poisoned, trim the preallocated end first. Idempotent."""
+        if isinstance(self._failure, Closed):
+            return
+        try:
+            if self._failure is None and self._staged == self._durable.chain:
+                self._trim()
+        finally:
+            self._failure = Closed("the log is closed; open the space again")
+            self._file.close()
+            self._log_dir.close()
+            self._lock.release()
+
+    def _trim(self) -> None:
+        if self._allocated > self._durable.chain.offset:
+            self._file.truncate(self._durable.chain.offset)
+            self._sync_file()
+            self._allocated = self._durable.chain.offset
+
+    def _rotate(self, now_ns: int) -> None:
+        """Seal the active segment, which is wholly durable, and start its successor."""
+        self._trim()
+        durable = self._durable
+        old, chain = durable.active, durable.chain
+        header = SegmentHeader(
+            old.space_uuid,
+            old.segment_id + 1,
+            chain.next_position,
+            self._nonce(),
+            old.segment_id,
+            chain.offset,
+            chain.prev_crc,
+            now_ns,
+        )
+        file = prepare_segment(self._log_dir, header)
+        try:
+            publish_segment(self._log_dir, header)
+        except OSError as error:
+            # The name may or may not be durable. To go on in the old segment could leave a
+            # successor that contradicts it.
+            file.close()
+            raise self._poison("starting a segment", error) from error
+        self._file.close()
+        self._file = file
+        self._allocated = f.SEGMENT_HEADER_BYTES
+        sealed = SealedSegment(
+            name=old.name,
+            segment_id=old.segment_id,
+            first_position=old.first_position,
+            next_position=chain.next_position,
+            length=chain.offset,
+            final_crc=chain.prev_crc,
+        )
+        self._staged = Chain.start(
+            header, time_ns=chain.time_ns, synced_position=chain.synced_position
+        )
+        self._seek = [self._staged]
+        self._durable = _Durable(
+            (*durable.sealed, (old, sealed, durable.seek)), header, (self._staged,), self._staged
+        )
+        self._publish()
+
+    def _publish(self) -> None:
+        durable = self._durable
+        manifest = Manifest(
+            number=self._manifest_number + 1,
+            space_uuid=durable.active.space_uuid.hex(),
+            sealed=tuple(segment for _, segment, _ in durable.sealed),
+            active=durable.active.name,
+        )
+        publish_manifest(self._space_dir, manifest)
+        self._manifest_number = manifest.number
+
+    def _write(self, start: int, data: bytes) -> None:
+        end = start + len(data)
+        if end > self._allocated:
+            options = self._options
+            step = min(max(start, options.allocate_bytes_min), options.allocate_bytes_max)
+            target = -(-end // step) * step
+            self._file.allocate(self._allocated, target - self._allocated)
+            self._allocated = target
+        write_all(self._file, start, data)
+
+    def _guarded(self, effect: Callable[[], None]) -> None:
+        """Run a write so that it fails either definitely (nothing remains) or by poisoning."""
+        try:
+            effect()
+        except OSError as error:
+            if error.errno not in NO_ROOM:
+                raise self._poison("a write", error) from error
+            try:
+                self._file.truncate(self._durable.chain.offset)
+                self._file.sync_data()
+            except OSError as second:
+                raise self._poison("cutting back after a full disk", second) from second
+            self._allocated = self._durable.chain.offset
+            self._staged = self._durable.chain
+            self._seek = list(self._durable.seek)
+            raise DiskFull(
+                f"no room left for {self._space_dir.path}: {error.strerror}. Nothing of the "
+                "request was stored; free some space and repeat it"
+            ) from error
+
+    def _sync_file(self) -> None:
+        try:
+            self._file.sync_data()
+        except OSError as error:
+            raise self._poison("a sync", error) from error
+
+    def _poison(self, what: str, error: OSError) -> OutcomeUnknown:
+        message = f"{what} failed ({error.strerror or error}); close and reopen to see what is held"
+        self._failure = Poisoned(message)
+        return OutcomeUnknown(message)
+
+    def _check(self) -> None:
+        if self._failure is not None:
+            raise type(self._failure)(str(self._failure))

@@ -1,0 +1,319 @@
+"""Opening a log's folder: verify what is live, hand every record out once, mend a torn end.
+
+The order of steps is that of docs/FORMAT.md, "Recovery". Running it twice gives what running it
+once gives, and a crash inside it is just another crash: the only changes it makes are copying a
+torn tail to quarantine, truncating it, and publishing a manifest, each durable before the next.
+
+Nothing is changed before all live history has verified. :func:`read_live` does the reading half
+alone, without owning the folder; the offline tools use it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Final
+
+from wal import format as f
+from wal.codec import Bad, End, Record, SegmentHeader, find_records
+from wal.errors import Damaged
+from wal.manifest import (
+    Manifest,
+    SealedSegment,
+    decode_manifest,
+    encode_manifest,
+    manifest_number,
+)
+from wal.recovery import Later, Plan, Refuse, SetAside, TailSeen, plan_tail
+from wal.segment import TMP_SUFFIX, Chain, read_header, scan, write_all
+from wal.vfs import Directory, File
+
+LOG_DIR: Final = "log"
+QUARANTINE_DIR: Final = "quarantine"
+SEEK_STEP_BYTES: Final = 256 << 10
+
+Visit = Callable[[Record], None]
+
+
+@dataclass(slots=True)
+class SegmentSeen:
+    """A live segment as read. `seek` holds a place to start reading at every 256 KiB or so."""
+
+    name: str
+    header: SegmentHeader
+    chain: Chain
+    seek: list[Chain]
+    records: int = 0
+
+    def note(self, record: Record) -> None:
+        """Take `record`, which continues the chain, into account."""
+        if self.chain.offset - self.seek[-1].offset >= SEEK_STEP_BYTES:
+            self.seek.append(self.chain)
+        self.chain = self.chain.after(record)
+        self.records += 1
+
+    def sealed(self) -> SealedSegment:
+        return SealedSegment(
+            name=self.name,
+            segment_id=self.header.segment_id,
+            first_position=self.header.first_position,
+            next_position=self.chain.next_position,
+            length=self.chain.offset,
+            final_crc=self.chain.prev_crc,
+        )
+
+
+@dataclass(slots=True)
+class LiveLog:
+    """All live segments, oldest first; the last is the active one. `plan` is for its end."""
+
+    manifest: Manifest
+    segments: list[SegmentSeen]
+    plan: Plan
+    size: int
+    strangers: list[str] = field(default_factory=list)
+
+    @property
+    def active(self) -> SegmentSeen:
+        return self.segments[-1]
+
+
+def read_manifest(space_dir: Directory) -> Manifest:
+    """The newest manifest. Raises :class:`wal.errors.Damaged` if there is none, or it is broken."""
+    numbers = [n for name in space_dir.names() if (n := manifest_number(name)) is not None]
+    if not numbers:
+        raise Damaged("MANIFEST", 0, "the space has no manifest")
+    name = f"MANIFEST-{max(numbers)}"
+    file = space_dir.open(name)
+    try:
+        return decode_manifest(name, file.read_at(0, file.size()))
+    finally:
+        file.close()
+
+
+def publish_manifest(space_dir: Directory, manifest: Manifest) -> None:
+    """Make `manifest` the current one; the sync of the folder is the commit point."""
+    temporary = manifest.name + TMP_SUFFIX
+    if space_dir.exists(temporary):
+        space_dir.remove(temporary)
+    file = space_dir.create(temporary)
+    try:
+        write_all(file, 0, encode_manifest(manifest))
+        file.sync_data()
+    finally:
+        file.close()
+    space_dir.rename(temporary, space_dir, manifest.name)
+    space_dir.sync()
+    for name in space_dir.names():
+        number = manifest_number(name)
+        if number is not None and number < manifest.number:
+            space_dir.remove(name)
+
+
+def read_live(
+    space_dir: Directory, space_uuid: bytes, visit: Visit, *, fresh: bool = False
+) -> LiveLog:
+    """Verify all live history in order, calling `visit` for each record.
+
+    `fresh` syncs the active segment and drops its cached pages first, so that what is read is what
+    the disk has: after a failed sync the page cache shows bytes that are not there. Raises
+    :class:`wal.errors.Damaged` at the first damage; changes nothing.
+    """
+    manifest = read_manifest(space_dir)
+    if manifest.space_uuid != space_uuid.hex():
+        raise Damaged(manifest.name, 0, f"the manifest is of space uuid {manifest.space_uuid}")
+    log_dir = space_dir.open_dir(LOG_DIR)
+    try:
+        headers, strangers = _live_headers(log_dir, manifest, space_uuid)
+        return _read_segments(log_dir, manifest, headers, visit, fresh, strangers)
+    finally:
+        log_dir.close()
+
+
+def _live_headers(
+    log_dir: Directory, manifest: Manifest, space_uuid: bytes
+) -> tuple[list[SegmentHeader], list[str]]:
+    """Headers of the live segments in order: those the manifest names, then those that chain.
+
+    Every other segment file refuses the space: it is another space's, or history of this one that
+    nothing accounts for, and guessing which would risk either isolation or data.
+    """
+    present = [name for name in log_dir.names() if name.endswith(".seg")]
+    strangers = [n for n in log_dir.names() if not n.endswith((".seg", TMP_SUFFIX))]
+    named = [segment.name for segment in manifest.sealed] + [manifest.active]
+    for name in named:
+        if name not in present:
+            raise Damaged(f"{LOG_DIR}/{name}", 0, "the manifest names this segment; it is missing")
+    by_name = {name: _header_of(log_dir, name, space_uuid) for name in present}
+    for segment in manifest.sealed:
+        header = by_name[segment.name]
+        if (header.segment_id, header.first_position) != (
+            segment.segment_id,
+            segment.first_position,
+        ):
+            raise Damaged(
+                f"{LOG_DIR}/{segment.name}", 0, "the header is not the one the manifest names"
+            )
+    headers = [by_name.pop(name) for name in named]
+    while by_name:
+        last = headers[-1].segment_id
+        successors = [h for h in by_name.values() if h.prev_segment_id == last]
+        if len(successors) != 1:
+            name = min(by_name)
+            raise Damaged(
+                f"{LOG_DIR}/{name}",
+                0,
+                "this segment is neither named by the manifest nor the successor of a live one",
+            )
+        headers.append(by_name.pop(successors[0].name))
+    return headers, strangers
+
+
+def _header_of(log_dir: Directory, name: str, space_uuid: bytes) -> SegmentHeader:
+    where = f"{LOG_DIR}/{name}"
+    file = log_dir.open(name)
+    try:
+        header = read_header(where, file.read_at(0, f.SEGMENT_HEADER_BYTES), space_uuid)
+    finally:
+        file.close()
+    if header.name != name:
+        raise Damaged(where, 0, f"the file holds segment {header.name}: it was renamed or copied")
+    return header
+
+
+def _read_segments(
+    log_dir: Directory,
+    manifest: Manifest,
+    headers: list[SegmentHeader],
+    visit: Visit,
+    fresh: bool,
+    strangers: list[str],
+) -> LiveLog:
+    sealed = {segment.segment_id: segment for segment in manifest.sealed}
+    segments: list[SegmentSeen] = []
+    time_ns = synced = 0
+    stop: End | Bad = End(0)
+    later: list[Later] = []
+    size = 0
+    for header, successor in zip(headers, [*headers[1:], None], strict=True):
+        if segments and header.first_position != segments[-1].chain.next_position:
+            raise Damaged(
+                f"{LOG_DIR}/{header.name}",
+                0,
+                f"it begins at position {header.first_position}, but the one before ends at "
+                f"{segments[-1].chain.next_position - 1}",
+            )
+        chain = Chain.start(header, time_ns=time_ns, synced_position=synced)
+        seen = SegmentSeen(header.name, header, chain, [chain])
+        segments.append(seen)
+        file = log_dir.open(header.name, writable=fresh and successor is None)
+        try:
+            if successor is None:
+                stop, later, size = _read_active(file, seen, visit, fresh)
+            else:
+                _read_sealed(file, seen, visit, sealed.get(header.segment_id), successor)
+        finally:
+            file.close()
+        time_ns, synced = seen.chain.time_ns, seen.chain.synced_position
+    plan = plan_tail(TailSeen(stop, segments[-1].chain.next_position, synced, later))
+    if isinstance(plan, Refuse):
+        raise Damaged(f"{LOG_DIR}/{segments[-1].name}", plan.offset, plan.reason)
+    return LiveLog(manifest, segments, plan, size, strangers)
+
+
+def _read_sealed(
+    file: File,
+    seen: SegmentSeen,
+    visit: Visit,
+    named: SealedSegment | None,
+    successor: SegmentHeader,
+) -> None:
+    """Read a sealed segment, which must end exactly where its successor and the manifest say."""
+    where = f"{LOG_DIR}/{seen.name}"
+    view = file.map()
+    stop = _scan_into(view, seen, visit)
+    if isinstance(stop, Bad):
+        raise Damaged(where, stop.offset, stop.reason)
+    if seen.chain.offset != len(view):
+        raise Damaged(where, seen.chain.offset, "zeros follow the last record of a sealed segment")
+    if (seen.chain.offset, seen.chain.prev_crc) != (successor.prev_len, successor.prev_final_crc):
+        raise Damaged(
+            where,
+            seen.chain.offset,
+            f"it does not end as its successor says (length {successor.prev_len})",
+        )
+    if named is not None and named != seen.sealed():
+        raise Damaged(where, seen.chain.offset, "it does not end as the manifest says")
+
+
+def _read_active(
+    file: File, seen: SegmentSeen, visit: Visit, fresh: bool
+) -> tuple[End | Bad, list[Later], int]:
+    # Read, never mapped: this file may yet be truncated, and that kills whoever has it mapped.
+    if fresh:
+        file.sync_data()
+        file.drop_cache()
+    size = file.size()
+    view = memoryview(file.read_at(0, size))
+    stop = _scan_into(view, seen, visit)
+    later: list[Later] = []
+    if isinstance(stop, Bad):
+        later = [
+            Later(record.offset, record.position, record.synced_position)
+            for record in find_records(view, stop.offset + 1, seen.header.seed)
+        ]
+    return stop, later, size
+
+
+def _scan_into(view: memoryview, seen: SegmentSeen, visit: Visit) -> End | Bad:
+    for found in scan(view, seen.header, seen.chain):
+        if not isinstance(found, Record):
+            return found
+        seen.note(found)
+        visit(found)
+    raise AssertionError("scan ends with End or Bad")  # pragma: no cover
+
+
+def set_aside_tail(space_dir: Directory, live: LiveLog, plan: SetAside) -> str:
+    """Copy the torn tail to quarantine, durably, then truncate it away, durably.
+
+    Returns the name of the quarantine file.
+    """
+    log_dir = space_dir.open_dir(LOG_DIR)
+    quarantine = space_dir.open_dir(QUARANTINE_DIR)
+    try:
+        file = log_dir.open(live.active.name, writable=True)
+        try:
+            tail = file.read_at(plan.offset, live.size - plan.offset)
+            name = _keep(quarantine, f"{live.active.name}.{plan.offset}", tail)
+            file.truncate(plan.offset)
+            file.sync_data()
+        finally:
+            file.close()
+    finally:
+        quarantine.close()
+        log_dir.close()
+    return name
+
+
+def _keep(quarantine: Directory, stem: str, data: bytes) -> str:
+    """Store `data` durably under a free name, or find it there after a crash right behind this."""
+    number = 0
+    while quarantine.exists(name := f"{stem}-{number}.torn"):
+        file = quarantine.open(name, writable=True)
+        try:
+            if file.read_at(0, file.size()) == data:
+                file.sync_data()
+                quarantine.sync()
+                return name
+        finally:
+            file.close()
+        number += 1
+    file = quarantine.create(name)
+    try:
+        write_all(file, 0, data)
+        file.sync_data()
+    finally:
+        file.close()
+    quarantine.sync()
+    return name

@@ -1,0 +1,179 @@
+"""Embeddings as one matrix, their cosine with a query, and the mask of live rows.
+
+Theory of operation. Vectors are kept as they were given, float32, beside a column of inverse
+norms (computed in float64 when the row is appended); a cosine is then one pass over the matrix.
+
+That pass is `numpy.vecdot`, not a matrix-vector product of BLAS, for two reasons. Each row is its
+own dot product, so that a row's score depends on that row and the query alone: equal vectors get
+equal scores, bit for bit, wherever they stand and however many rows there are, which the blocked
+kernels of BLAS do not give. And a dot product of at most 4,096 elements never wakes BLAS threads,
+so nothing has to be pinned. Measured on two cores with OpenBLAS 0.3.31 (median ms, float32,
+256 dimensions):
+
+    rows      vecdot   matvec, 1 thread   matvec, 2 threads
+    1,000      0.022         0.015              0.019
+    10,000     0.20          0.16               0.10
+    100,000    3.4           9.4                5.9
+
+At 100,000 rows the scan is bound by memory and the plain dot product reads it best.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+
+from engram.indexes.columns import CAPACITY_MIN, GrowingColumn
+
+# Below this length a vector has no direction that float32 could hold; it is similar to nothing.
+NORM_MIN: Final = 1e-30
+
+BoolArray = npt.NDArray[np.bool_]
+Float32Array = npt.NDArray[np.float32]
+
+
+def inverse_norms(matrix: Float32Array) -> Float32Array:
+    """1 / Euclidean length of each row: float32 (n, D) -> float32 (n,); 0 for a zero vector.
+
+    Raises ValueError where a row is not finite.
+    """
+    wide = matrix.astype(np.float64)
+    norms = np.sqrt(np.vecdot(wide, wide))
+    if not np.isfinite(norms).all():
+        raise ValueError("a vector holds NaN or infinity")
+    inverse = np.zeros(len(norms), np.float64)
+    np.divide(1.0, norms, out=inverse, where=norms > NORM_MIN)
+    return inverse.astype(np.float32)
+
+
+class VectorsView:
+    """The vectors of the first rows, as captured; never changes."""
+
+    __slots__ = ("_inverse_norms", "_matrix")
+
+    def __init__(self, matrix: Float32Array, inverse_norms: Float32Array) -> None:
+        self._matrix = matrix
+        self._inverse_norms = inverse_norms
+
+    def __len__(self) -> int:
+        return len(self._matrix)
+
+    @property
+    def matrix(self) -> Float32Array:
+        """float32 (rows, D), as the vectors were given; read-only."""
+        return self._matrix
+
+    def cosine(self, query: Float32Array) -> Float32Array:
+        """Cosine of every row with `query`, float32 (D,) -> float32 (rows,) within [-1, 1].
+
+        A zero vector, on either side, has cosine 0. Raises ValueError where `query` has another
+        length or is not finite.
+        """
+        if query.shape != self._matrix.shape[1:]:
+            raise ValueError(f"a query of shape {query.shape} against {self._matrix.shape}")
+        wide = query.astype(np.float64)
+        norm = float(np.sqrt(np.vecdot(wide, wide)))
+        if not np.isfinite(norm):
+            raise ValueError("the query vector holds NaN or infinity")
+        if norm <= NORM_MIN:
+            return np.zeros(len(self), np.float32)
+        unit = (wide / norm).astype(np.float32)
+        scores: Float32Array = np.vecdot(self._matrix, unit)
+        scores *= self._inverse_norms
+        # Rounding may leave an equal direction a hair above 1.
+        return np.clip(scores, -1.0, 1.0, out=scores)
+
+    def row(self, row: int) -> Float32Array:
+        """The vector at `row` as it was given, float32 (D,), read-only."""
+        if not 0 <= row < len(self):
+            raise IndexError(f"row {row} of {len(self)}")
+        vector: Float32Array = self._matrix[row]
+        return vector
+
+
+class Vectors:
+    """The embeddings of a space's rows, all of one length."""
+
+    __slots__ = ("_inverse_norms", "_matrix", "dimensions")
+
+    def __init__(self, dimensions: int) -> None:
+        self.dimensions = dimensions
+        self._matrix = GrowingColumn(np.float32, dimensions)
+        self._inverse_norms = GrowingColumn(np.float32)
+
+    def __len__(self) -> int:
+        return len(self._inverse_norms)
+
+    def extend(self, matrix: npt.ArrayLike) -> None:
+        """Append rows: float32 (n, D).
+
+        Raises ValueError for another shape or for values that are not finite; nothing is appended
+        then.
+        """
+        block = np.asarray(matrix, np.float32)
+        if block.ndim != 2 or block.shape[1] != self.dimensions:
+            raise ValueError(f"vectors of {self.dimensions} dimensions take no {block.shape}")
+        norms = inverse_norms(block)
+        self._matrix.extend(block)
+        self._inverse_norms.extend(norms)
+
+    def view(self) -> VectorsView:
+        """What is there now; stays as it is."""
+        rows = len(self)
+        return VectorsView(self._matrix.view(rows), self._inverse_norms.view(rows))
+
+
+class LiveMask:
+    """Which rows are alive: neither superseded by a later revision nor forgotten.
+
+    A mask changes in place, unlike a column, so a view is a frozen copy. It is made once per
+    change (1 byte a row) and the same array is handed out until the next one. Like the writer's
+    methods, `view` is to be called under the caller's lock.
+    """
+
+    __slots__ = ("_buffer", "_frozen", "_rows", "live")
+
+    def __init__(self) -> None:
+        self._buffer: BoolArray = np.empty(0, np.bool_)
+        self._frozen: BoolArray | None = None
+        self._rows = 0
+        self.live = 0
+
+    def __len__(self) -> int:
+        return self._rows
+
+    def append(self, count: int = 1) -> None:
+        """Append `count` live rows."""
+        rows = self._rows + count
+        if rows > len(self._buffer):
+            grown = np.empty(max(rows, 2 * len(self._buffer), CAPACITY_MIN), np.bool_)
+            grown[: self._rows] = self._buffer[: self._rows]
+            self._buffer = grown
+        self._buffer[self._rows : rows] = True
+        self._rows = rows
+        self.live += count
+        self._frozen = None
+
+    def alive(self, row: int) -> bool:
+        """Whether `row` is alive; False where there is no such row."""
+        return 0 <= row < self._rows and bool(self._buffer[row])
+
+    def kill(self, row: int) -> bool:
+        """Mark `row` dead; returns whether it was alive. Raises IndexError beyond the end."""
+        if not 0 <= row < self._rows:
+            raise IndexError(f"row {row} of {self._rows}")
+        if not self._buffer[row]:
+            return False
+        self._buffer[row] = False
+        self.live -= 1
+        self._frozen = None
+        return True
+
+    def view(self) -> BoolArray:
+        """The mask as it is now, bool (rows,), read-only; the same object until a change."""
+        if self._frozen is None:
+            self._frozen = self._buffer[: self._rows].copy()
+            self._frozen.flags.writeable = False
+        return self._frozen

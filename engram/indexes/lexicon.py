@@ -1,0 +1,158 @@
+"""The lexical index: which rows share words with a question, scored by BM25.
+
+Theory of operation. Texts become terms (`engram.indexes.tokens`), terms become postings of
+(row, occurrences), and each row keeps its length in terms. A question is plain text and means OR:
+every row that has any of its terms gets a score, and no character of it is ever syntax. Scoring is
+a handful of numpy passes over the postings of the question's terms.
+
+The formula is BM25 (Robertson & Zaragoza 2009) as Lucene has it since version 8, without the
+constant factor (k1 + 1), and with Lucene's idf, which is never negative:
+
+    score(row) = sum over the question's distinct terms t of
+                 idf(t) * tf / (tf + k1 * (1 - b + b * length(row) / mean length))
+    idf(t)     = ln(1 + (N - df(t) + 0.5) / (df(t) + 0.5))
+
+k1 = 0.6 and b = 0.2 measured best on short memories (docs/decisions/0003-lexicon.md). N, df and the
+mean length count live rows only and are computed for each question from the live mask it brings,
+so that forgetting and revising need no work here and leave no trace in the scores of others.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from engram.indexes.columns import GrowingColumn
+from engram.indexes.postings import Postings, PostingsView
+from engram.indexes.tokens import Tokens, tokenise_many
+
+K1: Final = 0.6
+B: Final = 0.2
+# Occurrences of a term in a row are counted up to here; far beyond it the score is flat.
+OCCURRENCES_MAX: Final = 65_535
+
+BoolArray = npt.NDArray[np.bool_]
+Float32Array = npt.NDArray[np.float32]
+
+
+class LexicalScores(NamedTuple):
+    """What the words of a question say about every row.
+
+    `scores` is float32 (rows,), BM25, 0 where no term matched or the row is dead. `coverage` is
+    float32 (rows,) in [0, 1]: the share of the question's terms found in the row, weighted by idf.
+    `query_terms` counts the question's distinct terms; with 0 the question says nothing.
+    """
+
+    scores: Float32Array
+    coverage: Float32Array
+    query_terms: int
+
+
+class LexiconView:
+    """The lexicon as it was when captured; never changes."""
+
+    __slots__ = ("_lengths", "_live_seen", "_postings")
+
+    def __init__(self, postings: PostingsView, lengths: npt.NDArray[np.uint32]) -> None:
+        self._postings = postings
+        self._lengths = lengths
+        self._live_seen: tuple[BoolArray, int, float] | None = None
+
+    def __len__(self) -> int:
+        return len(self._lengths)
+
+    def score(self, query: str, live: BoolArray) -> LexicalScores:
+        """Score every row against a question; `live` is bool (rows,).
+
+        Raises ValueError where `live` was captured at another row count than this view.
+        """
+        rows = len(self._lengths)
+        if live.shape != (rows,):
+            raise ValueError(f"a live mask of shape {live.shape} for {rows} rows")
+        terms = np.unique(tokenise_many([query]).ids)
+        nothing = np.zeros(rows, np.float32)
+        if not len(terms):
+            return LexicalScores(nothing, nothing, 0)
+        which, found_rows, occurrences = self._postings.find(terms)
+        alive = live[found_rows]
+        which, found_rows, occurrences = which[alive], found_rows[alive], occurrences[alive]
+        if not len(which):
+            return LexicalScores(nothing, nothing, len(terms))
+        live_rows, mean_length = self._live_figures(live)
+        frequency = np.bincount(which, minlength=len(terms))
+        idf = np.log1p((live_rows - frequency + 0.5) / (frequency + 0.5))
+        idf_found = idf[which]
+        saturation = self._lengths[found_rows] * (K1 * B / mean_length)
+        saturation += K1 * (1 - B)
+        saturation += occurrences
+        parts = idf_found * occurrences
+        parts /= saturation
+        # bincount adds in order, and the terms of a row come in the order of `terms`: the sums
+        # are the same however the postings are spread over runs.
+        scores = np.bincount(found_rows, parts, rows)
+        coverage = np.bincount(found_rows, idf_found, rows) / idf.cumsum()[-1]
+        return LexicalScores(
+            scores.astype(np.float32), coverage.astype(np.float32), query_terms=len(terms)
+        )
+
+    def _live_figures(self, live: BoolArray) -> tuple[int, float]:
+        """How many rows live, and their mean length in terms (> 0)."""
+        seen = self._live_seen
+        if seen is None or seen[0] is not live:
+            live_rows = int(np.count_nonzero(live))
+            total = int(np.dot(live, self._lengths.astype(np.int64)))
+            seen = (live, live_rows, total / live_rows)
+            self._live_seen = seen
+        return seen[1], seen[2]
+
+
+class Lexicon:
+    """The lexical index of a space's rows."""
+
+    __slots__ = ("_lengths", "_postings", "_view")
+
+    def __init__(self) -> None:
+        self._postings = Postings(np.uint16)
+        self._lengths = GrowingColumn(np.uint32)
+        self._view: LexiconView | None = None
+
+    def __len__(self) -> int:
+        return len(self._lengths)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of postings and lengths, without spare capacity."""
+        return self._postings.nbytes + self._lengths.nbytes
+
+    def extend(self, texts: Sequence[str] | Tokens) -> None:
+        """Append one row per text. Texts may be tokenised beforehand, outside the caller's lock."""
+        tokens = texts if isinstance(texts, Tokens) else tokenise_many(texts)
+        if len(tokens.ids):
+            self._extend_postings(tokens)
+        self._lengths.extend(tokens.counts)
+        self._view = None
+
+    def view(self) -> LexiconView:
+        """What is there now; stays as it is. The same object until rows are appended."""
+        if self._view is None:
+            self._view = LexiconView(self._postings.view(), self._lengths.view())
+        return self._view
+
+    def _extend_postings(self, tokens: Tokens) -> None:
+        first_row = len(self._lengths)
+        distinct, number = np.unique(tokens.ids, return_inverse=True)
+        row = np.repeat(np.arange(first_row, first_row + len(tokens.counts)), tokens.counts)
+        # (row, term) packed into one integer sorts far faster than a pair of columns.
+        packed = (row << 32) | number
+        packed.sort()
+        first = np.flatnonzero(np.concatenate(([True], packed[1:] != packed[:-1])))
+        occurrences = np.diff(np.append(first, len(packed)))
+        packed = packed[first]
+        self._postings.extend(
+            distinct[packed & 0xFFFF_FFFF],
+            (packed >> 32).astype(np.uint32),
+            np.minimum(occurrences, OCCURRENCES_MAX).astype(np.uint16),
+        )

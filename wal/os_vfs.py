@@ -93,10 +93,7 @@ class OsFile:
         os.ftruncate(self._fd, length)
 
     def sync_data(self) -> None:
-        if hasattr(os, "fdatasync"):
-            os.fdatasync(self._fd)
-        else:
-            _sync(self._fd)
+        _sync(self._fd, data_only=True)
 
     def drop_cache(self) -> None:
         if hasattr(os, "posix_fadvise"):
@@ -240,10 +237,14 @@ class OsLock:
             os.close(fd)
 
 
-def _sync(fd: int) -> None:
+def _sync(fd: int, *, data_only: bool = False) -> None:
+    if fd < 0:
+        raise OSError(errno.EBADF, "Already closed")  # these calls would make it a ValueError
     if sys.platform == "darwin":
         # Darwin's fsync leaves the bytes in the drive's cache.
         fcntl.fcntl(fd, fcntl.F_FULLFSYNC)
+    elif data_only and hasattr(os, "fdatasync"):
+        os.fdatasync(fd)
     else:
         os.fsync(fd)
 

@@ -1,0 +1,6 @@
+"""Embedders: what turns texts into vectors, pluggable and pinned per space by name.
+
+protocol   what an embedder must do
+static     the default: a table of token vectors, works offline right after install
+registry   from a space's embedding spec to its embedder
+"""

@@ -1,0 +1,43 @@
+"""From a space's embedding spec to the embedder that serves it.
+
+There is one embedder per model and process, so that its tables are loaded once however many spaces
+use it. Looking one up loads nothing: files are read when the first text comes.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from engram.embedding import static
+from engram.embedding.protocol import Embedder
+from engram.embedding.static import StaticEmbedder
+from engram.errors import Invalid
+from engram.memory.model import EmbeddingSpec
+from engram.memory.validate import CALLER
+
+DEFAULT: Final = EmbeddingSpec(model=static.MODEL, dimensions=static.DIMENSIONS)
+"""What a space gets that asks for nothing."""
+
+_EMBEDDERS: Final[dict[str, Embedder]] = {static.MODEL: StaticEmbedder()}
+
+
+def embedder_for(spec: EmbeddingSpec) -> Embedder:
+    """The embedder a spec names.
+
+    Raises Invalid for a model that is not known, for dimensions a known one does not have, and for
+    the model "caller", whose vectors come with the memories and need no embedder.
+    """
+    embedder = _EMBEDDERS.get(spec.model)
+    if embedder is None:
+        known = ", ".join(sorted(_EMBEDDERS))
+        if spec.model == CALLER:
+            raise Invalid.of("embedding.model", f"{CALLER!r} has no embedder; those are {known}")
+        raise Invalid.of(
+            "embedding.model", f"{spec.model!r} is not known; use one of {known}, or {CALLER}"
+        )
+    if embedder.dimensions != spec.dimensions:
+        raise Invalid.of(
+            "embedding.dimensions",
+            f"{spec.model} has {embedder.dimensions} dimensions, not {spec.dimensions}",
+        )
+    return embedder

@@ -45,6 +45,9 @@ WEIGHTS: Final = ("weights/l2_supercat_256.safetensors", 0x1E47A5E0)
 TOKENIZER: Final = ("tokenizers/l2_supercat_tokenizer_config.json", 0x4F2CF049)
 """Path inside the package, and CRC32C of the whole file."""
 
+SPACE_TOKEN: Final = 29_871
+"""The token of a space with no word after it."""
+
 PIECE_CHARACTERS_MAX: Final = 32
 CACHED_PIECES_MAX: Final = 1 << 16
 # Token vectors gathered at a time: 4 MiB, which fits the caches of most processors.
@@ -122,11 +125,10 @@ class _PieceTokens(dict[str, bytes]):
     def __init__(self, tokenizer: Tokenizer) -> None:
         super().__init__()
         self._tokenizer = tokenizer
-        self._space = tokenizer.token_to_id("\u2581")
 
     def __missing__(self, piece: str) -> bytes:
         # Nothing is put in front of nothing: a piece that was a single space is looked up.
-        ids = self._tokenizer.encode(piece, add_special_tokens=False).ids or [self._space]
+        ids = self._tokenizer.encode(piece, add_special_tokens=False).ids or [SPACE_TOKEN]
         tokens = np.array(ids, np.uint16).tobytes()
         if len(piece) <= PIECE_CHARACTERS_MAX:
             if len(self) >= CACHED_PIECES_MAX:

@@ -95,13 +95,23 @@ class _Durable:
     chain: Chain
 
 
-def create_log(space_dir: Directory, *, space_uuid: bytes, nonce: bytes, now_ns: int) -> None:
-    """Lay out an empty log in a new folder, durably but for the folder's own name."""
+def create_log(
+    space_dir: Directory, *, space_uuid: bytes, nonce: bytes, now_ns: int, first: Draft
+) -> None:
+    """Lay out a log that holds one record in a new folder, durably but for the folder's name."""
     header = SegmentHeader(space_uuid, 1, 1, nonce, 0, 0, 0, now_ns)
+    record, _, _ = encode_record(
+        first,
+        position=1,
+        time_ns=first.time_ns,
+        synced_position=0,
+        prev_crc=header.seed,
+        seed=header.seed,
+    )
     space_dir.make_dir(QUARANTINE_DIR).close()
     log_dir = space_dir.make_dir(LOG_DIR)
     try:
-        prepare_segment(log_dir, header).close()
+        prepare_segment(log_dir, header, b"".join(record)).close()
         publish_segment(log_dir, header)
     finally:
         log_dir.close()

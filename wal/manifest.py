@@ -1,8 +1,7 @@
 """The manifest: which segments are live, up to and including the one that was active. Pure.
 
-One line of frame (magic, format, length, CRC32C) and one JSON document, so that a person can read
-it and a machine can trust it. A manifest under its final name that does not verify is corruption;
-it is never a reason to fall back to an older one, because that would resurrect what it retired.
+A manifest under its final name that does not verify is corruption; it is never a reason to fall
+back to an older one, because that would resurrect what it retired.
 """
 
 from __future__ import annotations
@@ -11,13 +10,12 @@ import re
 from typing import Final
 
 import msgspec
-from crc32c import crc32c
 
 from wal import format as f
-from wal.errors import Damaged, Unsupported
+from wal.errors import Damaged
+from wal.framed import decode_framed, encode_framed
 
 _NAME: Final = re.compile(r"MANIFEST-([1-9][0-9]{0,18})")
-_FRAME: Final = re.compile(rb"([A-Z-]+) ([0-9]+) ([0-9]{1,10}) ([0-9a-f]{8})\n")
 _FORMAT: Final = 1
 
 
@@ -52,9 +50,7 @@ def manifest_number(name: str) -> int | None:
 
 
 def encode_manifest(manifest: Manifest) -> bytes:
-    body = msgspec.json.encode(manifest) + b"\n"
-    frame = f"{f.MANIFEST_MAGIC} {_FORMAT} {len(body)} {crc32c(body):08x}\n"
-    return frame.encode("ascii") + body
+    return encode_framed(f.MANIFEST_MAGIC, _FORMAT, manifest)
 
 
 def decode_manifest(name: str, data: bytes) -> Manifest:
@@ -63,21 +59,7 @@ def decode_manifest(name: str, data: bytes) -> Manifest:
     Raises :class:`wal.errors.Damaged` when it does not verify and
     :class:`wal.errors.Unsupported` when a newer version wrote it.
     """
-    frame = _FRAME.match(data)
-    if frame is None or frame[1].decode() != f.MANIFEST_MAGIC:
-        raise Damaged(name, 0, "this is not a manifest")
-    body = data[frame.end() :]
-    if len(body) != int(frame[3]) or crc32c(body) != int(frame[4], 16):
-        raise Damaged(name, frame.end(), "the manifest's checksum does not match")
-    if int(frame[2]) != _FORMAT:
-        raise Unsupported(
-            f"{name} has format {int(frame[2])}; this version reads format {_FORMAT}. "
-            "Upgrade Engram to open it"
-        )
-    try:
-        manifest = msgspec.json.decode(body, type=Manifest)
-    except msgspec.MsgspecError as error:
-        raise Damaged(name, frame.end(), f"the manifest cannot be read: {error}") from error
+    manifest = decode_framed(f.MANIFEST_MAGIC, _FORMAT, Manifest, name, data)
     if manifest.name != name:
         raise Damaged(name, 0, f"the file holds {manifest.name}: it was renamed or copied")
     return manifest

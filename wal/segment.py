@@ -61,8 +61,8 @@ def write_all(file: File, offset: int, data: Buffer) -> None:
         view = view[taken:]
 
 
-def prepare_segment(log_dir: Directory, header: SegmentHeader) -> File:
-    """Write the segment's header page under a temporary name, durably, and return it open.
+def prepare_segment(log_dir: Directory, header: SegmentHeader, records: bytes = b"") -> File:
+    """Write header page and records under a temporary name, durably, and return the file open.
 
     A failure here leaves nothing that anybody would read; :func:`publish_segment` comes next.
     """
@@ -71,7 +71,7 @@ def prepare_segment(log_dir: Directory, header: SegmentHeader) -> File:
         log_dir.remove(temporary)
     file = log_dir.create(temporary)
     try:
-        write_all(file, 0, encode_segment_header(header))
+        write_all(file, 0, encode_segment_header(header) + records)
         file.sync_data()
     except BaseException:
         file.close()

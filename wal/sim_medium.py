@@ -14,8 +14,9 @@ A crash asks a :data:`Choice` what became of every pending change. The rules:
   noise); bytes around it in the same sector are safe. A truncation or allocation is whole.
 - Changes of names survive independently too, except that a rename is atomic and that the history
   of one name keeps its order: no change survives the loss of an earlier one to the same name. A
-  rename is durable once the directory that holds the new name is synced, and a directory that is
-  itself new comes to stay with what was moved into it: a move loses nothing.
+  rename is durable once the directory that holds the new name is synced.
+- Moving loses nothing: a directory that is itself new comes to stay with what was moved into it, a
+  directory that is gone has let go what was moved out of it, and directories move in order.
 - Names and contents are independent: a surviving name may lead to an empty file.
 
 Nothing here knows of processes, handles or injected failures.
@@ -39,7 +40,7 @@ class Pending:
 
     `offset` and `data` describe a write; `offset` alone is the size that a truncation sets and
     that an allocation reaches. `entries` are the assignments that a change of names makes; the
-    last is in the directory whose sync makes it durable.
+    last is in the directory whose sync makes it durable. `ended` is the directory it removes.
     """
 
     seq: int
@@ -48,6 +49,7 @@ class Pending:
     offset: int = 0
     data: bytes = b""
     entries: tuple[tuple[DirNode, str, Node | None], ...] = ()
+    ended: DirNode | None = None
 
     @property
     def sectors(self) -> range:
@@ -57,6 +59,11 @@ class Pending:
     @property
     def holder(self) -> DirNode:
         return self.entries[-1][0]
+
+    @property
+    def is_move(self) -> bool:
+        """Whether it renames from one directory into another."""
+        return self.entries[0][0] is not self.holder
 
 
 class Fate(NamedTuple):
@@ -222,6 +229,12 @@ class DirNode:
             return True
         return any(isinstance(n, DirNode) and n.is_above(other) for n in self.visible.values())
 
+    def contents(self) -> Contents:
+        return {
+            name: node.contents() if isinstance(node, DirNode) else bytes(node.visible)
+            for name, node in sorted(self.visible.items())
+        }
+
     def bytes_below(self) -> int:
         return sum(
             node.bytes_below() if isinstance(node, DirNode) else len(node.visible)
@@ -230,6 +243,7 @@ class DirNode:
 
 
 Node = FileNode | DirNode
+Contents = dict[str, "bytes | Contents"]
 
 
 class Medium:
@@ -249,10 +263,14 @@ class Medium:
     def change_names(
         self, kind: Kind, path: str, *entries: tuple[DirNode, str, Node | None]
     ) -> None:
+        old = entries[-1][0].visible.get(entries[-1][1])
         for directory, name, node in entries:
             _assign(directory.visible, name, node)
+        ended = old if isinstance(old, DirNode) else None
+        if ended:
+            ended.linked = False
         self._seq += 1
-        self._pending.append(Pending(self._seq, kind, path, entries=entries))
+        self._pending.append(Pending(self._seq, kind, path, entries=entries, ended=ended))
 
     def sync_names(self, directory: DirNode) -> None:
         kept = _kept_with(self._pending, lambda op: op.holder is directory)
@@ -309,7 +327,8 @@ class Medium:
                 (copy_directory(directory), name, node and copy(node))
                 for directory, name, node in op.entries
             )
-            twin._pending.append(replace(op, entries=entries))
+            ended = op.ended and copy_directory(op.ended)
+            twin._pending.append(replace(op, entries=entries, ended=ended))
         return twin
 
 
@@ -321,14 +340,26 @@ def _kept_with(ops: list[Pending], wanted: Callable[[Pending], bool]) -> list[Pe
     kept: list[Pending] = []
     names: set[tuple[DirNode, str]] = set()
     homes: set[FileNode | DirNode | None] = set()
+    ended: set[DirNode] = set()
+    directory_moved = False
     for op in reversed(ops):
         touched = {(directory, name) for directory, name, _ in op.entries}
+        moves_directory = op.is_move and isinstance(op.entries[-1][2], DirNode)
         makes_home = any(node in homes for _, _, node in op.entries)
-        if makes_home or not names.isdisjoint(touched) or wanted(op):
+        implied = (
+            makes_home
+            or not names.isdisjoint(touched)
+            or any(directory in ended for directory, _ in touched)
+            or (moves_directory and directory_moved)
+        )
+        if implied or wanted(op):
             kept.append(op)
             names |= touched
-            if makes_home or len({directory for directory, _ in touched}) > 1:
+            directory_moved |= moves_directory
+            if makes_home or op.is_move:
                 homes.add(op.holder)
+            if op.ended:
+                ended.add(op.ended)
     kept.reverse()
     return kept
 

@@ -26,7 +26,7 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
-from typing import Concatenate, Literal, NoReturn, ParamSpec, TypeVar
+from typing import Concatenate, NoReturn, ParamSpec, TypeVar
 
 from wal.errors import Locked, ReadOnly
 from wal.os_vfs import check_name
@@ -35,9 +35,11 @@ from wal.sim_medium import (
     LOST,
     SECTOR,
     Choice,
+    Contents,
     DirNode,
     Fate,
     FileNode,
+    Kind,
     Medium,
     Pending,
     every_outcome,
@@ -53,6 +55,7 @@ __all__ = [
     "LOST",
     "SECTOR",
     "Choice",
+    "Contents",
     "Fate",
     "Pending",
     "SimCrash",
@@ -112,6 +115,11 @@ class SimDisk:
 
     def root(self) -> Directory:
         return SimDirectory(self, "sim:", self._medium.root)
+
+    def contents(self) -> Contents:
+        """All that is visible, as nested dictionaries; of a dead disk too."""
+        with self._mutex:
+            return self._medium.root.contents()
 
     def used(self) -> int:
         """The sum of the sizes of all files that have a name."""
@@ -336,9 +344,7 @@ class SimFile(_Handle):
         if offset < 0:
             raise OSError(errno.EINVAL, "Negative offset", self.path)
 
-    def _change(
-        self, kind: Literal["write", "allocate", "truncate"], offset: int, data: bytes = b""
-    ) -> None:
+    def _change(self, kind: Kind, offset: int, data: bytes = b"") -> None:
         self._disk._medium.change_content(self._node, kind, self.path, offset, data)
 
     def _drop_writes(self) -> None:
@@ -401,10 +407,8 @@ class SimDirectory(_Handle):
                 raise OSError(errno.ENOTDIR, "Not a directory", path)
         elif isinstance(replaced, DirNode):
             raise OSError(errno.EISDIR, "Is a directory", path)
-        if isinstance(replaced, DirNode):
-            if replaced.visible:
-                raise OSError(errno.ENOTEMPTY, "Directory not empty", path)
-            replaced.linked = False
+        if isinstance(replaced, DirNode) and replaced.visible:
+            raise OSError(errno.ENOTEMPTY, "Directory not empty", path)
         self._disk._medium.change_names(
             "rename", path, (self._node, name, None), (target._node, new_name, node)
         )
@@ -478,7 +482,6 @@ class SimDirectory(_Handle):
                 self._remove_tree(node, child_name, child, child_path)
             else:
                 self._disk._medium.change_names("remove", child_path, (node, child_name, None))
-        node.linked = False
         self._disk._medium.change_names("remove", path, (parent, name, None))
 
 

@@ -63,12 +63,12 @@ class Changes(msgspec.Struct, frozen=True, kw_only=True):
     """A revision: fields left UNSET stay, given ones replace whole, None clears."""
 
     content: str | msgspec.UnsetType = msgspec.UNSET
-    tags: tuple[str, ...] | None | msgspec.UnsetType = msgspec.UNSET
-    metadata: Metadata | None | msgspec.UnsetType = msgspec.UNSET
-    confidence: float | None | msgspec.UnsetType = msgspec.UNSET
-    occurred_at: datetime | None | msgspec.UnsetType = msgspec.UNSET
-    expires_at: datetime | None | msgspec.UnsetType = msgspec.UNSET
-    source: str | None | msgspec.UnsetType = msgspec.UNSET
+    tags: tuple[str, ...] | msgspec.UnsetType | None = msgspec.UNSET
+    metadata: Metadata | msgspec.UnsetType | None = msgspec.UNSET
+    confidence: float | msgspec.UnsetType | None = msgspec.UNSET
+    occurred_at: datetime | msgspec.UnsetType | None = msgspec.UNSET
+    expires_at: datetime | msgspec.UnsetType | None = msgspec.UNSET
+    source: str | msgspec.UnsetType | None = msgspec.UNSET
     embedding: Vector | msgspec.UnsetType = msgspec.UNSET
 
 
@@ -173,14 +173,16 @@ class EmbeddingSpec(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class SpaceInfo(msgspec.Struct, frozen=True, kw_only=True):
-    """A space's description. Figures that need the space opened are None in listings."""
+    """A space's description. Listings open nothing, so figures that need the space open may be None
+    there; of a space too damaged to say who it is, only `state` and `detail` are known.
+    """
 
     memory_space_id: str
-    uuid: str
-    generation: int
-    state: Literal["active", "read_only", "poisoned", "damaged"] | None
-    created_at: datetime
-    embedding: EmbeddingSpec
+    uuid: str | None = None
+    generation: int | None = None
+    state: Literal["active", "read_only", "poisoned", "damaged"] | None = None
+    created_at: datetime | None = None
+    embedding: EmbeddingSpec | None = None
     position: int | None = None
     memories: int | None = None
     bytes: int | None = None

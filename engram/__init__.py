@@ -1,0 +1,146 @@
+"""Engram: a memory database for AI agents.
+
+    import engram
+    with engram.open("./data") as db:
+        alpha = db.create_space("alpha")
+        alpha.remember("The deploy key is rotated every Monday", tags=["ops"])
+        for hit in alpha.recall("when is the deploy key rotated?"):
+            print(hit.score, hit.memory.content)
+
+The names below are loaded at first use, so that importing the package costs nothing.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from engram.errors import (
+        DataRootUnusable,
+        DiskFull,
+        EmbedderMismatch,
+        EmbedderUnavailable,
+        EngramError,
+        Invalid,
+        MemoryExists,
+        MemoryNotFound,
+        OutcomeUnknown,
+        SpaceDamaged,
+        SpaceExists,
+        SpaceInvalid,
+        SpaceLocked,
+        SpaceNotFound,
+        TooLarge,
+        Unavailable,
+    )
+    from engram.memory.model import (
+        Changes,
+        Confidence,
+        EmbeddingSpec,
+        Filter,
+        Forgotten,
+        Hit,
+        Memory,
+        NewMemory,
+        Page,
+        Recall,
+        Remembered,
+        SpaceInfo,
+        Why,
+    )
+    from engram.spaces.database import Database
+    from engram.spaces.database import open_database as open
+    from engram.spaces.space import Space
+
+__version__ = "0.1.0.dev0"
+
+_ERRORS = (
+    "DataRootUnusable",
+    "DiskFull",
+    "EmbedderMismatch",
+    "EmbedderUnavailable",
+    "EngramError",
+    "Invalid",
+    "MemoryExists",
+    "MemoryNotFound",
+    "OutcomeUnknown",
+    "SpaceDamaged",
+    "SpaceExists",
+    "SpaceInvalid",
+    "SpaceLocked",
+    "SpaceNotFound",
+    "TooLarge",
+    "Unavailable",
+)
+_MODEL = (
+    "Changes",
+    "Confidence",
+    "EmbeddingSpec",
+    "Filter",
+    "Forgotten",
+    "Hit",
+    "Memory",
+    "NewMemory",
+    "Page",
+    "Recall",
+    "Remembered",
+    "SpaceInfo",
+    "Why",
+)
+_HOMES = {
+    "open": ("engram.spaces.database", "open_database"),
+    "Database": ("engram.spaces.database", "Database"),
+    "Space": ("engram.spaces.space", "Space"),
+    **{name: ("engram.errors", name) for name in _ERRORS},
+    **{name: ("engram.memory.model", name) for name in _MODEL},
+}
+
+__all__ = [
+    "Changes",
+    "Confidence",
+    "DataRootUnusable",
+    "Database",
+    "DiskFull",
+    "EmbedderMismatch",
+    "EmbedderUnavailable",
+    "EmbeddingSpec",
+    "EngramError",
+    "Filter",
+    "Forgotten",
+    "Hit",
+    "Invalid",
+    "Memory",
+    "MemoryExists",
+    "MemoryNotFound",
+    "NewMemory",
+    "OutcomeUnknown",
+    "Page",
+    "Recall",
+    "Remembered",
+    "Space",
+    "SpaceDamaged",
+    "SpaceExists",
+    "SpaceInfo",
+    "SpaceInvalid",
+    "SpaceLocked",
+    "SpaceNotFound",
+    "TooLarge",
+    "Unavailable",
+    "Why",
+    "__version__",
+    "open",
+]
+
+
+def __getattr__(name: str) -> Any:
+    home = _HOMES.get(name)
+    if home is None:
+        raise AttributeError(f"module 'engram' has no attribute {name!r}")
+    value = getattr(import_module(home[0]), home[1])
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_HOMES})

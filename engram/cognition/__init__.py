@@ -1,0 +1,1 @@
+"""How a cue finds memories: matching, scoring, confidence."""

@@ -1,0 +1,125 @@
+"""From a command and what is known to the events it causes, or to a refusal. Pure.
+
+`Known` is all the decider may ask: what an id means right now, counting events decided earlier in
+the same group. Ids, times and vectors come in with the command, so the same commands in the same
+order always give the same events.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple, Protocol
+
+import msgspec
+import numpy as np
+
+from engram.errors import Invalid, MemoryExists, MemoryNotFound
+from engram.memory.events import MemoryForgotten, MemoryRevised, MemoryStored, MemoryVersion
+from engram.memory.model import Vector
+from engram.memory.payload import Batch
+
+
+class Remember(NamedTuple):
+    """Store `versions` (revision 0 here; deciding gives the real one) with their vectors."""
+
+    versions: Sequence[MemoryStored]
+    vectors: Vector
+    now_us: int
+
+
+class Revise(NamedTuple):
+    """Change a memory. `changes` holds new values by the names of :class:`MemoryVersion`;
+    `vector` comes with new content, or is None to keep the old one.
+    """
+
+    id: str
+    changes: Mapping[str, Any]
+    vector: Vector | None
+    now_us: int
+
+
+class Forget(NamedTuple):
+    id: str
+    now_us: int
+
+
+Command = Remember | Revise | Forget
+
+
+class Latest(NamedTuple):
+    """The last thing that happened to an id: its newest version, and whether that one lives."""
+
+    version: MemoryVersion
+    alive: bool
+
+    def lives_at(self, now_us: int) -> bool:
+        expires = self.version.expires_us
+        return self.alive and (expires is None or expires > now_us)
+
+
+class Known(Protocol):
+    """What the space knows about an id."""
+
+    def latest(self, memory_id: str) -> Latest | None: ...
+
+    def vector(self, memory_id: str) -> Vector:
+        """The vector of the id's newest version, shape (dimensions,)."""
+
+
+def decide(known: Known, command: Command, memory_space_id: str) -> Batch:
+    """The events `command` causes; raises what its caller is to get when it is refused."""
+    match command:
+        case Remember():
+            return _remember(known, command, memory_space_id)
+        case Revise():
+            return _revise(known, command, memory_space_id)
+        case Forget():
+            latest = _living(known, command.id, command.now_us, memory_space_id)
+            event = MemoryForgotten(
+                id=command.id, revision=latest.version.revision, reason="request"
+            )
+            return Batch([event], np.empty((0, 0), np.float32))
+
+
+def _remember(known: Known, command: Remember, memory_space_id: str) -> Batch:
+    events: list[MemoryStored | MemoryForgotten] = []
+    seen: set[str] = set()
+    for index, version in enumerate(command.versions):
+        if version.id in seen:
+            raise Invalid.of(f"memories[{index}].id", f"{version.id!r} stands twice in one batch")
+        seen.add(version.id)
+        latest = known.latest(version.id)
+        revision = 1
+        if latest is not None:
+            if latest.lives_at(command.now_us):
+                raise MemoryExists(
+                    f"memory {version.id!r} exists already in space {memory_space_id!r}; nothing "
+                    "was stored. Revise it, or choose another id",
+                    memory_space_id=memory_space_id,
+                )
+            if latest.alive:
+                events.append(
+                    MemoryForgotten(
+                        id=version.id, revision=latest.version.revision, reason="expired"
+                    )
+                )
+            revision = latest.version.revision + 1
+        events.append(msgspec.structs.replace(version, revision=revision))
+    return Batch(events, command.vectors)
+
+
+def _revise(known: Known, command: Revise, memory_space_id: str) -> Batch:
+    old = _living(known, command.id, command.now_us, memory_space_id).version
+    fields = {**msgspec.structs.asdict(old), **command.changes, "revision": old.revision + 1}
+    vector = known.vector(command.id) if command.vector is None else command.vector
+    return Batch([MemoryRevised(**fields)], vector.reshape(1, -1))
+
+
+def _living(known: Known, memory_id: str, now_us: int, memory_space_id: str) -> Latest:
+    latest = known.latest(memory_id)
+    if latest is None or not latest.lives_at(now_us):
+        raise MemoryNotFound(
+            f"there is no memory {memory_id!r} in space {memory_space_id!r}",
+            memory_space_id=memory_space_id,
+        )
+    return latest

@@ -1,0 +1,61 @@
+"""The events a space's log consists of. Immutable facts; everything else is derived from them.
+
+Field order is part of the format: events are stored as msgpack arrays, and new fields may only be
+added at the end, with a default, so that old logs stay readable. Times are int64 microseconds since
+the epoch; the time an event was stored is its record's.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from engram.memory.model import Kind
+
+
+class SpaceCreated(msgspec.Struct, frozen=True, array_like=True, kw_only=True, tag="space.created"):
+    """The first event of every log: whose it is, and what makes its vectors."""
+
+    memory_space_id: str
+    generation: int
+    embedding_model: str
+    dimensions: int
+
+
+class MemoryVersion(msgspec.Struct, frozen=True, array_like=True, kw_only=True):
+    """One whole revision of a memory. Its vector travels beside the events, see `payload`."""
+
+    id: str
+    revision: int
+    kind: Kind
+    content: str
+    tags: tuple[str, ...]
+    metadata: dict[str, Any]
+    confidence: float
+    occurred_us: int | None
+    expires_us: int | None
+    source: str | None
+
+
+class MemoryStored(MemoryVersion, frozen=True, array_like=True, kw_only=True, tag="memory.stored"):
+    """A memory was remembered."""
+
+
+class MemoryRevised(
+    MemoryVersion, frozen=True, array_like=True, kw_only=True, tag="memory.revised"
+):
+    """A living memory was changed; the event holds its whole new state."""
+
+
+class MemoryForgotten(
+    msgspec.Struct, frozen=True, array_like=True, kw_only=True, tag="memory.forgotten"
+):
+    """A memory is no longer recalled. `reason`: `request`, or `expired` for a passed expiry."""
+
+    id: str
+    revision: int
+    reason: str
+
+
+Event = SpaceCreated | MemoryStored | MemoryRevised | MemoryForgotten

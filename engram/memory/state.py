@@ -1,0 +1,330 @@
+"""What a space's log adds up to: `apply` events, `publish`, and read an immutable `View`.
+
+State is columns, not objects: one row per memory version, appended in order of position and never
+changed; a forgotten or superseded row is dead in the live mask. Texts and metadata lie encoded in
+one byte column and are decoded for hits only.
+
+`apply` collects rows and `publish` moves them into the columns and indexes in bulk, so that replay
+runs at the speed of large batches. One thread applies and publishes; any thread reads `view`, or
+asks `find`, which pairs an id's row with the view that shows it.
+"""
+
+from __future__ import annotations
+
+import threading
+from datetime import datetime
+from typing import Final
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+
+from engram.indexes.attributes import Attributes, AttributesView
+from engram.indexes.columns import BytesColumn, BytesView, GrowingColumn
+from engram.indexes.ids import IdIndex
+from engram.indexes.lexicon import Lexicon, LexiconView
+from engram.indexes.timeline import Timeline, TimelineView
+from engram.indexes.vectors import LiveMask, Vectors, VectorsView
+from engram.memory.decide import Latest
+from engram.memory.events import (
+    Event,
+    MemoryForgotten,
+    MemoryRevised,
+    MemoryStored,
+    MemoryVersion,
+    SpaceCreated,
+)
+from engram.memory.model import Filter, Memory, Vector
+from engram.memory.payload import Batch
+from engram.memory.times import NEVER_US, from_us, to_us
+
+PUBLISH_ROWS: Final = 4_096
+"""Rows collected before they are moved into the columns even without a `publish`."""
+
+BoolArray = npt.NDArray[np.bool_]
+_encode: Final = msgspec.msgpack.Encoder().encode
+_decoder: Final = msgspec.msgpack.Decoder(MemoryStored | MemoryRevised)
+
+
+class StateError(Exception):
+    """An event that contradicts the state it is applied to: the log is not what we wrote."""
+
+
+class View:
+    """The durable state at one position; never changes. All columns have `rows` rows."""
+
+    __slots__ = (
+        "attributes",
+        "confidences",
+        "documents",
+        "earliest_expiry_us",
+        "expires_us",
+        "lexicon",
+        "live",
+        "memory_space_id",
+        "position",
+        "positions",
+        "rows",
+        "stored_us",
+        "timeline",
+        "vectors",
+    )
+
+    def __init__(
+        self,
+        memory_space_id: str,
+        position: int,
+        documents: BytesView,
+        positions: npt.NDArray[np.int64],
+        stored_us: npt.NDArray[np.int64],
+        expires_us: npt.NDArray[np.int64],
+        earliest_expiry_us: int,
+        confidences: npt.NDArray[np.float64],
+        live: BoolArray,
+        vectors: VectorsView,
+        lexicon: LexiconView,
+        attributes: AttributesView,
+        timeline: TimelineView,
+    ) -> None:
+        self.memory_space_id = memory_space_id
+        self.position = position
+        self.rows = len(live)
+        self.documents = documents
+        self.positions = positions
+        self.stored_us = stored_us
+        self.expires_us = expires_us
+        self.earliest_expiry_us = earliest_expiry_us
+        self.confidences = confidences
+        self.live = live
+        self.vectors = vectors
+        self.lexicon = lexicon
+        self.attributes = attributes
+        self.timeline = timeline
+
+    def visible(self, now_us: int) -> BoolArray:
+        """The rows that may be shown at that time, bool (rows,): alive and not expired."""
+        if now_us < self.earliest_expiry_us:
+            return self.live
+        mask: BoolArray = self.live & (self.expires_us > now_us)
+        return mask
+
+    def live_count(self, now_us: int) -> int:
+        return int(np.count_nonzero(self.visible(now_us)))
+
+    def matching(self, filter: Filter | None, visible: BoolArray) -> BoolArray:
+        """The visible rows that meet the filter, bool (rows,)."""
+        if filter is None:
+            return visible
+        mask: BoolArray = visible & self.attributes.mask(filter)
+        if filter.since is not None or filter.until is not None:
+            within = np.zeros(self.rows, np.bool_)
+            within[self.timeline.between(_us(filter.since), _us(filter.until))] = True
+            mask &= within
+        return mask
+
+    def version(self, row: int) -> MemoryVersion:
+        """The memory version in a row."""
+        version: MemoryVersion = _decoder.decode(self.documents.get(row))
+        return version
+
+    def memory(self, row: int, *, include_embedding: bool = False) -> Memory:
+        """The memory in a row as users see it."""
+        return memory_of(
+            self.memory_space_id,
+            self.version(row),
+            position=int(self.positions[row]),
+            stored_us=int(self.stored_us[row]),
+            embedding=self.vectors.row(row) if include_embedding else None,
+        )
+
+
+def memory_of(
+    memory_space_id: str,
+    version: MemoryVersion,
+    *,
+    position: int,
+    stored_us: int,
+    embedding: Vector | None = None,
+) -> Memory:
+    """A memory version and where it was stored, as users see it."""
+    return Memory(
+        id=version.id,
+        memory_space_id=memory_space_id,
+        kind=version.kind,
+        content=version.content,
+        tags=version.tags,
+        metadata=version.metadata,
+        confidence=version.confidence,
+        occurred_at=None if version.occurred_us is None else from_us(version.occurred_us),
+        expires_at=None if version.expires_us is None else from_us(version.expires_us),
+        stored_at=from_us(stored_us),
+        source=version.source,
+        revision=version.revision,
+        position=position,
+        embedding=embedding,
+    )
+
+
+class State:
+    """See the module. `view` is the latest published view."""
+
+    def __init__(self, memory_space_id: str, dimensions: int) -> None:
+        self._memory_space_id = memory_space_id
+        self._dimensions = dimensions
+        self._position = 0
+        self._documents = BytesColumn()
+        self._positions = GrowingColumn(np.int64)
+        self._stored_us = GrowingColumn(np.int64)
+        self._expires_us = GrowingColumn(np.int64)
+        self._confidences = GrowingColumn(np.float64)
+        self._earliest_expiry_us = NEVER_US
+        self._live = LiveMask()
+        self._vectors = Vectors(dimensions)
+        self._lexicon = Lexicon()
+        self._attributes = Attributes()
+        self._timeline = Timeline()
+        self._ids = IdIndex(self._id_at)
+        # Rows applied but not yet in the columns, and what they mean for ids and older rows.
+        self._versions: list[MemoryVersion] = []
+        self._new_positions: list[int] = []
+        self._new_times_us: list[int] = []
+        self._new_vectors: list[npt.NDArray[np.float32]] = []
+        self._new_rows: dict[str, int] = {}
+        self._dead_rows: set[int] = set()
+        # Held while ids and the view move on together, so that `find` sees both or neither.
+        self._moving_on = threading.Lock()
+        self.view = self._capture()
+
+    def apply(self, batch: Batch, position: int, time_ns: int) -> None:
+        """Take a record's events into account, the first of which has `position`.
+
+        Raises :class:`StateError` for events that no decider would have written.
+        """
+        if batch.vectors.size:
+            if batch.vectors.shape[1] != self._dimensions:
+                raise StateError(
+                    f"position {position} holds vectors of {batch.vectors.shape[1]} dimensions "
+                    f"in a space of {self._dimensions}"
+                )
+            self._new_vectors.append(batch.vectors)
+        for event in batch.events:
+            self._apply(event, position, time_ns // 1_000)
+            self._position = position
+            position += 1
+        if len(self._versions) >= PUBLISH_ROWS:
+            self.publish()
+
+    def _apply(self, event: Event, position: int, time_us: int) -> None:
+        match event:
+            case MemoryStored():
+                if self._living_row(event.id) is not None:
+                    raise StateError(f"position {position} stores {event.id!r}, which lives")
+                self._add(event, position, time_us)
+            case MemoryRevised() | MemoryForgotten():
+                row = self._living_row(event.id)
+                if row is None:
+                    raise StateError(
+                        f"position {position} changes {event.id!r}, which is not there"
+                    )
+                self._dead_rows.add(row)
+                if isinstance(event, MemoryRevised):
+                    self._add(event, position, time_us)
+            case SpaceCreated():
+                if position != 1 or event.memory_space_id != self._memory_space_id:
+                    raise StateError(f"position {position} creates space {event.memory_space_id!r}")
+
+    def _add(self, version: MemoryVersion, position: int, time_us: int) -> None:
+        self._new_rows[version.id] = len(self._live) + len(self._versions)
+        self._versions.append(version)
+        self._new_positions.append(position)
+        self._new_times_us.append(time_us)
+
+    def _living_row(self, memory_id: str) -> int | None:
+        """The row of a living id, counting what was applied but not yet published."""
+        row = self._row(memory_id)
+        if row is None or row in self._dead_rows:
+            return None
+        return row if row >= len(self._live) or self._live.alive(row) else None
+
+    def _row(self, memory_id: str) -> int | None:
+        row = self._new_rows.get(memory_id)
+        return self._ids.get(memory_id) if row is None else row
+
+    def publish(self) -> None:
+        """Make everything applied visible to readers, at once."""
+        self._extend_columns()
+        for row in self._dead_rows:
+            self._live.kill(row)
+        view = self._capture()
+        with self._moving_on:
+            self._ids.extend(self._new_rows.items())
+            self.view = view
+        self._versions, self._new_positions, self._new_times_us = [], [], []
+        self._new_vectors, self._new_rows, self._dead_rows = [], {}, set()
+
+    def _extend_columns(self) -> None:
+        versions = self._versions
+        if not versions:
+            return
+        first_row = len(self._live)
+        self._documents.extend([_encode(version) for version in versions])
+        self._positions.extend(self._new_positions)
+        self._stored_us.extend(self._new_times_us)
+        expires_us = [NEVER_US if v.expires_us is None else v.expires_us for v in versions]
+        self._expires_us.extend(expires_us)
+        self._earliest_expiry_us = min(self._earliest_expiry_us, *expires_us)
+        self._confidences.extend([version.confidence for version in versions])
+        self._vectors.extend(np.concatenate(self._new_vectors))
+        self._lexicon.extend([version.content for version in versions])
+        self._attributes.extend(versions)
+        times_us = [
+            stored if version.occurred_us is None else version.occurred_us
+            for version, stored in zip(versions, self._new_times_us, strict=True)
+        ]
+        self._timeline.extend(times_us, range(first_row, first_row + len(versions)))
+        self._live.append(len(versions))
+
+    def _capture(self) -> View:
+        return View(
+            self._memory_space_id,
+            self._position,
+            self._documents.view(),
+            self._positions.view(),
+            self._stored_us.view(),
+            self._expires_us.view(),
+            self._earliest_expiry_us,
+            self._confidences.view(),
+            self._live.view(),
+            self._vectors.view(),
+            self._lexicon.view(),
+            self._attributes.view(),
+            self._timeline.view(),
+        )
+
+    def find(self, memory_id: str, now_us: int) -> tuple[View, int] | None:
+        """The row of an id that may be shown at that time, and the view that shows it."""
+        with self._moving_on:
+            view, row = self.view, self._ids.get(memory_id)
+        if row is None or not view.live[row] or view.expires_us[row] <= now_us:
+            return None
+        return view, row
+
+    def _id_at(self, row: int) -> str:
+        version: MemoryVersion = _decoder.decode(self._documents.get(row))
+        return version.id
+
+    def latest(self, memory_id: str) -> Latest | None:
+        """What the writer's decider asks; everything applied must have been published."""
+        row = self._ids.get(memory_id)
+        return None if row is None else Latest(self.view.version(row), self._live.alive(row))
+
+    def vector(self, memory_id: str) -> Vector:
+        """The vector of an id's newest version, float32 (dimensions,)."""
+        row = self._ids.get(memory_id)
+        if row is None:
+            raise KeyError(memory_id)
+        return self.view.vectors.row(row)
+
+
+def _us(time: datetime | None) -> int | None:
+    return None if time is None else to_us(time)

@@ -1,0 +1,205 @@
+"""What may become a memory. Pure checks; every refusal names its field and says what is allowed.
+
+Surfaces check the shape of a request, this module checks its meaning, so that no surface can let
+in what another refuses.
+"""
+
+from __future__ import annotations
+
+import math
+import unicodedata
+from collections.abc import Iterable, Mapping
+from datetime import datetime
+from typing import Any
+
+import msgspec
+import numpy as np
+
+from engram import limits
+from engram.errors import EmbedderMismatch, Invalid, TooLarge
+from engram.memory.model import KINDS, EmbeddingSpec, Metadata, Vector
+
+CALLER: str = "caller"
+"""The embedding model of a space whose vectors come with its memories."""
+
+_INT_MIN, _INT_MAX = -(1 << 63), (1 << 64) - 1
+
+
+def check_memory_id(field: str, value: object) -> str:
+    """A caller's memory id, or a refusal."""
+    text = check_text(field, value, limits.MEMORY_ID_CHARACTERS_MAX)
+    if text in {".", ".."} or "/" in text or "\\" in text or text != text.strip():
+        raise Invalid.of(
+            field, "an id holds no '/' or '\\', has no outer spaces, and is not '.' or '..'"
+        )
+    return text
+
+
+def check_text(field: str, value: object, characters_max: int) -> str:
+    """A short printable string: ids, tags, sources."""
+    if not isinstance(value, str):
+        raise Invalid.of(field, f"must be a string, not {type(value).__name__}")
+    if not 1 <= len(value) <= characters_max:
+        raise Invalid.of(field, f"must have 1 to {characters_max} characters, not {len(value)}")
+    if not value.isprintable():
+        bad = next(c for c in value if not c.isprintable())
+        name = unicodedata.name(bad, f"U+{ord(bad):04X}")
+        raise Invalid.of(field, f"holds a character that cannot be printed ({name})")
+    return value
+
+
+def check_content(field: str, value: object) -> str:
+    if not isinstance(value, str):
+        raise Invalid.of(field, f"must be a string, not {type(value).__name__}")
+    if not value.strip():
+        raise Invalid.of(field, "is empty; a memory needs something to remember")
+    _check_bytes(field, value, limits.CONTENT_BYTES_MAX)
+    return value
+
+
+def check_query(field: str, value: object) -> str:
+    if not isinstance(value, str):
+        raise Invalid.of(field, f"must be a string, not {type(value).__name__}")
+    if not value.strip():
+        raise Invalid.of(field, "is empty; ask something, or leave it out and give another cue")
+    _check_bytes(field, value, limits.QUERY_BYTES_MAX)
+    return value
+
+
+def _check_bytes(field: str, value: str, bytes_max: int) -> None:
+    try:
+        size = len(value.encode())
+    except UnicodeEncodeError as error:
+        raise Invalid.of(
+            field, f"is not Unicode text: a lone surrogate stands at character {error.start}"
+        ) from None
+    if size > bytes_max:
+        raise TooLarge(f"{field} has {size} bytes; at most {bytes_max} are allowed. Split it")
+
+
+def check_tags(field: str, value: object) -> tuple[str, ...]:
+    """Tags in the order given, duplicates dropped."""
+    if isinstance(value, str) or not isinstance(value, Iterable):
+        raise Invalid.of(field, "must be a list of strings")
+    tags = [
+        check_text(f"{field}[{i}]", tag, limits.TAG_CHARACTERS_MAX) for i, tag in enumerate(value)
+    ]
+    if len(tags) > limits.TAGS_PER_MEMORY_MAX:
+        raise Invalid.of(field, f"at most {limits.TAGS_PER_MEMORY_MAX} tags are allowed")
+    return tuple(dict.fromkeys(tags))
+
+
+def check_kind(field: str, value: object) -> None:
+    if value not in KINDS:
+        raise Invalid.of(field, f"must be one of {', '.join(KINDS)}")
+
+
+def check_source(field: str, value: object) -> str | None:
+    return None if value is None else check_text(field, value, limits.SOURCE_CHARACTERS_MAX)
+
+
+def check_confidence(field: str, value: object) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise Invalid.of(field, "must be a number from 0 to 1")
+    if not 0.0 <= value <= 1.0:
+        raise Invalid.of(field, f"must lie between 0 and 1, not at {value}")
+    return float(value)
+
+
+def check_time(field: str, value: object) -> datetime | None:
+    if value is None:
+        return None
+    if not isinstance(value, datetime):
+        raise Invalid.of(field, f"must be a datetime, not {type(value).__name__}")
+    if value.tzinfo is None or value.utcoffset() is None:
+        raise Invalid.of(field, "must say its time zone, for example 2026-05-01T09:00:00Z")
+    return value
+
+
+def check_metadata(field: str, value: object) -> Metadata:
+    """A JSON object: string keys, JSON values, bounded in size and depth."""
+    if not isinstance(value, Mapping):
+        raise Invalid.of(field, f"must be a JSON object, not {type(value).__name__}")
+    checked: Metadata = _check_json(field, value, limits.METADATA_DEPTH_MAX)
+    size = len(msgspec.json.encode(checked))
+    if size > limits.METADATA_BYTES_MAX:
+        raise TooLarge(
+            f"{field} has {size} bytes as JSON; at most {limits.METADATA_BYTES_MAX} are allowed"
+        )
+    return checked
+
+
+def _check_json(field: str, value: object, depth: int) -> Any:
+    if depth < 0:
+        raise Invalid.of(field, f"is nested deeper than {limits.METADATA_DEPTH_MAX} levels")
+    if value is None or isinstance(value, bool):
+        return value
+    if isinstance(value, str):
+        _check_bytes(field, value, limits.METADATA_BYTES_MAX)
+        return value
+    if isinstance(value, int):
+        if not _INT_MIN <= value <= _INT_MAX:
+            raise Invalid.of(field, "is an integer of more than 64 bits")
+        return value
+    if isinstance(value, float):
+        if not math.isfinite(value):
+            raise Invalid.of(field, "is NaN or infinite, which JSON cannot hold")
+        return value
+    if isinstance(value, Mapping):
+        return {
+            _check_key(field, key): _check_json(f"{field}.{key}", item, depth - 1)
+            for key, item in value.items()
+        }
+    if isinstance(value, list | tuple):
+        return [_check_json(f"{field}[{i}]", item, depth - 1) for i, item in enumerate(value)]
+    raise Invalid.of(field, f"{type(value).__name__} is not a JSON type")
+
+
+def _check_key(field: str, key: object) -> str:
+    if not isinstance(key, str):
+        raise Invalid.of(field, f"keys must be strings, not {type(key).__name__}")
+    _check_bytes(field, key, limits.METADATA_BYTES_MAX)
+    return key
+
+
+def check_vector(field: str, value: object, spec: EmbeddingSpec) -> Vector:
+    """A caller's embedding as float32, shape (dimensions,).
+
+    Raises :class:`engram.errors.EmbedderMismatch` in a space that makes its own vectors.
+    """
+    if spec.model != CALLER:
+        raise EmbedderMismatch(
+            f"{field}: this space makes its own vectors with {spec.model}. Leave the embedding "
+            'out, or create a space with embedding {"model": "caller", "dimensions": N}'
+        )
+    return check_cue_vector(field, value, spec.dimensions)
+
+
+def check_cue_vector(field: str, value: object, dimensions: int) -> Vector:
+    """A vector of finite numbers with a direction, as float32, shape (dimensions,)."""
+    if isinstance(value, str | bytes) or (
+        isinstance(value, list | tuple) and any(isinstance(x, bool | str) for x in value)
+    ):
+        raise Invalid.of(field, "must be a list of numbers")
+    try:
+        wide = np.asarray(value, dtype=np.float64)
+    except (TypeError, ValueError, OverflowError):
+        raise Invalid.of(field, "must be a list of numbers") from None
+    if wide.ndim != 1 or len(wide) != dimensions:
+        shape = " by ".join(map(str, wide.shape)) or "no"
+        raise Invalid.of(field, f"must be a list of {dimensions} numbers; it has {shape}")
+    if not np.isfinite(wide).all():
+        raise Invalid.of(field, "holds NaN or an infinity")
+    norm = float(np.linalg.norm(wide / max(np.abs(wide).max(), 1e-300))) * np.abs(wide).max()
+    if not 1e-18 < norm < 1e18:
+        raise Invalid.of(
+            field, f"has length {norm:g}; a vector needs a direction that float32 can hold"
+        )
+    return wide.astype(np.float32)
+
+
+def check_embedding_spec(spec: EmbeddingSpec) -> EmbeddingSpec:
+    """Bounds on a space's dimensions; whether the model is known is the embedders' business."""
+    if not 1 <= spec.dimensions <= limits.DIMENSIONS_MAX:
+        raise Invalid.of("embedding.dimensions", f"must lie between 1 and {limits.DIMENSIONS_MAX}")
+    return spec

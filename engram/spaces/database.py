@@ -1,0 +1,107 @@
+"""A data root opened by this process: the front door of the embedded API."""
+
+from __future__ import annotations
+
+import errno
+import os
+import sys
+from pathlib import Path
+from types import TracebackType
+
+from engram.errors import DataRootUnusable
+from engram.memory.model import EmbeddingSpec, SpaceInfo
+from engram.spaces.registry import Registry
+from engram.spaces.space import Space
+from wal.os_vfs import open_root
+
+
+class Database:
+    """All spaces of one data root. Thread-safe; use it as a context manager, or close it."""
+
+    def __init__(self, registry: Registry, path: Path) -> None:
+        self._registry = registry
+        self.path = path
+
+    def create_space(
+        self, space_id: str | None = None, *, embedding: EmbeddingSpec | None = None
+    ) -> Space:
+        """Make a new space, durably, and return its handle; without an id one is made up.
+
+        `embedding` None pins the default embedder. Raises :class:`engram.errors.SpaceExists`,
+        `SpaceInvalid`, `Invalid` (unknown embedder), `EmbedderUnavailable` or `DiskFull`.
+        """
+        return self._registry.create(space_id, embedding)
+
+    def ensure_space(
+        self, space_id: str, *, embedding: EmbeddingSpec | None = None
+    ) -> tuple[Space, bool]:
+        """The space of that id, made if it is not there, and whether it was made.
+
+        Raises :class:`engram.errors.SpaceExists` if it has another embedding than the one given.
+        """
+        return self._registry.ensure(space_id, embedding)
+
+    def space(self, space_id: str) -> Space:
+        """The handle on an existing space. Raises :class:`engram.errors.SpaceNotFound`."""
+        return self._registry.space(space_id)
+
+    def spaces(self, *, limit: int | None = None, after: str | None = None) -> list[SpaceInfo]:
+        """Descriptions of the spaces in order of id, those behind `after`; opens none."""
+        return self._registry.list(limit=limit, after=after)
+
+    def space_info(self, space_id: str) -> SpaceInfo:
+        """A space's description with figures; a damaged one says so in `state` and `detail`."""
+        return self._registry.info(space_id)
+
+    def close(self) -> None:
+        """Make everything durable and release the data root. Idempotent."""
+        self._registry.close()
+
+    def __enter__(self) -> Database:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+
+def open_database(
+    path: str | os.PathLike[str],
+    *,
+    create: bool = True,
+    owner: str | None = None,
+    exclusive: bool = False,
+) -> Database:
+    """Open the data root at `path`; with `create`, make it if it is not there.
+
+    `owner` names this process in lock files, for whoever finds them locked. `exclusive` is for
+    servers: a second one on the same root is refused with :class:`engram.errors.SpaceLocked`.
+    Raises :class:`engram.errors.DataRootUnusable` saying why the folder cannot serve.
+    """
+    root = Path(path)
+    if owner is None:
+        owner = f"process {os.getpid()} ({Path(sys.argv[0]).name or 'python'})"
+    try:
+        if create:
+            root.mkdir(mode=0o700, parents=True, exist_ok=True)
+        directory = open_root(str(root))
+    except OSError as error:
+        raise DataRootUnusable(_why(root, error)) from error
+    try:
+        registry = Registry(directory, owner=owner, exclusive=exclusive)
+    except BaseException:
+        directory.close()
+        raise
+    return Database(registry, root)
+
+
+def _why(root: Path, error: OSError) -> str:
+    if error.errno == errno.ENOENT:
+        return f"{root} does not exist. Name an existing data root, or let it be created"
+    if error.errno in {errno.ENOTDIR, errno.EEXIST}:
+        return f"{root} is not a folder. Name another data root"
+    return f"{root} cannot be opened ({error.strerror}). Check its permissions"

@@ -1,0 +1,464 @@
+"""The registry of a data root: creates spaces, finds them, lists them, hands out their handles.
+
+    <data_root>/<memory_space_id>/     a space; see wal and engram.spaces.identity
+    <data_root>/.engram/layout.json    says that this is a data root, and of which layout
+    <data_root>/.engram/LOCK           held while a space is made
+    <data_root>/.engram/SERVER         held by the one server of this data root
+    <data_root>/.engram/tmp/           spaces being made
+
+A space is built whole under `tmp` and appears by one rename, so a crash leaves a whole space or
+none. Finding a known space is one dictionary look-up without a lock; an unknown one costs a look at
+the disk, so that spaces made by other processes are found too. Opening happens at first use.
+"""
+
+from __future__ import annotations
+
+import errno
+import secrets
+import threading
+import time
+from collections.abc import Callable
+from typing import Final
+
+import msgspec
+import numpy as np
+
+from engram.embedding.registry import DEFAULT, embedder_for
+from engram.errors import (
+    DataRootUnusable,
+    DiskFull,
+    SpaceDamaged,
+    SpaceExists,
+    SpaceInvalid,
+    SpaceLocked,
+    SpaceNotFound,
+    Unavailable,
+)
+from engram.memory.events import SpaceCreated
+from engram.memory.model import EmbeddingSpec, SpaceInfo
+from engram.memory.payload import Batch, encode_batch
+from engram.memory.times import from_us
+from engram.memory.validate import CALLER, check_embedding_spec
+from engram.spaces.identity import IDENTITY_NAME, Identity, read_identity, write_identity
+from engram.spaces.ids import check_space_id, mint_space_id
+from engram.spaces.space import Space
+from engram.spaces.store import NONCE_BYTES, Clock, Store, translated
+from wal import errors as wal_errors
+from wal.codec import Draft
+from wal.framed import decode_framed, encode_framed
+from wal.log import DEFAULT_OPTIONS, NO_ROOM, LogOptions, create_log
+from wal.segment import write_all
+from wal.vfs import Directory, Lock
+
+CONTROL_DIR: Final = ".engram"
+LAYOUT_NAME: Final = "layout.json"
+TMP_DIR: Final = "tmp"
+CREATE_LOCK_WAIT_S: Final = 30.0
+DAMAGE_REMEMBERED_S: Final = 5.0
+_LAYOUT_MAGIC: Final = "ENGRAM-LAYOUT"
+_LAYOUT_VERSION: Final = 1
+_NOT_WRITABLE: Final = frozenset({errno.EROFS, errno.EACCES, errno.EPERM})
+
+
+class _Layout(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    created_us: int
+
+
+class Entry:
+    """A space known to this process: its identity, and its store once it has been used."""
+
+    def __init__(self, identity: Identity, open_store: Callable[[Identity], Store]) -> None:
+        self.identity = identity
+        self._open_store = open_store
+        self._lock = threading.Lock()
+        self._store: Store | None = None
+        self._closed = False
+        self._damage: tuple[float, str] | None = None
+
+    @property
+    def opened(self) -> Store | None:
+        """The store if the space is open, without opening it."""
+        return self._store
+
+    def store(self) -> Store:
+        """The open store; opens it at first use. Lock-free once open.
+
+        A damaged space is not read again for a few seconds: refusing must stay cheap.
+        """
+        store = self._store
+        if store is not None:
+            return store
+        with self._lock:
+            if self._store is not None:
+                return self._store
+            space_id = self.identity.memory_space_id
+            if self._closed:
+                raise Unavailable("the database was closed", memory_space_id=space_id)
+            if self._damage is not None and time.monotonic() < self._damage[0]:
+                raise SpaceDamaged(self._damage[1], memory_space_id=space_id)
+            try:
+                self._store = self._open_store(self.identity)
+            except SpaceDamaged as error:
+                self._damage = (time.monotonic() + DAMAGE_REMEMBERED_S, error.detail)
+                raise
+            return self._store
+
+    def close(self) -> None:
+        with self._lock:
+            self._closed = True
+            store, self._store = self._store, None
+        if store is not None:
+            store.close()
+
+
+class Registry:
+    """All spaces of one data root. Thread-safe."""
+
+    def __init__(
+        self,
+        root: Directory,
+        *,
+        owner: str,
+        clock: Clock = time.time_ns,
+        exclusive: bool = False,
+        options: LogOptions = DEFAULT_OPTIONS,
+    ) -> None:
+        """Take the data root into use, laying it out if it is empty.
+
+        `exclusive` refuses a second server: raises :class:`engram.errors.SpaceLocked`. Raises
+        :class:`engram.errors.DataRootUnusable` for a folder that is not ours or not writable.
+        """
+        self._root = root
+        self._owner = owner
+        self._clock = clock
+        self._options = options
+        self._entries: dict[str, Entry] = {}
+        self._guard = threading.Lock()
+        self._closed = False
+        self._server_lock: Lock | None = None
+        try:
+            self._control = self._lay_out()
+            if exclusive:
+                self._server_lock = self._control.lock("SERVER", owner)
+            self._clear_tmp()
+        except wal_errors.Locked as error:
+            raise SpaceLocked(
+                f"{root.path} is served already by {error.owner}. Use that server, or give this "
+                "one another --data-root"
+            ) from error
+        except wal_errors.WalError as error:
+            raise DataRootUnusable(f"{root.path} cannot be used: {error}") from error
+        except OSError as error:
+            raise _root_error(root.path, error) from error
+
+    def _lay_out(self) -> Directory:
+        """Open `.engram`, making it in an empty folder. The layout file is written last."""
+        if not self._root.exists(CONTROL_DIR):
+            others = [n for n in self._root.names() if not n.startswith(".") and n != "lost+found"]
+            if others:
+                raise DataRootUnusable(
+                    f"{self._root.path} is not a data root of Engram: it holds other files "
+                    f"({others[0]!r} …). Name an empty or new folder"
+                )
+            self._root.make_dir(CONTROL_DIR).close()
+            self._root.sync()
+        control = self._root.open_dir(CONTROL_DIR)
+        if control.exists(LAYOUT_NAME):
+            file = control.open(LAYOUT_NAME)
+            try:
+                data = file.read_at(0, file.size())
+            finally:
+                file.close()
+            decode_framed(_LAYOUT_MAGIC, _LAYOUT_VERSION, _Layout, LAYOUT_NAME, data)
+            return control
+        with_lock = control.lock("LOCK", self._owner, wait_s=CREATE_LOCK_WAIT_S)
+        try:
+            if not control.exists(LAYOUT_NAME):
+                self._write_layout(control)
+        finally:
+            with_lock.release()
+        return control
+
+    def _write_layout(self, control: Directory) -> None:
+        if not control.exists(TMP_DIR):
+            control.make_dir(TMP_DIR).close()
+        temporary = LAYOUT_NAME + ".tmp"
+        if control.exists(temporary):
+            control.remove(temporary)
+        file = control.create(temporary)
+        try:
+            layout = _Layout(created_us=self._clock() // 1_000)
+            write_all(file, 0, encode_framed(_LAYOUT_MAGIC, _LAYOUT_VERSION, layout))
+            file.sync_data()
+        finally:
+            file.close()
+        control.rename(temporary, control, LAYOUT_NAME)
+        control.sync()
+
+    def _clear_tmp(self) -> None:
+        """Remove what a crash left half made, unless somebody is making a space right now."""
+        try:
+            lock = self._control.lock("LOCK", self._owner)
+        except wal_errors.Locked:
+            return
+        try:
+            tmp = self._control.open_dir(TMP_DIR)
+            try:
+                for name in tmp.names():
+                    tmp.remove_tree(name)
+            finally:
+                tmp.close()
+        finally:
+            lock.release()
+
+    def create(self, space_id: str | None, embedding: EmbeddingSpec | None) -> Space:
+        """Make a space, whole or not at all. Raises :class:`engram.errors.SpaceExists`."""
+        space, created = self.ensure(space_id, embedding)
+        if not created:
+            raise SpaceExists(
+                f"space {space.id!r} exists already. Use it, or choose another id",
+                memory_space_id=space.id,
+            )
+        return space
+
+    def ensure(self, space_id: str | None, embedding: EmbeddingSpec | None) -> tuple[Space, bool]:
+        """The space of that id, and whether this call made it.
+
+        Raises :class:`engram.errors.SpaceExists` if it exists with another embedding than given.
+        """
+        if space_id is None:
+            space_id = mint_space_id(secrets.token_bytes(16))
+        check_space_id(space_id)
+        spec = check_embedding_spec(embedding or DEFAULT)
+        if spec.model != CALLER:
+            embedder_for(spec)  # an unknown model, or one that cannot run here, is refused now
+        with self._guard:
+            self._check_open()
+            entry = self._find(space_id)
+            created = entry is None
+            if entry is None:
+                entry, created = self._make_locked(space_id, spec)
+        if not created and embedding is not None and entry.identity.embedding != embedding:
+            has = entry.identity.embedding
+            raise SpaceExists(
+                f"space {space_id!r} exists with embedding {has.model!r} of {has.dimensions} "
+                "dimensions, which cannot be changed",
+                memory_space_id=space_id,
+            )
+        return Space(entry), created
+
+    def _make_locked(self, space_id: str, spec: EmbeddingSpec) -> tuple[Entry, bool]:
+        try:
+            with translated(space_id):
+                lock = self._control.lock("LOCK", self._owner, wait_s=CREATE_LOCK_WAIT_S)
+            try:
+                entry = self._find(space_id)  # another process may have been faster
+                if entry is not None:
+                    return entry, False
+                if self._root.exists(space_id):
+                    raise SpaceExists(
+                        f"{self._root.path}/{space_id} is taken by something that is not a space. "
+                        "Move it away, or choose another id",
+                        memory_space_id=space_id,
+                    )
+                identity = self._build(space_id, spec)
+            finally:
+                lock.release()
+        except OSError as error:
+            if error.errno in NO_ROOM:
+                raise DiskFull(
+                    f"no room to create space {space_id!r}: {error.strerror}",
+                    memory_space_id=space_id,
+                ) from error
+            raise _root_error(self._root.path, error) from error
+        return self._remember_entry(identity), True
+
+    def _build(self, space_id: str, spec: EmbeddingSpec) -> Identity:
+        """Lay the space out in tmp, durably, then rename it into place, durably."""
+        now_ns = self._clock()
+        identity = Identity(
+            memory_space_id=space_id,
+            uuid=secrets.token_hex(16),
+            generation=1,
+            created_us=now_ns // 1_000,
+            embedding=spec,
+        )
+        created = SpaceCreated(
+            memory_space_id=space_id,
+            generation=identity.generation,
+            embedding_model=spec.model,
+            dimensions=spec.dimensions,
+        )
+        payload = encode_batch(Batch([created], np.empty((0, 0), np.float32)))
+        tmp = self._control.open_dir(TMP_DIR)
+        try:
+            space_dir = tmp.make_dir(identity.uuid)
+            try:
+                write_identity(space_dir, identity)
+                create_log(
+                    space_dir,
+                    space_uuid=identity.uuid_bytes,
+                    nonce=secrets.token_bytes(NONCE_BYTES),
+                    now_ns=now_ns,
+                    first=Draft(payload, 1, now_ns),
+                )
+            finally:
+                space_dir.close()
+            tmp.rename(identity.uuid, self._root, space_id)
+            self._root.sync()
+        finally:
+            tmp.close()
+        return identity
+
+    def space(self, space_id: str) -> Space:
+        """A handle on an existing space. Raises :class:`engram.errors.SpaceNotFound`."""
+        return Space(self._entry(check_space_id(space_id)))
+
+    def _entry(self, space_id: str) -> Entry:
+        self._check_open()
+        entry = self._entries.get(space_id)
+        if entry is None:
+            entry = self._find(space_id)
+        if entry is None:
+            raise SpaceNotFound(
+                f"there is no space {space_id!r}. Create it first", memory_space_id=space_id
+            )
+        return entry
+
+    def _find(self, space_id: str) -> Entry | None:
+        """The entry of a space on disk; None if there is no such folder."""
+        known = self._entries.get(space_id)
+        if known is not None:
+            return known
+        try:
+            with translated(space_id):
+                space_dir = self._root.open_dir(space_id)
+                try:
+                    return self._remember_entry(read_identity(space_dir, space_id))
+                finally:
+                    space_dir.close()
+        except FileNotFoundError:
+            return None
+        except NotADirectoryError:
+            return None
+        except OSError as error:
+            raise SpaceDamaged(
+                f"space {space_id!r} cannot be read: {error.strerror}", memory_space_id=space_id
+            ) from error
+
+    def _remember_entry(self, identity: Identity) -> Entry:
+        return self._entries.setdefault(identity.memory_space_id, Entry(identity, self._open_store))
+
+    def _open_store(self, identity: Identity) -> Store:
+        space_id = identity.memory_space_id
+        try:
+            return self._open_folder(self._root.open_dir(space_id), identity)
+        except OSError as error:
+            raise SpaceDamaged(
+                f"space {space_id!r} cannot be opened: {error.strerror or error}",
+                memory_space_id=space_id,
+            ) from error
+
+    def _open_folder(self, space_dir: Directory, identity: Identity) -> Store:
+        space_id = identity.memory_space_id
+        try:
+            with translated(space_id):
+                if read_identity(space_dir, space_id) != identity:
+                    raise wal_errors.Damaged(
+                        IDENTITY_NAME, 0, "the folder was replaced by that of another space"
+                    )
+            return Store(
+                space_dir, identity, owner=self._owner, clock=self._clock, options=self._options
+            )
+        except BaseException:
+            space_dir.close()
+            raise
+
+    def list(self, *, limit: int | None, after: str | None) -> list[SpaceInfo]:
+        """Descriptions in order of id, behind `after`; opens nothing. A folder whose identity does
+        not verify is listed as damaged rather than left out.
+        """
+        self._check_open()
+        infos: list[SpaceInfo] = []
+        for name in self._root.names():
+            if limit is not None and len(infos) >= limit:
+                break
+            if name.startswith(".") or (after is not None and name <= after):
+                continue
+            try:
+                entry = self._find(check_space_id(name))
+            except SpaceInvalid:
+                continue
+            except SpaceDamaged as error:
+                infos.append(_damaged_info(name, error))
+                continue
+            if entry is not None:
+                infos.append(describe(entry, opened_only=True))
+        return infos
+
+    def info(self, space_id: str) -> SpaceInfo:
+        """The full description; opens the space. One that cannot be opened says so in `state`."""
+        check_space_id(space_id)
+        try:
+            entry = self._entry(space_id)
+        except SpaceDamaged as error:
+            return _damaged_info(space_id, error)
+        return describe(entry, opened_only=False)
+
+    def close(self) -> None:
+        """Finish what is queued, close every space and release the data root. Idempotent."""
+        with self._guard:
+            if self._closed:
+                return
+            self._closed = True
+        for entry in list(self._entries.values()):
+            entry.close()
+        if self._server_lock is not None:
+            self._server_lock.release()
+        self._control.close()
+        self._root.close()
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise Unavailable("the database was closed; open it again")
+
+
+def describe(entry: Entry, *, opened_only: bool) -> SpaceInfo:
+    """A space's description; with `opened_only`, figures only if it is open already."""
+    identity = entry.identity
+    info = SpaceInfo(
+        memory_space_id=identity.memory_space_id,
+        uuid=identity.uuid,
+        generation=identity.generation,
+        created_at=from_us(identity.created_us),
+        embedding=identity.embedding,
+    )
+    try:
+        store = entry.opened if opened_only else entry.store()
+    except SpaceDamaged as error:
+        return msgspec.structs.replace(info, state="damaged", detail=error.detail)
+    if store is None:
+        return info
+    view = store.state.view
+    failure = store.log.failure
+    return msgspec.structs.replace(
+        info,
+        state="active" if failure is None else "poisoned",
+        detail=None if failure is None else str(failure),
+        position=view.position,
+        memories=view.live_count(store.now_ns() // 1_000),
+        bytes=store.log.size_bytes,
+    )
+
+
+def _damaged_info(name: str, error: SpaceDamaged) -> SpaceInfo:
+    return SpaceInfo(memory_space_id=name, state="damaged", detail=error.detail)
+
+
+def _root_error(path: str, error: OSError) -> DataRootUnusable:
+    if error.errno in _NOT_WRITABLE:
+        return DataRootUnusable(
+            f"{path} cannot be written ({error.strerror}). Give this user the right to write "
+            "there, or name another data root"
+        )
+    return DataRootUnusable(f"{path} cannot be used: {error.strerror or error}")

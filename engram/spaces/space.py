@@ -1,0 +1,434 @@
+"""The handle on one space: the only way to any memory.
+
+Here requests are checked and embedded (the edge), turned into commands, and answered. A handle is
+cheap, thread-safe, and opens its space at first use.
+"""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, Final
+
+import msgspec
+import numpy as np
+
+from engram import limits
+from engram.cognition.recall import Cue, Wanted, recall
+from engram.embedding.registry import embedder_for
+from engram.errors import EngramError, Invalid, MemoryNotFound, TooLarge
+from engram.indexes.attributes import validate_metadata_filter
+from engram.memory import validate as check
+from engram.memory.decide import Forget, Remember, Revise
+from engram.memory.events import MemoryRevised, MemoryStored
+from engram.memory.model import (
+    MODES,
+    Changes,
+    Filter,
+    Forgotten,
+    Kind,
+    Memory,
+    Metadata,
+    Mode,
+    NewMemory,
+    Page,
+    Recall,
+    Remembered,
+    SpaceInfo,
+    Vector,
+)
+from engram.memory.state import View, memory_of
+from engram.memory.times import to_us
+
+if TYPE_CHECKING:
+    from engram.spaces.registry import Entry
+    from engram.spaces.store import Committed, Store
+
+_ID_BYTES: Final = 12
+
+
+class Space:
+    """One memory space. Get it from :meth:`engram.Database.space` or `create_space`.
+
+    Every method may raise :class:`engram.errors.SpaceDamaged`, `SpaceLocked` (another process has
+    it open) or `Unavailable` (the database was closed); every write also `DiskFull` (nothing was
+    stored) and `OutcomeUnknown` (a sync failed: reopen to see what is held).
+    """
+
+    def __init__(self, entry: Entry) -> None:
+        self._entry = entry
+        self._spec = entry.identity.embedding
+
+    @property
+    def id(self) -> str:
+        return self._entry.identity.memory_space_id
+
+    def __repr__(self) -> str:
+        return f"<engram.Space {self.id!r}>"
+
+    def info(self) -> SpaceInfo:
+        """The space's description, figures included."""
+        from engram.spaces.registry import describe
+
+        return describe(self._entry, opened_only=False)
+
+    def remember(
+        self,
+        content: str,
+        *,
+        id: str | None = None,
+        kind: Kind = "episode",
+        tags: Sequence[str] = (),
+        metadata: Mapping[str, Any] | None = None,
+        confidence: float = 1.0,
+        occurred_at: datetime | None = None,
+        expires_at: datetime | None = None,
+        source: str | None = None,
+        embedding: Sequence[float] | Vector | None = None,
+    ) -> Memory:
+        """Store one memory; durable when this returns. See :meth:`remember_many`."""
+        new = NewMemory(
+            content=content,
+            id=id,
+            kind=kind,
+            tags=tags,  # type: ignore[arg-type]  # checked and made a tuple below
+            metadata={} if metadata is None else metadata,  # type: ignore[arg-type]
+            confidence=confidence,
+            occurred_at=occurred_at,
+            expires_at=expires_at,
+            source=source,
+            embedding=embedding,  # type: ignore[arg-type]
+        )
+        return self._remember([new], [""]).memories[0]
+
+    def remember_many(self, memories: Iterable[NewMemory | Mapping[str, Any] | str]) -> Remembered:
+        """Store a batch, all or nothing; durable when this returns.
+
+        Items are :class:`engram.NewMemory`, mappings with its fields, or bare contents. Raises
+        :class:`engram.errors.MemoryExists` if an id lives, `Invalid`, `TooLarge`,
+        `EmbedderMismatch` or `EmbedderUnavailable`; nothing is stored then.
+        """
+        items = list(memories)
+        if not items:
+            raise Invalid.of("memories", "is empty; there is nothing to remember")
+        if len(items) > limits.MEMORIES_PER_REQUEST_MAX:
+            raise TooLarge(
+                f"memories has {len(items)} items; at most {limits.MEMORIES_PER_REQUEST_MAX} go "
+                "into one atomic batch. Split it"
+            )
+        fields = [f"memories[{i}]." for i in range(len(items))]
+        return self._remember(
+            [_new(f, item) for f, item in zip(fields, items, strict=True)], fields
+        )
+
+    def _remember(self, items: list[NewMemory], fields: list[str]) -> Remembered:
+        versions = [self._version(f, item) for f, item in zip(fields, items, strict=True)]
+        vectors = self._vectors(
+            fields, [v.content for v in versions], [item.embedding for item in items]
+        )
+        store = self._store()
+        command = Remember(versions, vectors, store.now_ns() // 1_000)
+        committed = self._commit(store, command)
+        return Remembered(
+            memory_space_id=self.id,
+            position=committed.ack.last_position,
+            memories=self._memories(committed),
+        )
+
+    def _version(self, field: str, new: NewMemory) -> MemoryStored:
+        content = check.check_content(field + "content", new.content)
+        check.check_kind(field + "kind", new.kind)
+        occurred_at = check.check_time(field + "occurred_at", new.occurred_at)
+        expires_at = check.check_time(field + "expires_at", new.expires_at)
+        return MemoryStored(
+            id=secrets.token_hex(_ID_BYTES)
+            if new.id is None
+            else check.check_memory_id(field + "id", new.id),
+            revision=0,
+            kind=new.kind,
+            content=content,
+            tags=check.check_tags(field + "tags", new.tags),
+            metadata=check.check_metadata(field + "metadata", new.metadata),
+            confidence=check.check_confidence(field + "confidence", new.confidence),
+            occurred_us=None if occurred_at is None else to_us(occurred_at),
+            expires_us=None if expires_at is None else to_us(expires_at),
+            source=check.check_source(field + "source", new.source),
+        )
+
+    def _vectors(
+        self, fields: Sequence[str], contents: Sequence[str], given: Sequence[Any]
+    ) -> Vector:
+        """One float32 row per content: the caller's vectors, or the space's embedder's."""
+        if any(vector is not None for vector in given) or self._spec.model == check.CALLER:
+            rows = []
+            for field, vector in zip(fields, given, strict=True):
+                if vector is None and self._spec.model == check.CALLER:
+                    raise Invalid.of(
+                        f"{field}embedding",
+                        f"is missing; this space takes the caller's vectors of "
+                        f"{self._spec.dimensions} dimensions",
+                    )
+                if vector is not None:
+                    rows.append(check.check_vector(f"{field}embedding", vector, self._spec))
+            return np.stack(rows)
+        return embedder_for(self._spec).embed(contents)
+
+    def get(self, memory_id: str, *, include_embedding: bool = False) -> Memory:
+        """The living memory of that id. Raises :class:`engram.errors.MemoryNotFound`."""
+        check.check_memory_id("id", memory_id)
+        view, row = self._find(memory_id)
+        return view.memory(row, include_embedding=include_embedding)
+
+    def _find(self, memory_id: str) -> tuple[View, int]:
+        store = self._store()
+        found = store.state.find(memory_id, store.now_ns() // 1_000)
+        if found is None:
+            raise MemoryNotFound(
+                f"there is no memory {memory_id!r} in space {self.id!r}", memory_space_id=self.id
+            )
+        return found
+
+    def list(
+        self,
+        filter: Filter | None = None,
+        *,
+        limit: int = limits.LIST_LIMIT_DEFAULT,
+        after: int | None = None,
+        include_embedding: bool = False,
+    ) -> Page:
+        """Living memories by ascending position, those behind position `after` only."""
+        _check_limit("limit", limit, limits.LIST_LIMIT_MAX)
+        if after is not None and (isinstance(after, bool) or not isinstance(after, int)):
+            raise Invalid.of("after", "must be a position, as `next` gave it")
+        store = self._store()
+        view = store.state.view
+        mask = view.matching(_checked(filter), view.visible(store.now_ns() // 1_000))
+        rows = np.flatnonzero(mask)
+        if after is not None:
+            rows = rows[np.searchsorted(view.positions[rows], after, side="right") :]
+        memories = tuple(
+            view.memory(int(row), include_embedding=include_embedding) for row in rows[:limit]
+        )
+        more = len(rows) > limit
+        return Page(memories=memories, next=memories[-1].position if more else None)
+
+    def revise(self, memory_id: str, changes: Changes) -> Memory:
+        """Change the given fields of a memory, each as a whole; None clears a field.
+
+        New content is embedded anew; in a space with the caller's vectors it needs its embedding.
+        Raises :class:`engram.errors.MemoryNotFound`, `Invalid`, `TooLarge`, `EmbedderMismatch` or
+        `EmbedderUnavailable`; nothing is changed then.
+        """
+        check.check_memory_id("id", memory_id)
+        fields = self._changed(changes)
+        self._find(memory_id)  # an unknown id is told before anything is embedded
+        vector = None
+        if "content" in fields:
+            given = None if changes.embedding is msgspec.UNSET else changes.embedding
+            vector = self._vectors([""], [fields["content"]], [given])[0]
+        elif changes.embedding is not msgspec.UNSET:
+            vector = check.check_vector("embedding", changes.embedding, self._spec)
+        elif not fields:
+            raise Invalid("nothing to change was given; name at least one field")
+        store = self._store()
+        command = Revise(memory_id, fields, vector, store.now_ns() // 1_000)
+        return self._memories(self._commit(store, command))[0]
+
+    def _changed(self, changes: Changes) -> dict[str, Any]:
+        """The given fields, checked, by the names that events use."""
+        fields: dict[str, Any] = {}
+        if changes.content is not msgspec.UNSET:
+            fields["content"] = check.check_content("content", changes.content)
+        if changes.tags is not msgspec.UNSET:
+            fields["tags"] = check.check_tags("tags", changes.tags or ())
+        if changes.metadata is not msgspec.UNSET:
+            given = {} if changes.metadata is None else changes.metadata
+            fields["metadata"] = check.check_metadata("metadata", given)
+        if changes.confidence is not msgspec.UNSET:
+            certain = 1.0 if changes.confidence is None else changes.confidence
+            fields["confidence"] = check.check_confidence("confidence", certain)
+        if changes.occurred_at is not msgspec.UNSET:
+            occurred_at = check.check_time("occurred_at", changes.occurred_at)
+            fields["occurred_us"] = None if occurred_at is None else to_us(occurred_at)
+        if changes.expires_at is not msgspec.UNSET:
+            expires_at = check.check_time("expires_at", changes.expires_at)
+            fields["expires_us"] = None if expires_at is None else to_us(expires_at)
+        if changes.source is not msgspec.UNSET:
+            fields["source"] = check.check_source("source", changes.source)
+        return fields
+
+    def forget(self, memory_id: str) -> Forgotten:
+        """Stop recalling a memory; logged, so that it stays forgotten. Its id may be used again.
+
+        Raises :class:`engram.errors.MemoryNotFound`.
+        """
+        check.check_memory_id("id", memory_id)
+        store = self._store()
+        committed = self._commit(store, Forget(memory_id, store.now_ns() // 1_000))
+        return Forgotten(id=memory_id, position=committed.ack.position)
+
+    def recall(
+        self,
+        query: str | None = None,
+        *,
+        embedding: Sequence[float] | Vector | None = None,
+        memory_ids: Sequence[str] = (),
+        limit: int = 10,
+        mode: Mode | None = None,
+        filter: Filter | None = None,
+        min_confidence: float | None = None,
+        explain: bool = False,
+    ) -> Recall:
+        """The memories that best answer a cue: words, a vector, memories, or several of these.
+
+        Memories given as a cue are not in the answer. `mode` None chooses by what the cue and the
+        space allow, and the answer names the choice. Raises :class:`engram.errors.Invalid`,
+        `MemoryNotFound` for a cue that is not there, `EmbedderUnavailable`.
+        """
+        started = time.perf_counter()
+        _check_limit("limit", limit, limits.RECALL_LIMIT_MAX)
+        if min_confidence is not None:
+            check.check_confidence("min_confidence", min_confidence)
+        if mode is not None and mode not in MODES:
+            raise Invalid.of("mode", f"must be one of {', '.join(MODES)}, or left out")
+        filter = _checked(filter)
+        store = self._store()
+        now_us = store.now_ns() // 1_000
+        view = store.state.view
+        cue = self._cue(view, now_us, query, embedding, memory_ids, mode)
+        chosen = mode or _choose(cue)
+        if chosen == "similarity" and cue.vector is None:
+            raise Invalid.of(
+                "mode",
+                "similarity needs a vector, and this space has no embedder to make one: give "
+                "`embedding` or `memory_ids`",
+            )
+        if chosen == "lexical" and cue.text is None:
+            raise Invalid.of("mode", "lexical needs words: give `query` or `memory_ids`")
+        wanted = Wanted(chosen, limit, filter, min_confidence, explain, now_us)
+        hits = recall(view, cue, wanted)
+        return Recall(
+            memory_space_id=self.id,
+            recall_id=secrets.token_hex(_ID_BYTES),
+            position=view.position,
+            mode=chosen,
+            recorded=False,
+            results=tuple(hits),
+            took_ms=round((time.perf_counter() - started) * 1_000, 3),
+        )
+
+    def _cue(
+        self,
+        view: View,
+        now_us: int,
+        query: str | None,
+        embedding: Sequence[float] | Vector | None,
+        memory_ids: Sequence[str],
+        mode: Mode | None,
+    ) -> Cue:
+        """Words joined, directions averaged."""
+        if query is None and embedding is None and not memory_ids:
+            raise Invalid("no cue was given: name at least one of query, embedding, memory_ids")
+        texts, vectors, rows = list[str](), list[Vector](), list[int]()
+        if query is not None:
+            texts.append(check.check_query("query", query))
+            if self._spec.model != check.CALLER and mode != "lexical":
+                vectors.append(embedder_for(self._spec).embed([query])[0])
+        if embedding is not None:
+            vectors.append(check.check_cue_vector("embedding", embedding, self._spec.dimensions))
+        for row in self._cue_rows(view, now_us, memory_ids):
+            rows.append(row)
+            texts.append(view.version(row).content)
+            vectors.append(view.vectors.row(row))
+        vector = None
+        if vectors:
+            directions = np.stack(vectors).astype(np.float64)
+            directions /= np.linalg.norm(directions, axis=1, keepdims=True)
+            vector = directions.mean(axis=0).astype(np.float32)
+        return Cue(" ".join(texts) if texts else None, vector, tuple(rows))
+
+    def _cue_rows(self, view: View, now_us: int, memory_ids: Sequence[str]) -> Iterable[int]:
+        if isinstance(memory_ids, str) or len(memory_ids) > limits.RECALL_MEMORY_IDS_MAX:
+            raise Invalid.of(
+                "memory_ids", f"must be a list of at most {limits.RECALL_MEMORY_IDS_MAX} ids"
+            )
+        store = self._store()
+        for index, memory_id in enumerate(memory_ids):
+            check.check_memory_id(f"memory_ids[{index}]", memory_id)
+            found = store.state.find(memory_id, now_us)
+            if found is None or found[1] >= view.rows:
+                raise MemoryNotFound(
+                    f"memory_ids[{index}]: there is no memory {memory_id!r} in space {self.id!r}",
+                    memory_space_id=self.id,
+                )
+            yield found[1]
+
+    def _store(self) -> Store:
+        return self._entry.store()
+
+    def _commit(self, store: Store, command: Remember | Revise | Forget) -> Committed:
+        try:
+            return store.commit(command)
+        except EngramError as error:
+            error.memory_space_id = self.id
+            raise
+
+    def _memories(self, committed: Committed) -> tuple[Memory, ...]:
+        """The memory versions among durable events, as users see them."""
+        return tuple(
+            memory_of(
+                self.id,
+                event,
+                position=committed.ack.position + index,
+                stored_us=committed.ack.time_ns // 1_000,
+            )
+            for index, event in enumerate(committed.batch.events)
+            if isinstance(event, MemoryStored | MemoryRevised)
+        )
+
+
+def _new(field: str, item: object) -> NewMemory:
+    if isinstance(item, NewMemory):
+        return item
+    if isinstance(item, str):
+        return NewMemory(content=item)
+    if isinstance(item, Mapping):
+        unknown = sorted(set(item) - set(NewMemory.__struct_fields__))
+        if unknown:
+            known = ", ".join(NewMemory.__struct_fields__)
+            raise Invalid.of(f"{field}{unknown[0]}", f"is not a field of a memory: {known}")
+        if "content" not in item:
+            raise Invalid.of(f"{field}content", "is missing")
+        return NewMemory(**item)
+    raise Invalid.of(
+        field.rstrip("."), f"must be text or a memory's fields, not {type(item).__name__}"
+    )
+
+
+def _choose(cue: Cue) -> Mode:
+    if cue.vector is None:
+        return "lexical"
+    return "similarity" if cue.text is None else "hybrid"
+
+
+def _check_limit(field: str, value: object, most: int) -> None:
+    if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= most:
+        raise Invalid.of(field, f"must be a whole number from 1 to {most}")
+
+
+def _checked(filter: Filter | None) -> Filter | None:
+    """The filter, if it is one that can be evaluated."""
+    if filter is None:
+        return None
+    check.check_tags("filter.tags_all", filter.tags_all)
+    check.check_tags("filter.tags_any", filter.tags_any)
+    if filter.kind is not None:
+        check.check_kind("filter.kind", filter.kind)
+    check.check_source("filter.source", filter.source)
+    check.check_time("filter.from", filter.since)
+    check.check_time("filter.to", filter.until)
+    metadata: Metadata = check.check_metadata("filter.metadata", filter.metadata)
+    validate_metadata_filter(metadata)
+    return filter

@@ -1,0 +1,198 @@
+"""One open space: its log, the state replayed from it, and the one writer that joins them.
+
+The store is where bytes become memories and back. Commands go through the group committer; what it
+has made durable is applied to the state, and readers see only that. :class:`engram.spaces.space`
+is the public face; nothing else holds a store.
+"""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Final, NamedTuple
+
+from engram.errors import (
+    DataRootUnusable,
+    DiskFull,
+    EngramError,
+    OutcomeUnknown,
+    SpaceDamaged,
+    SpaceLocked,
+    TooLarge,
+    Unavailable,
+)
+from engram.memory.decide import Command, Latest, decide
+from engram.memory.events import MemoryForgotten, MemoryVersion
+from engram.memory.model import Vector
+from engram.memory.payload import Batch, PayloadError, decode_batch, encode_batch
+from engram.memory.state import State, StateError
+from engram.spaces.identity import Identity
+from wal import errors as wal_errors
+from wal.codec import Draft, Record
+from wal.commit import Decided, GroupCommitter
+from wal.log import DEFAULT_OPTIONS, Ack, Log, LogOptions
+from wal.vfs import Directory
+
+NONCE_BYTES: Final = 16
+Clock = Callable[[], int]
+"""Nanoseconds since the epoch."""
+
+
+class Committed(NamedTuple):
+    """A durable command: its events, the position of the first, and the record's time."""
+
+    batch: Batch
+    ack: Ack
+
+
+class Store:
+    """See the module. `clock` is the only source of time."""
+
+    def __init__(
+        self,
+        space_dir: Directory,
+        identity: Identity,
+        *,
+        owner: str,
+        clock: Clock = time.time_ns,
+        options: LogOptions = DEFAULT_OPTIONS,
+    ) -> None:
+        """Own, recover and replay the folder. Raises what :func:`translated` turns errors into."""
+        self.identity = identity
+        self._space_dir = space_dir
+        self.state = State(identity.memory_space_id, identity.embedding.dimensions)
+        with translated(identity.memory_space_id):
+            self.log = Log.open(
+                space_dir,
+                space_uuid=identity.uuid_bytes,
+                owner=owner,
+                visit=self._replay,
+                nonce=lambda: secrets.token_bytes(NONCE_BYTES),
+                now_ns=clock(),
+                options=options,
+            )
+        self.state.publish()
+        self._machine = _Machine(identity.memory_space_id, self.state)
+        self._committer = GroupCommitter(
+            self.log, self._machine, name=f"engram-writer-{identity.memory_space_id}"
+        )
+        self._clock = clock
+
+    def now_ns(self) -> int:
+        return self._clock()
+
+    def commit(self, command: Command) -> Committed:
+        """Run `command` and return once its events are durable and applied.
+
+        Raises what :func:`engram.memory.decide.decide` refuses with, and
+        :class:`engram.errors.DiskFull`, `OutcomeUnknown` or `Unavailable`.
+        """
+        with translated(self.identity.memory_space_id):
+            return self._committer.submit(_Timed(command, self._clock())).result()
+
+    def close(self) -> None:
+        self._committer.close()
+        self.log.close()
+        self._space_dir.close()
+
+    def _replay(self, record: Record) -> None:
+        try:
+            batch = decode_batch(record.payload)
+            self.state.apply(batch, record.position, record.time_ns)
+        except (PayloadError, StateError) as error:
+            raise wal_errors.Damaged("log", record.offset, str(error)) from error
+
+
+class _Timed(NamedTuple):
+    command: Command
+    time_ns: int
+
+
+class _Machine:
+    """The state machine that the writer thread drives: `decide` over an overlay of its group."""
+
+    def __init__(self, memory_space_id: str, state: State) -> None:
+        self._memory_space_id = memory_space_id
+        self._state = state
+        self._overlay: dict[str, tuple[Latest, Vector]] = {}
+
+    def latest(self, memory_id: str) -> Latest | None:
+        queued = self._overlay.get(memory_id)
+        return queued[0] if queued is not None else self._state.latest(memory_id)
+
+    def vector(self, memory_id: str) -> Vector:
+        queued = self._overlay.get(memory_id)
+        return queued[1] if queued is not None else self._state.vector(memory_id)
+
+    def decide(self, timed: _Timed) -> Decided[Batch]:
+        batch = decide(self, timed.command, self._memory_space_id)
+        payload = encode_batch(batch)
+        self._overlay_batch(batch)
+        return Decided(Draft(payload, len(batch.events), timed.time_ns), batch)
+
+    def _overlay_batch(self, batch: Batch) -> None:
+        vectors = iter(batch.vectors)
+        for event in batch.events:
+            if isinstance(event, MemoryVersion):
+                self._overlay[event.id] = (Latest(event, True), next(vectors))
+            elif isinstance(event, MemoryForgotten):
+                known = self.latest(event.id)
+                if known is not None:
+                    vector = self.vector(event.id)
+                    self._overlay[event.id] = (Latest(known.version, False), vector)
+
+    def commit(self, decided: Sequence[tuple[Batch, Ack | None]]) -> list[Committed]:
+        self._overlay.clear()
+        committed = []
+        for batch, ack in decided:
+            if ack is None:
+                raise StateError("every command of a space leaves a record")
+            self._state.apply(batch, ack.position, ack.time_ns)
+            committed.append(Committed(batch, ack))
+        self._state.publish()
+        return committed
+
+    def abandon(self) -> None:
+        self._overlay.clear()
+
+
+@contextmanager
+def translated(memory_space_id: str) -> Iterator[None]:
+    """Turn the log's errors into those that users meet."""
+    try:
+        yield
+    except EngramError:
+        raise
+    except wal_errors.WalError as error:
+        raise _translate(error, memory_space_id) from error
+
+
+def _translate(error: wal_errors.WalError, memory_space_id: str) -> EngramError:
+    space = f"space {memory_space_id!r}"
+    match error:
+        case wal_errors.Damaged():
+            return SpaceDamaged(
+                f"{space} is damaged: {error}. Nothing was changed; `engram log verify` on its "
+                "folder lists all that is wrong",
+                memory_space_id=memory_space_id,
+            )
+        case wal_errors.Unsupported():
+            return SpaceDamaged(f"{space} cannot be read: {error}", memory_space_id=memory_space_id)
+        case wal_errors.Locked():
+            return SpaceLocked(
+                f"{space} is in use by {error.owner or 'another process'}. Talk to that process "
+                "(a server: over HTTP), or stop it first",
+                memory_space_id=memory_space_id,
+            )
+        case wal_errors.DiskFull():
+            return DiskFull(f"{space}: {error}", memory_space_id=memory_space_id)
+        case wal_errors.RecordTooLarge():
+            return TooLarge(f"the batch is too large: {error}", memory_space_id=memory_space_id)
+        case wal_errors.Poisoned():
+            return OutcomeUnknown(f"{space}: {error}", memory_space_id=memory_space_id)
+        case wal_errors.ReadOnly():
+            return DataRootUnusable(f"{space}: {error}", memory_space_id=memory_space_id)
+        case _:
+            return Unavailable(f"{space}: {error}", memory_space_id=memory_space_id)

@@ -85,15 +85,17 @@ def publish_segment(log_dir: Directory, header: SegmentHeader) -> None:
     log_dir.sync()
 
 
-def read_header(where: str, page: Buffer, space_uuid: bytes) -> SegmentHeader:
-    """The header of a segment that must belong to this space; `where` is for messages.
+def read_header(where: str, page: Buffer, space_uuid: bytes | None) -> SegmentHeader:
+    """The header of a segment that must belong to this space (to any, if that is None).
+
+    `where` is for messages.
 
     Raises :class:`wal.errors.Damaged`, :class:`wal.errors.Foreign` for another space's segment.
     """
     header = decode_segment_header(page)
     if isinstance(header, Bad):
         raise Damaged(where, header.offset, header.reason)
-    if header.space_uuid != space_uuid:
+    if space_uuid is not None and header.space_uuid != space_uuid:
         raise Foreign(
             where,
             0,

@@ -15,8 +15,8 @@ A crash asks a :data:`Choice` what became of every pending change. The rules:
 - Changes of names survive independently too, except that a rename is atomic and that the history
   of one name keeps its order: no change survives the loss of an earlier one to the same name. A
   rename is durable once the directory that holds the new name is synced.
-- Moving loses nothing: a directory that is itself new comes to stay with what was moved into it, a
-  directory that is gone has let go what was moved out of it, and directories move in order.
+- Moving loses nothing: if a move survives, so do all earlier changes that brought the directories
+  above it to their places; if a removed directory is gone, so is what was moved out of it.
 - Names and contents are independent: a surviving name may lead to an empty file.
 
 Nothing here knows of processes, handles or injected failures.
@@ -40,7 +40,8 @@ class Pending:
 
     `offset` and `data` describe a write; `offset` alone is the size that a truncation sets and
     that an allocation reaches. `entries` are the assignments that a change of names makes; the
-    last is in the directory whose sync makes it durable. `ended` is the directory it removes.
+    last is in the directory whose sync makes it durable. `ended` is the directory it removes,
+    `homes` those that a move from one directory to another put its object below.
     """
 
     seq: int
@@ -50,6 +51,7 @@ class Pending:
     data: bytes = b""
     entries: tuple[tuple[DirNode, str, Node | None], ...] = ()
     ended: DirNode | None = None
+    homes: tuple[DirNode, ...] = ()
 
     @property
     def sectors(self) -> range:
@@ -59,11 +61,6 @@ class Pending:
     @property
     def holder(self) -> DirNode:
         return self.entries[-1][0]
-
-    @property
-    def is_move(self) -> bool:
-        """Whether it renames from one directory into another."""
-        return self.entries[0][0] is not self.holder
 
 
 class Fate(NamedTuple):
@@ -217,17 +214,23 @@ class FileNode:
 class DirNode:
     """A directory's names. `linked` is false once it was removed, though it may still be open."""
 
-    __slots__ = ("durable", "linked", "visible")
+    __slots__ = ("durable", "linked", "parent", "visible")
 
     def __init__(self, names: dict[str, Node] | None = None) -> None:
         self.durable: dict[str, Node] = names or {}
         self.visible: dict[str, Node] = dict(self.durable)
         self.linked = True
+        self.parent: DirNode | None = None
+        for child in self.durable.values():
+            if isinstance(child, DirNode):
+                child.parent = self
 
-    def is_above(self, other: DirNode) -> bool:
-        if self is other:
-            return True
-        return any(isinstance(n, DirNode) and n.is_above(other) for n in self.visible.values())
+    def lineage(self) -> Iterator[DirNode]:
+        """The directory and all that are above it."""
+        node: DirNode | None = self
+        while node:
+            yield node
+            node = node.parent
 
     def contents(self) -> Contents:
         return {
@@ -263,14 +266,19 @@ class Medium:
     def change_names(
         self, kind: Kind, path: str, *entries: tuple[DirNode, str, Node | None]
     ) -> None:
-        old = entries[-1][0].visible.get(entries[-1][1])
+        self._seq += 1
+        op = Pending(self._seq, kind, path, entries=entries)
+        self._pending.append(op)
+        old = op.holder.visible.get(entries[-1][1])
+        if isinstance(old, DirNode):
+            old.linked = False
+            op.ended = old
+        if entries[0][0] is not op.holder:
+            op.homes = tuple(op.holder.lineage())
         for directory, name, node in entries:
             _assign(directory.visible, name, node)
-        ended = old if isinstance(old, DirNode) else None
-        if ended:
-            ended.linked = False
-        self._seq += 1
-        self._pending.append(Pending(self._seq, kind, path, entries=entries, ended=ended))
+            if isinstance(node, DirNode):
+                node.parent = directory
 
     def sync_names(self, directory: DirNode) -> None:
         kept = _kept_with(self._pending, lambda op: op.holder is directory)
@@ -316,6 +324,7 @@ class Medium:
             if node not in directories:
                 twin = directories[node] = DirNode()
                 twin.linked = node.linked
+                twin.parent = node.parent and copy_directory(node.parent)
                 twin.durable = {name: copy(child) for name, child in node.durable.items()}
                 twin.visible = {name: copy(child) for name, child in node.visible.items()}
             return directories[node]
@@ -328,7 +337,8 @@ class Medium:
                 for directory, name, node in op.entries
             )
             ended = op.ended and copy_directory(op.ended)
-            twin._pending.append(replace(op, entries=entries, ended=ended))
+            homes = tuple(map(copy_directory, op.homes))
+            twin._pending.append(replace(op, entries=entries, ended=ended, homes=homes))
         return twin
 
 
@@ -341,23 +351,16 @@ def _kept_with(ops: list[Pending], wanted: Callable[[Pending], bool]) -> list[Pe
     names: set[tuple[DirNode, str]] = set()
     homes: set[FileNode | DirNode | None] = set()
     ended: set[DirNode] = set()
-    directory_moved = False
     for op in reversed(ops):
         touched = {(directory, name) for directory, name, _ in op.entries}
-        moves_directory = op.is_move and isinstance(op.entries[-1][2], DirNode)
-        makes_home = any(node in homes for _, _, node in op.entries)
-        implied = (
-            makes_home
-            or not names.isdisjoint(touched)
-            or any(directory in ended for directory, _ in touched)
-            or (moves_directory and directory_moved)
-        )
-        if implied or wanted(op):
+        if (
+            not names.isdisjoint(touched)
+            or any(node in homes or directory in ended for directory, _, node in op.entries)
+            or wanted(op)
+        ):
             kept.append(op)
             names |= touched
-            directory_moved |= moves_directory
-            if makes_home or op.is_move:
-                homes.add(op.holder)
+            homes.update(op.homes)
             if op.ended:
                 ended.add(op.ended)
     kept.reverse()

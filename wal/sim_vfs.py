@@ -401,7 +401,7 @@ class SimDirectory(_Handle):
             return
         path = target._path_of(new_name)
         if isinstance(node, DirNode):
-            if node.is_above(target._node):
+            if node in target._node.lineage():
                 raise OSError(errno.EINVAL, "Cannot move a directory into itself", path)
             if isinstance(replaced, FileNode):
                 raise OSError(errno.ENOTDIR, "Not a directory", path)

@@ -38,7 +38,7 @@ from engram.memory.model import Filter, Memory, Vector
 from engram.memory.payload import Batch
 from engram.memory.times import NEVER_US, from_us, to_us
 
-PUBLISH_ROWS: Final = 4_096
+PUBLISH_ROWS: Final = 32_768
 """Rows collected before they are moved into the columns even without a `publish`."""
 
 BoolArray = npt.NDArray[np.bool_]

@@ -1,0 +1,251 @@
+"""Reading a log's folder without owning it: a report of what is there and of all that is wrong.
+
+Opening a log stops at the first damage, because it must not serve anything; a report goes on, so
+that whoever has to mend the folder sees everything at once. Nothing is locked and nothing changed.
+The folder may be in use: what the writer is just adding looks torn and is reported as such, and a
+tail that seems damaged is read again before it is believed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Final
+
+from wal import format as f
+from wal.codec import Bad, End, Record, SegmentHeader, find_records
+from wal.errors import Damaged
+from wal.manifest import Manifest
+from wal.recovery import Later, Refuse, SetAside, TailSeen, plan_tail
+from wal.replay import LOG_DIR, QUARANTINE_DIR, read_manifest
+from wal.segment import TMP_SUFFIX, Chain, read_header, scan
+from wal.vfs import Directory
+
+READS_MAX: Final = 3
+Check = Callable[[Record], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Damage:
+    """One thing that is wrong: the file inside the folder, the byte where it begins, and why."""
+
+    file: str
+    offset: int
+    reason: str
+
+
+@dataclass(slots=True)
+class SegmentReport:
+    """One live segment: which positions it holds, in how many records and bytes."""
+
+    name: str
+    first_position: int
+    last_position: int
+    records: int
+    bytes: int
+    sealed: bool
+
+
+@dataclass(slots=True)
+class LogReport:
+    """What was found. `torn` describes an unfinished tail: expected after a crash, not damage."""
+
+    space_uuid: str | None = None
+    segments: list[SegmentReport] = field(default_factory=list)
+    damage: list[Damage] = field(default_factory=list)
+    torn: Damage | None = None
+    torn_bytes: int = 0
+    strangers: list[str] = field(default_factory=list)
+    quarantined: list[str] = field(default_factory=list)
+
+    @property
+    def last_position(self) -> int:
+        return self.segments[-1].last_position if self.segments else 0
+
+    @property
+    def records(self) -> int:
+        return sum(segment.records for segment in self.segments)
+
+    def note(self, error: Damaged) -> None:
+        self.damage.append(Damage(error.file, error.offset, error.reason))
+
+
+def inspect_log(
+    space_dir: Directory,
+    space_uuid: bytes | None = None,
+    new_check: Callable[[], Check] = lambda: lambda record: None,
+) -> LogReport:
+    """Verify every byte of a log.
+
+    Each reading makes itself a `check`, which sees every record in order and may raise `Damaged`.
+    Without `space_uuid`, the manifest says whose log it is. Raises
+    :class:`wal.errors.Unsupported` for a newer format, FileNotFoundError where there is no log.
+    """
+    report = LogReport()
+    for _ in range(READS_MAX):
+        before, report = report, _inspect_once(space_dir, space_uuid, new_check())
+        if not report.damage or report.damage == before.damage:
+            break
+    return report
+
+
+def _inspect_once(space_dir: Directory, space_uuid: bytes | None, check: Check) -> LogReport:
+    report = LogReport()
+    manifest: Manifest | None = None
+    try:
+        manifest = read_manifest(space_dir)
+        report.space_uuid = manifest.space_uuid
+    except Damaged as error:
+        report.note(error)
+    if space_uuid is not None and report.space_uuid not in {None, space_uuid.hex()}:
+        report.damage.append(
+            Damage("MANIFEST", 0, f"it belongs to another space (uuid {report.space_uuid})")
+        )
+    uuid = space_uuid or (bytes.fromhex(manifest.space_uuid) if manifest else None)
+    log_dir = space_dir.open_dir(LOG_DIR)
+    try:
+        headers = list(_headers(log_dir, uuid, report))
+        if manifest is not None:
+            _check_named(manifest, headers, report)
+        chain: Chain | None = None
+        for header, successor in zip(headers, [*headers[1:], None], strict=True):
+            chain = _inspect_segment(log_dir, header, successor, chain, check, report)
+    finally:
+        log_dir.close()
+    if space_dir.exists(QUARANTINE_DIR):
+        quarantine = space_dir.open_dir(QUARANTINE_DIR)
+        report.quarantined = quarantine.names()
+        quarantine.close()
+    return report
+
+
+def _headers(
+    log_dir: Directory, space_uuid: bytes | None, report: LogReport
+) -> Iterator[SegmentHeader]:
+    """The headers that verify and belong here, in order of segment id."""
+    headers = []
+    for name in log_dir.names():
+        if not name.endswith(".seg"):
+            if not name.endswith(TMP_SUFFIX):
+                report.strangers.append(f"{LOG_DIR}/{name}")
+            continue
+        file = log_dir.open(name)
+        try:
+            page = file.read_at(0, f.SEGMENT_HEADER_BYTES)
+        finally:
+            file.close()
+        try:
+            header = read_header(f"{LOG_DIR}/{name}", page, space_uuid)
+            if header.name != name:
+                raise Damaged(
+                    f"{LOG_DIR}/{name}", 0, f"it holds segment {header.name}: renamed or copied"
+                )
+        except Damaged as error:
+            report.note(error)
+        else:
+            headers.append(header)
+    return iter(sorted(headers, key=lambda header: header.segment_id))
+
+
+def _check_named(manifest: Manifest, headers: list[SegmentHeader], report: LogReport) -> None:
+    """Every segment the manifest names must be there, and none before the first of them."""
+    present = {header.name for header in headers}
+    damaged = {damage.file for damage in report.damage}
+    for name in [*(segment.name for segment in manifest.sealed), manifest.active]:
+        if name not in present and f"{LOG_DIR}/{name}" not in damaged:
+            report.damage.append(
+                Damage(f"{LOG_DIR}/{name}", 0, "the manifest names this segment; it is missing")
+            )
+
+
+def _inspect_segment(
+    log_dir: Directory,
+    header: SegmentHeader,
+    successor: SegmentHeader | None,
+    before: Chain | None,
+    check: Check,
+    report: LogReport,
+) -> Chain:
+    where = f"{LOG_DIR}/{header.name}"
+    if before is not None and header.first_position != before.next_position:
+        report.damage.append(
+            Damage(
+                where,
+                0,
+                f"it begins at position {header.first_position}; "
+                f"{before.next_position} should follow",
+            )
+        )
+    chain = Chain.start(
+        header,
+        time_ns=0 if before is None else before.time_ns,
+        synced_position=0 if before is None else before.synced_position,
+    )
+    file = log_dir.open(header.name)
+    try:
+        # Read, not mapped: a live server may cut the active segment back at any moment.
+        view = memoryview(file.read_at(0, file.size()))
+    finally:
+        file.close()
+    records = 0
+    stop: End | Bad = End(f.SEGMENT_HEADER_BYTES)
+    for found in scan(view, header, chain):
+        if not isinstance(found, Record):
+            stop = found
+            break
+        chain = chain.after(found)
+        records += 1
+        try:
+            check(found)
+        except Damaged as error:
+            report.damage.append(Damage(where, found.offset, error.reason))
+    report.segments.append(
+        SegmentReport(
+            header.name,
+            header.first_position,
+            chain.next_position - 1,
+            records,
+            chain.offset,
+            successor is not None,
+        )
+    )
+    _judge_end(where, view, header, successor, chain, stop, report)
+    return chain
+
+
+def _judge_end(
+    where: str,
+    view: memoryview,
+    header: SegmentHeader,
+    successor: SegmentHeader | None,
+    chain: Chain,
+    stop: End | Bad,
+    report: LogReport,
+) -> None:
+    later = []
+    if isinstance(stop, Bad):
+        later = [
+            Later(record.offset, record.position, record.synced_position)
+            for record in find_records(view, stop.offset + 1, header.seed)
+        ]
+    if successor is not None:
+        if isinstance(stop, Bad):
+            behind = f"; {len(later)} records behind it verify" if later else ""
+            report.damage.append(Damage(where, stop.offset, stop.reason + behind))
+        elif len(view) != chain.offset or (
+            (chain.offset, chain.prev_crc) != (successor.prev_len, successor.prev_final_crc)
+        ):
+            report.damage.append(
+                Damage(
+                    where,
+                    chain.offset,
+                    f"it does not end as its successor says (length {successor.prev_len})",
+                )
+            )
+        return
+    plan = plan_tail(TailSeen(stop, chain.next_position, chain.synced_position, later))
+    if isinstance(plan, Refuse):
+        report.damage.append(Damage(where, plan.offset, plan.reason))
+    elif isinstance(plan, SetAside):
+        report.torn = Damage(where, plan.offset, plan.reason)
+        report.torn_bytes = len(view) - plan.offset

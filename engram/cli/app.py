@@ -1,0 +1,96 @@
+"""The entry point of `engram`: its commands, and what errors become (one line, one exit code)."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from typing import Annotated
+
+import typer
+import typer.main
+
+from engram.cli import log, output, serve, space
+from engram.errors import EngramError, Malformed
+
+INTERRUPTED = 130
+
+app = typer.Typer(
+    name="engram",
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.command("serve")(serve.serve)
+app.add_typer(space.app, name="space")
+app.add_typer(log.app, name="log")
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        from engram import __version__
+
+        output.print_line(f"engram {__version__}")
+        raise typer.Exit
+
+
+@app.callback(
+    epilog="Exit codes: 0 done, 1 failed, 2 usage, 3 not found, 4 conflict, 5 damaged data found."
+)
+def engram(
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", callback=_print_version, is_eager=True, help="Print the version and exit."
+        ),
+    ] = False,
+) -> None:
+    """Engram, a memory database for AI agents: every agent has a memory space of its own.
+
+    Begin with:  engram serve --data-root ./data
+    """
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command line; returns the exit code."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    output.prepare_streams()
+    try:
+        code = _run(given)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # Whoever read our output has seen enough, as `head` does.
+        output.discard_stdout()
+        return 0
+    return code
+
+
+def _run(given: list[str]) -> int:
+    try:
+        result = typer.main.get_command(app).main(
+            args=given, prog_name="engram", standalone_mode=False
+        )
+    except EngramError as error:
+        output.print_error(error, as_json="--json" in given)
+        return error.exit_code
+    except typer.TyperException as error:
+        return _usage_error(error, given)
+    except (typer.Abort, KeyboardInterrupt):
+        return INTERRUPTED
+    return result if isinstance(result, int) else 0
+
+
+def _usage_error(error: typer.TyperException, given: list[str]) -> int:
+    """One line that also says where help is. No word at all is answered with the help itself."""
+    context = getattr(error, "ctx", None)
+    command = context.command_path if context is not None else "engram"
+    if not given or (context is not None and command.split()[1:] == given):
+        output.print_hint(context.get_help() if context is not None else error.format_message())
+        return error.exit_code
+    message = error.format_message().rstrip(".")
+    output.print_error(Malformed(f"{message}. Try '{command} --help'"), as_json="--json" in given)
+    return error.exit_code
+
+
+if __name__ == "__main__":
+    sys.exit(main())

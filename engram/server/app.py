@@ -1,0 +1,222 @@
+"""The ASGI application: routing, worker threads, and every error as a problem document.
+
+Each request goes the same way: find out which space it means, read it within bounds, then do the
+rest (opening the space, decoding, the engine, encoding) in a worker thread, never on the event
+loop. Nothing of an unexpected exception leaves the process; it is logged.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Awaitable, Callable, Mapping
+from typing import TYPE_CHECKING, Final
+from urllib.parse import unquote_to_bytes
+
+import anyio
+import anyio.to_thread
+from starlette.applications import Starlette
+from starlette.convertors import Convertor, register_url_convertor
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
+from starlette.routing import Route
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from engram.errors import EngramError, Malformed, MethodNotAllowed, RouteNotFound
+from engram.server.calls import Call, read_call
+from engram.server.problems import PROBLEM_MEDIA_TYPE, Problem, encode_problem, problem_of
+from engram.server.resolver import SPACE_HEADER, named_space, open_space, resolve
+from engram.server.rest import (
+    API,
+    REGISTRY_OPERATIONS,
+    SPACE_OPERATIONS,
+    Answer,
+    RegistryOperation,
+    SpaceOperation,
+)
+
+if TYPE_CHECKING:
+    from engram import Database
+
+WORKER_THREADS_MAX: Final = 64
+"""Requests at work at once. Most of them wait for one fdatasync that they share."""
+
+_LOG: Final = logging.getLogger("engram.server")
+_Endpoint = Callable[[Request], Awaitable[Response]]
+
+
+class _SegmentConvertor(Convertor[str]):
+    """One part of a path, even an empty one: it is then refused as a space id, not as a route."""
+
+    regex = "[^/]*"
+
+    def convert(self, value: str) -> str:
+        return value
+
+    def to_string(self, value: str) -> str:
+        return value
+
+
+def build_app(db: Database) -> Starlette:
+    """The REST surface of `db`. The caller closes `db`, after the last request."""
+    register_url_convertor("segment", _SegmentConvertor())
+    limiter = anyio.CapacityLimiter(WORKER_THREADS_MAX)
+    app = Starlette(
+        routes=[*_routes(db, limiter), Route("/healthz", _healthz)],
+        middleware=[Middleware(_PathGuard)],
+        exception_handlers={HTTPException: _http_exception},
+    )
+    # A slash at the end is another path: redirecting would lose the body of a POST.
+    app.router.redirect_slashes = False
+    return app
+
+
+def _routes(db: Database, limiter: anyio.CapacityLimiter) -> list[Route]:
+    """One route per path, so that a 405 can name every method the path knows."""
+    methods: dict[str, dict[str, _Endpoint]] = {}
+
+    def add(path: str, method: str, endpoint: _Endpoint) -> None:
+        methods.setdefault(API + path, {})[method] = endpoint
+
+    for operation in REGISTRY_OPERATIONS:
+        path = operation.path.replace("{space}", "{space:segment}")
+        add(path, operation.method, _on_registry(db, limiter, operation))
+    for space_operation in SPACE_OPERATIONS:
+        endpoint = _in_space(db, limiter, space_operation)
+        for prefix in ("/spaces/{space:segment}", ""):
+            add(prefix + space_operation.path, space_operation.method, endpoint)
+    return [
+        Route(path, _by_method(endpoints), methods=list(endpoints))
+        for path, endpoints in methods.items()
+    ]
+
+
+def _by_method(endpoints: Mapping[str, _Endpoint]) -> _Endpoint:
+    async def endpoint(request: Request) -> Response:
+        method = "GET" if request.method == "HEAD" else request.method
+        return await endpoints[method](request)
+
+    return endpoint
+
+
+def _in_space(db: Database, limiter: anyio.CapacityLimiter, operation: SpaceOperation) -> _Endpoint:
+    def work(call: Call) -> Answer:
+        space = open_space(db, call.path.get("space"), call.space_header)
+        call.check()
+        return operation.run(space, call)
+
+    return _endpoint(operation, work, limiter, resolve)
+
+
+def _on_registry(
+    db: Database, limiter: anyio.CapacityLimiter, operation: RegistryOperation
+) -> _Endpoint:
+    return _endpoint(operation, lambda call: operation.run(db, call), limiter, named_space)
+
+
+def _endpoint(
+    operation: SpaceOperation | RegistryOperation,
+    work: Callable[[Call], Answer],
+    limiter: anyio.CapacityLimiter,
+    name_space: Callable[[str | None, tuple[str, ...]], str | None],
+) -> _Endpoint:
+    async def endpoint(request: Request) -> Response:
+        space_id: str | None = None
+        try:
+            header = tuple(request.headers.getlist(SPACE_HEADER))
+            space_id = name_space(request.path_params.get("space"), header)
+            call = await read_call(request, operation.parameters, takes_body=operation.takes_body)
+            return await anyio.to_thread.run_sync(_worked, work, call, limiter=limiter)
+        except ClientDisconnect:
+            # Nobody is left to read this; the request was never whole, so nothing was done.
+            return Response(status_code=400)
+        except EngramError as error:
+            return _refused(error, space_id)
+        except Exception:
+            _LOG.exception("unexpected error: method=%s route=%s", request.method, operation.path)
+            return _refused(
+                EngramError(
+                    "the server met an error it did not expect; its log says more. Whether a write "
+                    "was done is not known: read before repeating it"
+                ),
+                space_id,
+            )
+
+    return endpoint
+
+
+def _worked(work: Callable[[Call], Answer], call: Call) -> Response:
+    answer = work(call)
+    headers = {"location": answer.location} if answer.location is not None else None
+    return Response(answer.encoded(), answer.status, headers, media_type="application/json")
+
+
+async def _healthz(request: Request) -> Response:
+    """The process is up and answers; it says nothing about any space."""
+    try:
+        (await read_call(request, (), takes_body=False)).check()
+    except ClientDisconnect:
+        return Response(status_code=400)
+    except EngramError as error:
+        return _refused(error)
+    return Response(b'{"status":"ok"}', media_type="application/json")
+
+
+def _refused(error: EngramError, space_id: str | None = None) -> Response:
+    problem = problem_of(error, memory_space_id=space_id)
+    if problem.status >= 500 and error.problem != EngramError.problem:
+        _LOG.warning(
+            "request failed: problem=%s space=%s detail=%s",
+            error.problem,
+            problem.memory_space_id,
+            error.detail,
+        )
+    return problem_response(problem)
+
+
+def problem_response(problem: Problem, headers: Mapping[str, str] | None = None) -> Response:
+    return Response(encode_problem(problem), problem.status, headers, media_type=PROBLEM_MEDIA_TYPE)
+
+
+async def _http_exception(request: Request, exception: Exception) -> Response:
+    """Starlette's own refusals: no such route, or not with this method."""
+    path = request.scope["path"]
+    headers = exception.headers if isinstance(exception, HTTPException) else None
+    if headers and "Allow" in headers:
+        allow = ", ".join(sorted(headers["Allow"].split(", ")))
+        detail = f"{request.method} does not work on {path}; these do: {allow}"
+        return problem_response(problem_of(MethodNotAllowed(detail)), {"Allow": allow})
+    detail = f"nothing is served at {path}; the API begins at {API}/spaces"
+    return problem_response(problem_of(RouteNotFound(detail)))
+
+
+class _PathGuard:
+    """Refuses paths whose decoded form could be taken for another one.
+
+    By the time of routing a path is decoded: `%2F` has become a separator, and bytes that are not
+    UTF-8 have become U+FFFD, so two different requests would look the same.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        error = _path_error(scope) if scope["type"] == "http" else None
+        if error is None:
+            await self._app(scope, receive, send)
+        else:
+            await problem_response(problem_of(error))(scope, receive, send)
+
+
+def _path_error(scope: Scope) -> EngramError | None:
+    raw_path: bytes = scope.get("raw_path") or scope["path"].encode()
+    try:
+        path = unquote_to_bytes(raw_path).decode("utf-8")
+    except UnicodeDecodeError:
+        return Malformed("the path is not percent-encoded UTF-8")
+    if b"%2f" in raw_path.lower():
+        return RouteNotFound("the path holds an encoded '/' (%2F), which no id can have")
+    if any(ord(character) < 0x20 or ord(character) == 0x7F for character in path):
+        return RouteNotFound("the path holds a control character, which no id can have")
+    return None

@@ -1,0 +1,116 @@
+"""Reading one request in full, within bounds, without deciding yet what is wrong with it.
+
+The order of checks is part of the contract: which space, whether it exists, only then everything
+else about the request. So what is wrong with parameters, headers or body is kept as a refusal in
+the :class:`Call`, and raised by :meth:`Call.check` once the space has been found.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from typing import Final
+
+from starlette.datastructures import Headers
+from starlette.requests import Request
+
+from engram.errors import EngramError, Malformed, TooLarge, UnsupportedMediaType
+from engram.limits import BODY_BYTES_MAX
+from engram.server.query import Query, parse_query
+from engram.server.resolver import SPACE_HEADER
+
+_UTF8: Final = frozenset({"utf-8", "utf8"})
+
+
+class Call:
+    """One request: where it points, and what came with it."""
+
+    def __init__(
+        self,
+        *,
+        path: Mapping[str, str],
+        space_header: tuple[str, ...],
+        query: Query | None = None,
+        body: bytes = b"",
+        refusal: EngramError | None = None,
+    ) -> None:
+        self.path = path
+        self.space_header = space_header
+        self.body = body
+        self._query = query
+        self._refusal = refusal
+
+    @property
+    def query(self) -> Query:
+        self.check()
+        if self._query is None:
+            raise RuntimeError("a call without a refusal has its parameters")
+        return self._query
+
+    def check(self) -> None:
+        """Raise what is wrong with the request apart from the space it names."""
+        if self._refusal is not None:
+            raise self._refusal
+
+
+async def read_call(request: Request, parameters: Collection[str], *, takes_body: bool) -> Call:
+    """Read a request. Raises ClientDisconnect when the caller hangs up before its end."""
+    path = request.path_params
+    space_header = tuple(request.headers.getlist(SPACE_HEADER))
+    try:
+        _check_idempotency_key(request.headers)
+        query = parse_query(request.scope["query_string"], parameters)
+        body = await _read_body(request)
+        if body:
+            _check_body_headers(request.headers, takes_body=takes_body)
+    except EngramError as error:
+        return Call(path=path, space_header=space_header, refusal=error)
+    return Call(path=path, space_header=space_header, query=query, body=body)
+
+
+async def _read_body(request: Request) -> bytes:
+    """The body, read no further than the limit: the rest is the server's to discard."""
+    declared = request.headers.get("content-length")
+    if declared is not None and declared.isdecimal() and int(declared) > BODY_BYTES_MAX:
+        raise _too_large(f"has {declared} bytes")
+    chunks: list[bytes] = []
+    size = 0
+    async for chunk in request.stream():
+        size += len(chunk)
+        if size > BODY_BYTES_MAX:
+            raise _too_large("is larger")
+        chunks.append(chunk)
+    return b"".join(chunks)
+
+
+def _too_large(what: str) -> TooLarge:
+    return TooLarge(f"the body {what}; at most {BODY_BYTES_MAX} bytes are taken. Split the request")
+
+
+def _check_idempotency_key(headers: Headers) -> None:
+    if "idempotency-key" in headers:
+        raise Malformed(
+            "this release does not support Idempotency-Key yet; leave the header out and give "
+            "memories ids of your own, so that a repeated request is refused"
+        )
+
+
+def _check_body_headers(headers: Headers, *, takes_body: bool) -> None:
+    if not takes_body:
+        raise Malformed("this request takes no body; send none")
+    encoding = headers.get("content-encoding", "identity").strip().lower()
+    if encoding not in {"", "identity"}:
+        raise UnsupportedMediaType(
+            f"Content-Encoding '{encoding[:64]}' is not understood; send the body as it is"
+        )
+    content_type = headers.get("content-type")
+    if content_type is None:
+        return
+    media_type, *parameters = (part.strip().lower() for part in content_type.split(";"))
+    if media_type != "application/json":
+        raise UnsupportedMediaType(
+            f"Content-Type '{media_type[:64]}' is not understood; send application/json"
+        )
+    for parameter in parameters:
+        name, _, value = parameter.partition("=")
+        if name.strip() == "charset" and value.strip().strip('"') not in _UTF8:
+            raise UnsupportedMediaType("JSON is UTF-8 here; leave the charset out, or name utf-8")

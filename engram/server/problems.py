@@ -1,0 +1,46 @@
+"""Errors as RFC 9457 problem documents. Pure, and free of HTTP: the command line uses them too."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import msgspec
+
+from engram.errors import EngramError
+
+PROBLEM_TYPE_BASE: Final = "https://engram.dev/problems/"
+PROBLEM_MEDIA_TYPE: Final = "application/problem+json"
+
+
+class ProblemField(msgspec.Struct, frozen=True):
+    """What is wrong with one field. `field` is its path in the body, as in `memories[2].tags`."""
+
+    field: str
+    message: str
+
+
+class Problem(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One error, as it is answered. What has no value is left out."""
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    memory_space_id: str | None = None
+    errors: tuple[ProblemField, ...] = ()
+
+
+def problem_of(error: EngramError, *, memory_space_id: str | None = None) -> Problem:
+    """The document of `error`; `memory_space_id` counts where the error does not know its space."""
+    return Problem(
+        type=PROBLEM_TYPE_BASE + error.problem,
+        title=error.title,
+        status=error.status,
+        detail=error.detail,
+        memory_space_id=error.memory_space_id or memory_space_id,
+        errors=tuple(ProblemField(item.field, item.message) for item in error.errors),
+    )
+
+
+def encode_problem(problem: Problem) -> bytes:
+    return msgspec.json.encode(problem)

@@ -1,0 +1,55 @@
+"""HTTP below ASGI: what uvicorn refuses before there is a request, in our words and bounds."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from engram.errors import Malformed
+from engram.server.problems import PROBLEM_MEDIA_TYPE, encode_problem, problem_of
+
+HEAD_BYTES_MAX: Final = 64 << 10
+"""Request line and headers together; httptools itself would gather them without end."""
+
+
+class EngramProtocol(HttpToolsProtocol):
+    """uvicorn's protocol, with problem documents and a bound on the size of a request's head."""
+
+    _head_bytes = 0
+
+    def on_message_begin(self) -> None:
+        self._head_bytes = 0
+        super().on_message_begin()
+
+    def on_url(self, url: bytes) -> None:
+        self._count(len(url))
+        super().on_url(url)
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        self._count(len(name) + len(value))
+        super().on_header(name, value)
+
+    def _count(self, size: int) -> None:
+        self._head_bytes += size
+        if self._head_bytes > HEAD_BYTES_MAX:
+            # httptools turns it into its own parser error, which ends in send_400_response.
+            raise ValueError(f"request line and headers exceed {HEAD_BYTES_MAX} bytes")
+
+    def send_400_response(self, msg: str) -> None:
+        body = encode_problem(
+            problem_of(
+                Malformed(
+                    "this is not an HTTP request that can be read: check its request line, "
+                    f"percent-encoding and headers (together at most {HEAD_BYTES_MAX} bytes)"
+                )
+            )
+        )
+        head = (
+            "HTTP/1.1 400 Bad Request\r\n"
+            f"content-type: {PROBLEM_MEDIA_TYPE}\r\n"
+            f"content-length: {len(body)}\r\n"
+            "connection: close\r\n\r\n"
+        )
+        self.transport.write(head.encode("ascii") + body)
+        self.transport.close()

@@ -1,0 +1,220 @@
+"""What each route does: one function an operation, and the tables they are routed from.
+
+All functions here block; :mod:`engram.server.app` runs them in worker threads. Those on memories
+are given the space's handle, found by the one resolver: they cannot touch any other space. Each
+of them is served twice, below `/api/v1/spaces/{space}` and, for a space named by the header, below
+`/api/v1`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from urllib.parse import quote
+
+import msgspec
+
+from engram.errors import Invalid, Malformed, SpaceConflict, TooLarge
+from engram.limits import MEMORIES_PER_REQUEST_MAX
+from engram.memory.model import Filter
+from engram.server.calls import Call
+from engram.server.resolver import agree, named_space, resolve
+from engram.server.wire import (
+    ChangesBody,
+    MemoryBody,
+    NewSpaceBody,
+    RecallBody,
+    decode,
+    decode_new_memories,
+    encode,
+    space_document,
+)
+from engram.spaces.ids import check_space_id
+
+if TYPE_CHECKING:
+    from engram import Database, Space
+
+API: Final = "/api/v1"
+
+
+class Answer(NamedTuple):
+    """A JSON answer; `location` is the path of what was created."""
+
+    status: int
+    document: Any
+    location: str | None = None
+
+    def encoded(self) -> bytes:
+        return encode(self.document)
+
+
+class SpaceOperation(NamedTuple):
+    """One method of a route inside a space; `path` is what follows the part naming the space."""
+
+    method: str
+    path: str
+    run: Callable[[Space, Call], Answer]
+    parameters: frozenset[str] = frozenset()
+    takes_body: bool = False
+
+
+class RegistryOperation(NamedTuple):
+    """One method of a route on the spaces themselves."""
+
+    method: str
+    path: str
+    run: Callable[[Database, Call], Answer]
+    parameters: frozenset[str] = frozenset()
+    takes_body: bool = False
+
+
+def remember(space: Space, call: Call) -> Answer:
+    given = decode_new_memories(call.body)
+    if isinstance(given, MemoryBody):
+        new = given.new_memory("")
+        memory = space.remember(**msgspec.structs.asdict(new))
+        location = f"{_space_path(space.id)}/memories/{quote(memory.id, safe='')}"
+        document = {
+            "memory_space_id": space.id,
+            "position": memory.position,
+            "memories": [memory],
+        }
+        return Answer(201, document, location)
+    if len(given.memories) > MEMORIES_PER_REQUEST_MAX:
+        raise TooLarge(
+            f"memories holds {len(given.memories)} items; at most {MEMORIES_PER_REQUEST_MAX} fit "
+            "into one request. Split it"
+        )
+    new_memories = [m.new_memory(f"memories[{i}].") for i, m in enumerate(given.memories)]
+    return Answer(201, space.remember_many(new_memories))
+
+
+def list_memories(space: Space, call: Call) -> Answer:
+    query = call.query
+    wanted = Filter(
+        tags_all=query.many("tag"),
+        kind=query.kind(),
+        source=query.one("source"),
+        since=query.time("from"),
+        until=query.time("to"),
+    )
+    limit, after = query.limit(), query.position("after")
+    included = query.includes({"embedding"})
+    try:
+        page = space.list(
+            wanted, limit=limit, after=after, include_embedding="embedding" in included
+        )
+    except Invalid as error:
+        raise _as_parameter(error) from None
+    return Answer(200, page)
+
+
+def _as_parameter(error: Invalid) -> Malformed:
+    """The engine's words on a filter, as words on the query parameter it came from."""
+    detail = error.detail
+    for item in error.errors:
+        field = item.field.partition("[")[0]
+        parameter = {"filter.tags_all": "tag"}.get(field, field.removeprefix("filter."))
+        detail = f"the parameter '{parameter}' {item.message}"
+    return Malformed(detail, memory_space_id=error.memory_space_id)
+
+
+def get_memory(space: Space, call: Call) -> Answer:
+    included = call.query.includes({"embedding"})
+    return Answer(200, space.get(call.path["id"], include_embedding="embedding" in included))
+
+
+def revise_memory(space: Space, call: Call) -> Answer:
+    changes = decode(call.body, ChangesBody).changes()
+    return Answer(200, space.revise(call.path["id"], changes))
+
+
+def forget_memory(space: Space, call: Call) -> Answer:
+    return Answer(200, space.forget(call.path["id"]))
+
+
+def recall(space: Space, call: Call) -> Answer:
+    body = decode(call.body, RecallBody)
+    answer = space.recall(
+        body.query,
+        embedding=body.cue_vector(),
+        memory_ids=body.memory_ids,
+        limit=body.limit,
+        mode=body.mode,
+        filter=body.filter.filter() if body.filter is not None else None,
+        min_confidence=body.min_confidence,
+        explain=body.explain,
+    )
+    return Answer(200, answer)
+
+
+def create_space(db: Database, call: Call) -> Answer:
+    header_space = named_space(None, call.space_header)
+    call.check()
+    body = decode(call.body or b"{}", NewSpaceBody)
+    if body.memory_space_id is not None:
+        check_space_id(body.memory_space_id)
+    agree(header_space, body.memory_space_id)
+    spec = body.embedding.spec() if body.embedding is not None else None
+    space = db.create_space(body.memory_space_id, embedding=spec)
+    return Answer(201, space_document(space.info()), _space_path(space.id))
+
+
+def put_space(db: Database, call: Call) -> Answer:
+    space_id = resolve(call.path["space"], call.space_header)
+    call.check()
+    body = decode(call.body or b"{}", NewSpaceBody)
+    if body.memory_space_id is not None and check_space_id(body.memory_space_id) != space_id:
+        raise SpaceConflict(
+            f"the path names the space '{space_id}', the body '{body.memory_space_id}'; leave "
+            "memory_space_id out of the body"
+        )
+    spec = body.embedding.spec() if body.embedding is not None else None
+    space, created = db.ensure_space(space_id, embedding=spec)
+    document = space_document(space.info())
+    return Answer(201, document, _space_path(space_id)) if created else Answer(200, document)
+
+
+def show_space(db: Database, call: Call) -> Answer:
+    info = db.space_info(resolve(call.path["space"], call.space_header))
+    call.check()
+    return Answer(200, space_document(info))
+
+
+def list_spaces(db: Database, call: Call) -> Answer:
+    # The header of a client that always sends it does no harm here, if it names one space.
+    named_space(None, call.space_header)
+    limit = call.query.limit()
+    after = call.query.one("after")
+    if after is not None:
+        check_space_id(after)
+    found = db.spaces(limit=limit + 1, after=after)
+    shown = found[:limit]
+    following = shown[-1].memory_space_id if len(found) > limit else None
+    return Answer(200, {"spaces": [space_document(info) for info in shown], "next": following})
+
+
+def _space_path(space_id: str) -> str:
+    return f"{API}/spaces/{space_id}"
+
+
+SPACE_OPERATIONS: Final = (
+    SpaceOperation("POST", "/memories", remember, takes_body=True),
+    SpaceOperation(
+        "GET",
+        "/memories",
+        list_memories,
+        frozenset({"tag", "kind", "source", "from", "to", "limit", "after", "include"}),
+    ),
+    SpaceOperation("GET", "/memories/{id}", get_memory, frozenset({"include"})),
+    SpaceOperation("PATCH", "/memories/{id}", revise_memory, takes_body=True),
+    SpaceOperation("DELETE", "/memories/{id}", forget_memory),
+    SpaceOperation("POST", "/recall", recall, takes_body=True),
+)
+
+REGISTRY_OPERATIONS: Final = (
+    RegistryOperation("POST", "/spaces", create_space, takes_body=True),
+    RegistryOperation("GET", "/spaces", list_spaces, frozenset({"limit", "after"})),
+    RegistryOperation("PUT", "/spaces/{space}", put_space, takes_body=True),
+    RegistryOperation("GET", "/spaces/{space}", show_space),
+)

@@ -1,0 +1,184 @@
+"""The server process: its socket, its signals, its start and its end.
+
+The order matters. The port is taken first, so that a taken one changes nothing on disk. Then the
+data root is opened, then requests are answered, and only then is the ready line printed. On
+SIGTERM or SIGINT requests in flight are finished (within a bound), the database is closed, and the
+process ends with status 0.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import ipaddress
+import logging
+import os
+import signal
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import FrameType
+from typing import ClassVar, Final
+
+import uvicorn
+
+import engram
+from engram.errors import EngramError, Malformed
+from engram.server.app import build_app
+from engram.server.protocol import EngramProtocol
+
+DRAIN_S_MAX: Final = 10
+"""How long requests in flight may take to finish once the server was told to stop."""
+CLOSE_S_MAX: Final = 20
+"""How long draining and closing may take together before the process is ended the hard way."""
+KEEP_ALIVE_S: Final = 65
+"""How long an idle connection stays open: longer than the pools of usual clients keep theirs."""
+BACKLOG_MAX: Final = 2_048
+PORT_MAX: Final = 65_535
+
+_LOG: Final = logging.getLogger("engram.server")
+_STOP_SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
+
+
+class PortUnavailable(EngramError):
+    """The address cannot be listened on."""
+
+    problem: ClassVar[str] = "port-unavailable"
+    title: ClassVar[str] = "Port unavailable"
+
+
+def serve(data_root: Path, host: str, port: int, *, announce: Callable[[str], None]) -> None:
+    """Serve `data_root` until told to stop; calls `announce` with the URL once requests are taken.
+
+    Raises :class:`Malformed` for a host or port that cannot be meant, :class:`PortUnavailable`,
+    and what opening the data root raises: `SpaceLocked` where another server has it,
+    `DataRootUnusable`. Must be called in the main thread.
+    """
+    with contextlib.ExitStack() as stack:
+        listener = stack.enter_context(contextlib.closing(listen(host, port)))
+        url = url_of(listener)
+        db = stack.enter_context(
+            engram.open(
+                data_root,
+                create=True,
+                exclusive=True,
+                owner=f"engram serve, pid {os.getpid()}, {url}",
+            )
+        )
+        config = uvicorn.Config(
+            build_app(db),
+            loop="asyncio",
+            http=EngramProtocol,
+            ws="none",
+            lifespan="off",
+            backlog=BACKLOG_MAX,
+            timeout_keep_alive=KEEP_ALIVE_S,
+            timeout_graceful_shutdown=DRAIN_S_MAX,
+            server_header=False,
+            proxy_headers=False,
+            access_log=False,
+            log_config=None,
+        )
+        _Server(config, on_ready=lambda: announce(url)).run([listener])
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """A listening socket on a loopback address; port 0 picks a free one."""
+    if not 0 <= port <= PORT_MAX:
+        raise Malformed(f"--port {port} is not a port; use 1 to {PORT_MAX}, or 0 for a free one")
+    family, address = _loopback(host)
+    try:
+        listener = socket.socket(family, socket.SOCK_STREAM)
+    except OSError as error:
+        raise PortUnavailable(f"cannot listen on {address}: {error.strerror}") from None
+    try:
+        # A port whose last server has just ended may be taken again at once.
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind((address, port))
+        listener.listen(BACKLOG_MAX)
+    except OSError as error:
+        listener.close()
+        raise PortUnavailable(_why_unavailable(address, port, error)) from None
+    return listener
+
+
+def url_of(listener: socket.socket) -> str:
+    address, port = listener.getsockname()[:2]
+    return f"http://[{address}]:{port}" if ":" in address else f"http://{address}:{port}"
+
+
+def _loopback(host: str) -> tuple[socket.AddressFamily, str]:
+    """The address that `host` names, which has to be this machine's own."""
+    try:
+        found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
+    except (OSError, UnicodeError):
+        found = []
+    if not host or not found:
+        raise Malformed(f"--host '{host}' is not an address of this machine; use 127.0.0.1")
+    # One socket, one ready line: where a name has addresses of both families, IPv4 is served.
+    family, address = min((item[0], str(item[4][0])) for item in found)
+    if not ipaddress.ip_address(address).is_loopback:
+        raise Malformed(
+            f"--host '{host}' can be reached from other machines, and this release has no access "
+            "keys yet; use 127.0.0.1 or ::1"
+        )
+    return family, address
+
+
+def _why_unavailable(address: str, port: int, error: OSError) -> str:
+    if error.errno == errno.EADDRINUSE:
+        return f"port {port} is taken; choose another with --port, or 0 for a free one"
+    if error.errno in {errno.EACCES, errno.EPERM}:
+        return f"port {port} is not yours to use; choose one above 1023 with --port"
+    return f"cannot listen on {address} port {port}: {error.strerror}"
+
+
+class _Server(uvicorn.Server):
+    """uvicorn's server, with a ready call and an end that is not a death by signal."""
+
+    def __init__(self, config: uvicorn.Config, *, on_ready: Callable[[], None]) -> None:
+        super().__init__(config)
+        self._on_ready = on_ready
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        if not self.should_exit:
+            self._on_ready()
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """uvicorn's own would raise the signal again at the end, and the exit status with it."""
+        before = {number: signal.signal(number, self._stop) for number in _STOP_SIGNALS}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                # Closing the database is not to be broken off by an impatient second signal.
+                signal.signal(number, signal.SIG_IGN if self.should_exit else handler)
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        _end_hard_after(CLOSE_S_MAX)
+        await super().shutdown(sockets)
+
+    def _stop(self, number: int, frame: FrameType | None) -> None:
+        """Only flags are set: a handler runs between any two steps of the main thread."""
+        if self.should_exit and number == signal.SIGINT:
+            # Ctrl-C twice: stop waiting for requests. They are cut, not undone.
+            self.force_exit = True
+        self.should_exit = True
+
+
+def _end_hard_after(seconds: float) -> None:
+    """End the process if it has not ended by then, for example because a disk does not answer.
+
+    Nothing is lost by that: what was acknowledged is durable, and locks end with the process.
+    """
+
+    def end() -> None:
+        _LOG.error("still not closed %s s after the signal; ending the process", seconds)
+        os._exit(1)
+
+    timer = threading.Timer(seconds, end)
+    timer.daemon = True
+    timer.start()

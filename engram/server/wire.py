@@ -1,0 +1,300 @@
+"""The JSON shapes of requests and answers. Pure.
+
+A body is checked here for shape: JSON types, required and unknown fields. What a value may mean
+(lengths, ranges, ids) is the engine's to check, so that no surface lets in what another refuses.
+A key that one object holds twice counts once, with its last value, as in most JSON readers.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Annotated, Any, Final, Literal, NoReturn, TypeVar, get_args, get_type_hints
+
+import msgspec
+import numpy as np
+
+from engram.errors import FieldError, Invalid, Malformed
+from engram.memory.model import (
+    Changes,
+    EmbeddingSpec,
+    Filter,
+    Kind,
+    Metadata,
+    Mode,
+    NewMemory,
+    SpaceInfo,
+    Vector,
+)
+from engram.server.query import utc
+
+_T = TypeVar("_T")
+AwareTime = Annotated[datetime, msgspec.Meta(tz=True)]
+_Unset = msgspec.UnsetType
+_UNSET: Final = msgspec.UNSET
+
+
+class NewSpaceBody(msgspec.Struct, forbid_unknown_fields=True):
+    """`POST /spaces`; `PUT` takes it too, its memory_space_id then has to match the path."""
+
+    memory_space_id: str | None = None
+    embedding: EmbeddingBody | None = None
+
+
+class EmbeddingBody(msgspec.Struct, forbid_unknown_fields=True):
+    model: str
+    dimensions: int
+
+    def spec(self) -> EmbeddingSpec:
+        return EmbeddingSpec(model=self.model, dimensions=self.dimensions)
+
+
+class MemoryBody(msgspec.Struct, forbid_unknown_fields=True):
+    content: str
+    id: str | None = None
+    kind: Kind = "episode"
+    tags: list[str] = []
+    metadata: Metadata = {}
+    confidence: float = 1.0
+    occurred_at: AwareTime | None = None
+    expires_at: AwareTime | None = None
+    source: str | None = None
+    embedding: list[float] | None = None
+
+    def new_memory(self, prefix: str) -> NewMemory:
+        """`prefix` leads to this memory in the body, for errors: `` or `memories[3].`."""
+        return NewMemory(
+            content=self.content,
+            id=self.id,
+            kind=self.kind,
+            tags=tuple(self.tags),
+            metadata=self.metadata,
+            confidence=self.confidence,
+            occurred_at=_in_utc(f"{prefix}occurred_at", self.occurred_at),
+            expires_at=_in_utc(f"{prefix}expires_at", self.expires_at),
+            source=self.source,
+            embedding=_vector(self.embedding),
+        )
+
+
+class BatchBody(msgspec.Struct, forbid_unknown_fields=True):
+    memories: list[MemoryBody]
+
+
+class ChangesBody(msgspec.Struct, forbid_unknown_fields=True):
+    """`PATCH` of a memory: absent stays, null clears."""
+
+    content: str | _Unset = _UNSET
+    tags: list[str] | _Unset | None = _UNSET
+    metadata: Metadata | _Unset | None = _UNSET
+    confidence: float | _Unset | None = _UNSET
+    occurred_at: AwareTime | _Unset | None = _UNSET
+    expires_at: AwareTime | _Unset | None = _UNSET
+    source: str | _Unset | None = _UNSET
+    embedding: list[float] | _Unset = _UNSET
+
+    def changes(self) -> Changes:
+        if all(getattr(self, name) is _UNSET for name in self.__struct_fields__):
+            raise Invalid(
+                "the body changes nothing; give at least one of "
+                + ", ".join(self.__struct_encode_fields__)
+            )
+        return Changes(
+            content=self.content,
+            tags=tuple(self.tags) if isinstance(self.tags, list) else self.tags,
+            metadata=self.metadata,
+            confidence=self.confidence,
+            occurred_at=_in_utc("occurred_at", self.occurred_at),
+            expires_at=_in_utc("expires_at", self.expires_at),
+            source=self.source,
+            embedding=_vector(self.embedding),
+        )
+
+
+class FilterBody(msgspec.Struct, forbid_unknown_fields=True):
+    tags_all: list[str] = []
+    tags_any: list[str] = []
+    kind: Kind | None = None
+    source: str | None = None
+    from_: AwareTime | None = msgspec.field(default=None, name="from")
+    to: AwareTime | None = None
+    metadata: Metadata = {}
+
+    def filter(self) -> Filter:
+        return Filter(
+            tags_all=tuple(self.tags_all),
+            tags_any=tuple(self.tags_any),
+            kind=self.kind,
+            source=self.source,
+            since=_in_utc("filter.from", self.from_),
+            until=_in_utc("filter.to", self.to),
+            metadata=self.metadata,
+        )
+
+
+class RecallBody(msgspec.Struct, forbid_unknown_fields=True):
+    """A recall; `mode` left out lets the engine choose."""
+
+    query: str | None = None
+    embedding: list[float] | None = None
+    memory_ids: list[str] = []
+    limit: int = 10
+    mode: Mode | None = None
+    filter: FilterBody | None = None
+    min_confidence: float | None = None
+    explain: bool = False
+
+    def cue_vector(self) -> Vector | None:
+        return _vector(self.embedding)
+
+
+class _MemoriesKey(msgspec.Struct):
+    """Tells a batch from a single memory; everything else in the body is skipped."""
+
+    memories: msgspec.Raw | _Unset = _UNSET
+
+
+def decode(body: bytes, shape: type[_T]) -> _T:
+    """`body` as `shape`. Raises :class:`Malformed` for what is not JSON, else :class:`Invalid`."""
+    try:
+        return msgspec.json.decode(body, type=shape)
+    except msgspec.ValidationError as error:
+        _refuse_shape(str(error), shape)
+    except msgspec.DecodeError as error:
+        raise Malformed(_what_is_malformed(body, str(error))) from None
+    except UnicodeDecodeError:
+        raise Malformed("the body is not UTF-8; encode the JSON as UTF-8") from None
+    except RecursionError:
+        raise Malformed("the body is nested too deeply to be read") from None
+
+
+def decode_new_memories(body: bytes) -> MemoryBody | BatchBody:
+    """What `POST …/memories` was given: one memory, or `{"memories": […]}` and nothing else."""
+    if decode(body, _MemoriesKey).memories is _UNSET:
+        return decode(body, MemoryBody)
+    try:
+        batch = decode(body, BatchBody)
+    except Invalid as error:
+        for item in error.errors:
+            if item.field in MemoryBody.__struct_encode_fields__:
+                raise Invalid.of(
+                    item.field, "stands beside 'memories'; send one memory, or a list of them alone"
+                ) from None
+        raise
+    if not batch.memories:
+        raise Invalid.of("memories", "is empty; give at least one memory")
+    return batch
+
+
+def _what_is_malformed(body: bytes, message: str) -> str:
+    if not body.strip():
+        return "the body is empty; send a JSON object"
+    detail = f"the body is not JSON: {message}"
+    if at := re.search(r"\(byte (\d+)\)$", message):
+        rest = body[int(at[1]) :].lstrip(b"-")
+        if rest.startswith((b"NaN", b"Inf")):
+            detail += "; JSON has neither NaN nor infinities"
+    if re.search(rb"\\u[dD][89a-fA-F]", body):
+        detail += "; it holds an escaped surrogate (\\ud800 to \\udfff), which only counts in pairs"
+    return detail
+
+
+def _refuse_shape(message: str, shape: object) -> NoReturn:
+    """Turn a msgspec message, `what - at `$.path``, into an error that names the field."""
+    what, _, path = message.partition(" - at `$")
+    field = path.rstrip("`").removeprefix(".")
+    known = _type_at(shape, field)
+    if unknown := re.fullmatch(r"Object contains unknown field `(.*)`", what, re.DOTALL):
+        field, what = _join(field, unknown[1]), "unknown field"
+        if names := getattr(known, "__struct_encode_fields__", ()):
+            what += f"; known are: {', '.join(names)}"
+    elif missing := re.fullmatch(r"Object missing required field `(.*)`", what):
+        field, what = _join(field, missing[1]), "is required"
+    elif what.startswith("Invalid enum value") and (choices := get_args(known)):
+        what += f"; choose one of {', '.join(map(str, choices))}"
+    elif what.startswith("Invalid RFC3339") or what.endswith("with a timezone component"):
+        what = "must be an RFC 3339 time with its zone, for example 2026-05-01T09:00:00Z"
+    elif what == "Expected `object`, got `array`" and not field:
+        what = 'must be a JSON object, not an array; wrap a list as {"memories": […]}'
+    raise Invalid(f"{field or 'body'}: {what}", errors=(FieldError(field or "body", what),))
+
+
+def _join(path: str, name: str) -> str:
+    return f"{path}.{name}" if path else name
+
+
+def _type_at(shape: object, path: str) -> object:
+    """The struct or Literal that a path such as `filter.kind` or `memories[0]` leads to."""
+    current: object = shape
+    for name in re.sub(r"\[[^\]]*\]", "", path).split(".") if path else ():
+        fields = dict(
+            zip(
+                getattr(current, "__struct_encode_fields__", ()),
+                getattr(current, "__struct_fields__", ()),
+                strict=True,
+            )
+        )
+        if name not in fields:
+            return None
+        current = _described(get_type_hints(current, include_extras=True)[fields[name]])
+    return current
+
+
+def _described(annotation: object) -> object:
+    """The struct or Literal inside an annotation such as `list[MemoryBody] | None`, or None."""
+    if hasattr(annotation, "__struct_fields__") or _is_literal(annotation):
+        return annotation
+    for part in get_args(annotation):
+        if (found := _described(part)) is not None:
+            return found
+    return None
+
+
+def _is_literal(annotation: object) -> bool:
+    return getattr(annotation, "__origin__", None) is Literal
+
+
+_MaybeTime = TypeVar("_MaybeTime", datetime | None, datetime | _Unset | None)
+
+
+def _in_utc(field: str, time: _MaybeTime) -> _MaybeTime:
+    if not isinstance(time, datetime):
+        return time
+    try:
+        return utc(time)
+    except OverflowError:
+        raise Invalid.of(field, "lies outside the years 1 to 9999 in UTC") from None
+
+
+_MaybeVector = TypeVar("_MaybeVector", None, _Unset)
+
+
+def _vector(numbers: Sequence[float] | _MaybeVector) -> Vector | _MaybeVector:
+    if numbers is None or numbers is _UNSET:
+        return numbers
+    # What overflows float32 becomes an infinity, which the engine refuses by name.
+    with np.errstate(over="ignore"):
+        return np.asarray(numbers, dtype=np.float32)
+
+
+def _plain(value: object) -> object:
+    if isinstance(value, np.ndarray):
+        return value.tolist()
+    raise NotImplementedError(f"{type(value).__name__} has no JSON form")
+
+
+_ENCODER: Final = msgspec.json.Encoder(enc_hook=_plain)
+
+
+def encode(document: object) -> bytes:
+    """A struct of :mod:`engram.memory.model`, or a dict of them, as JSON."""
+    return _ENCODER.encode(document)
+
+
+def space_document(info: SpaceInfo) -> dict[str, Any]:
+    """A space as it is shown: figures not known are null, `detail` only where there is one."""
+    document = msgspec.structs.asdict(info)
+    if info.detail is None:
+        del document["detail"]
+    return document

@@ -223,7 +223,8 @@ def test_removing_a_tree_removes_all_of_it(root: Directory) -> None:
     root.remove_tree("tree")
     assert root.names() == []
     assert held.read_at(0, 9) == b"x"
-    for act in (deep.create, tree.make_dir):
+    put(root, "b", b"")
+    for act in (deep.create, tree.make_dir, lambda name: root.rename("b", tree, name)):
         with pytest.raises(FileNotFoundError):
             act("late")
 

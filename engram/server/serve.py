@@ -89,7 +89,9 @@ def listen(host: str, port: int) -> socket.socket:
         raise Malformed(f"--port {port} is not a port; use 1 to {PORT_MAX}, or 0 for a free one")
     family, address = _loopback(host)
     try:
-        listener = socket.socket(family, socket.SOCK_STREAM)
+        # The protocol is named because asyncio turns Nagle's algorithm off only where it is: with
+        # it, and a client that delays its acknowledgements, every answer would take 40 ms.
+        listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     except OSError as error:
         raise PortUnavailable(f"cannot listen on {address}: {error.strerror}") from None
     try:

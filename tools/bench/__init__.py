@@ -1,0 +1,1 @@
+"""Measurements. Each module is a command; results are kept in docs/benchmarks."""

@@ -287,6 +287,7 @@ def _key(what: str, name: str) -> int:
     return _hash(f"{what}\0{name}".encode("utf-8", "surrogatepass"))
 
 
+@lru_cache(maxsize=1 << 14)
 def _value_key(key: str, canonical: bytes) -> int:
     name = key.encode("utf-8", "surrogatepass")
     # The length keeps key and value apart, whatever bytes they hold.

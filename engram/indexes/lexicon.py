@@ -27,7 +27,7 @@ import numpy.typing as npt
 
 from engram.indexes.columns import GrowingColumn
 from engram.indexes.postings import Postings, PostingsView
-from engram.indexes.tokens import Tokens, tokenise_many
+from engram.indexes.tokens import Terms, tokenise_many
 
 K1: Final = 0.6
 B: Final = 0.2
@@ -72,7 +72,8 @@ class LexiconView:
         rows = len(self._lengths)
         if live.shape != (rows,):
             raise ValueError(f"a live mask of shape {live.shape} for {rows} rows")
-        terms = np.unique(tokenise_many([query]).ids)
+        # Sorted, so that sums are made in the same order however the question is worded.
+        terms = np.sort(tokenise_many([query]).ids)
         nothing = np.zeros(rows, np.float32)
         if not len(terms):
             return LexicalScores(nothing, nothing, 0)
@@ -127,12 +128,15 @@ class Lexicon:
         """Bytes of postings and lengths, without spare capacity."""
         return self._postings.nbytes + self._lengths.nbytes
 
-    def extend(self, texts: Sequence[str] | Tokens) -> None:
+    def extend(self, texts: Sequence[str] | Terms) -> None:
         """Append one row per text. Texts may be tokenised beforehand, outside the caller's lock."""
-        tokens = texts if isinstance(texts, Tokens) else tokenise_many(texts)
-        if len(tokens.ids):
-            self._extend_postings(tokens)
-        self._lengths.extend(tokens.counts)
+        terms = texts if isinstance(texts, Terms) else tokenise_many(texts)
+        first_row = len(self._lengths)
+        rows = np.arange(first_row, first_row + len(terms.lengths), dtype=np.uint32)
+        if len(terms.ids):
+            occurrences = np.minimum(terms.occurrences, OCCURRENCES_MAX)
+            self._postings.extend(terms.ids, np.repeat(rows, terms.distinct), occurrences)
+        self._lengths.extend(terms.lengths)
         self._view = None
 
     def view(self) -> LexiconView:
@@ -140,19 +144,3 @@ class Lexicon:
         if self._view is None:
             self._view = LexiconView(self._postings.view(), self._lengths.view())
         return self._view
-
-    def _extend_postings(self, tokens: Tokens) -> None:
-        first_row = len(self._lengths)
-        distinct, number = np.unique(tokens.ids, return_inverse=True)
-        row = np.repeat(np.arange(first_row, first_row + len(tokens.counts)), tokens.counts)
-        # (row, term) packed into one integer sorts far faster than a pair of columns.
-        packed = (row << 32) | number
-        packed.sort()
-        first = np.flatnonzero(np.concatenate(([True], packed[1:] != packed[:-1])))
-        occurrences = np.diff(np.append(first, len(packed)))
-        packed = packed[first]
-        self._postings.extend(
-            distinct[packed & 0xFFFF_FFFF],
-            (packed >> 32).astype(np.uint32),
-            np.minimum(occurrences, OCCURRENCES_MAX).astype(np.uint16),
-        )

@@ -5,8 +5,8 @@ mostly come in the order of time, and those are simply appended. One that comes 
 small sorted list; a view carries a copy of it (made once per change), and when it outgrows its
 share it is merged into new sealed columns. A range is then two binary searches in each part.
 
-Which of a memory's times is kept here is the caller's choice; times are integer nanoseconds since
-the Unix epoch and must fit 64 bits.
+Which of a memory's times is kept here, and in which unit since the Unix epoch, is the caller's
+choice; times must fit 64 bits, bounds of a question need not.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class TimelineView:
         self._parts = parts
 
     def between(self, since: int | None, until: int | None) -> Rows:
-        """The rows with since <= time < until (nanoseconds; None is open), in order of time.
+        """The rows with since <= time < until (None is open), in order of time.
 
         uint32 (n,); rows of the same time are in ascending order.
         """
@@ -84,7 +84,7 @@ class Timeline:
         return len(self._rows) + len(self._late)
 
     def add(self, time: int, row: int) -> None:
-        """Add one row at `time`, in nanoseconds."""
+        """Add one row at `time`."""
         if self._last is None or (time, row) >= self._last:
             self._times.append(time)
             self._rows.append(row)
@@ -97,7 +97,7 @@ class Timeline:
             self._late = SortedList()
 
     def extend(self, times: Sequence[int] | Times, rows: Sequence[int] | Rows) -> None:
-        """Add many rows, each at its time, in nanoseconds; in any order."""
+        """Add many rows, each at its time; in any order."""
         time_column, row_column = np.asarray(times, np.int64), np.asarray(rows, np.uint32)
         if time_column.shape != row_column.shape or time_column.ndim != 1:
             raise ValueError(f"{time_column.shape} times for {row_column.shape} rows")

@@ -19,6 +19,7 @@ from __future__ import annotations
 import re
 import threading
 import unicodedata
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from functools import cache
 from hashlib import blake2b
@@ -67,14 +68,18 @@ _UNSPACED: Final = re.compile(
 )
 
 
-class Tokens(NamedTuple):
-    """The terms of some texts, in order and with repetitions.
+class Terms(NamedTuple):
+    """The terms of some texts, text after text.
 
-    `ids` is uint64 (terms,), end to end; `counts` is int64 (texts,), how many belong to each text.
+    `ids` and `occurrences` are uint64 and int64 (terms,): the distinct terms of each text, in order
+    of first appearance, and how often each occurs there. `distinct` and `lengths` are int64
+    (texts,): how many entries belong to each text, and how long it is in terms.
     """
 
     ids: npt.NDArray[np.uint64]
-    counts: npt.NDArray[np.int64]
+    occurrences: npt.NDArray[np.int64]
+    distinct: npt.NDArray[np.int64]
+    lengths: npt.NDArray[np.int64]
 
 
 def tokenise(text: str) -> list[str]:
@@ -83,47 +88,33 @@ def tokenise(text: str) -> list[str]:
     return [term for word in words if (term := _term(word))] or _stopped_terms(words)
 
 
-def tokenise_many(texts: Sequence[str]) -> Tokens:
-    """The terms of many texts, as ids. Equal to `term_id` of every term that `tokenise` gives."""
-    flat: list[int] = []
-    counts: list[int] = []
+def tokenise_many(texts: Sequence[str]) -> Terms:
+    """The terms of many texts, counted: `term_id` of each term that `tokenise` gives."""
+    ids: list[int] = []
+    occurrences: list[int] = []
+    distinct: list[int] = []
+    lengths: list[int] = []
     id_of = _ids.__getitem__
     for text in texts:
         words = _words(text)
-        flat.extend(map(id_of, words))
-        counts.append(len(words))
-    ids = np.fromiter(flat, np.uint64, len(flat))
-    words_of_text = np.fromiter(counts, np.int64, len(counts))
-    kept = ids != STOPPED
-    kept_before = np.concatenate(([0], np.cumsum(kept)))
-    ends = np.cumsum(words_of_text)
-    kept_of_text = kept_before[ends] - kept_before[ends - words_of_text]
-    ids = ids[kept]
-    only_stopped = np.flatnonzero((kept_of_text == 0) & (words_of_text > 0))
-    if len(only_stopped):
-        return _with_stopped(Tokens(ids, kept_of_text), texts, only_stopped.tolist())
-    return Tokens(ids, kept_of_text)
+        # STOPPED is the one id that is false.
+        kept = list(filter(None, map(id_of, words))) or list(map(term_id, _stopped_terms(words)))
+        counted = Counter(kept)
+        ids.extend(counted)
+        occurrences.extend(counted.values())
+        distinct.append(len(counted))
+        lengths.append(len(kept))
+    return Terms(
+        np.fromiter(ids, np.uint64, len(ids)),
+        np.fromiter(occurrences, np.int64, len(ids)),
+        np.fromiter(distinct, np.int64, len(texts)),
+        np.fromiter(lengths, np.int64, len(texts)),
+    )
 
 
 def term_id(term: str) -> int:
     """The id of a term: 64 bits, never 0."""
     return int.from_bytes(blake2b(term.encode(), digest_size=8).digest(), "little") or 1
-
-
-def _with_stopped(tokens: Tokens, texts: Sequence[str], only_stopped: list[int]) -> Tokens:
-    """Give the texts that lost every word their stop words back."""
-    starts = np.cumsum(tokens.counts) - tokens.counts
-    counts = tokens.counts.copy()
-    parts: list[npt.NDArray[np.uint64]] = []
-    done = 0
-    for index in only_stopped:
-        terms = _stopped_terms(_words(texts[index]))
-        parts.append(tokens.ids[done : starts[index]])
-        parts.append(np.fromiter(map(term_id, terms), np.uint64, len(terms)))
-        counts[index] = len(terms)
-        done = int(starts[index])
-    parts.append(tokens.ids[done:])
-    return Tokens(np.concatenate(parts), counts)
 
 
 def _words(text: str) -> list[str]:

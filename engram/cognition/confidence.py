@@ -1,30 +1,41 @@
 """How sure a recall may be of a memory, kept apart from the score that orders the answer. Pure.
 
 A score is relative to the other memories of a space; confidence is not. It is ACT-R's retrieval
-probability (Anderson & Lebiere 1998), P = 1 / (1 + exp((τ − A) / s)), of the match's activation
+probability (Anderson & Lebiere 1998), P = 1 / (1 + exp((τ − A) / s)), multiplied by the memory's
+own confidence. Activation is given from the threshold on, so that 0 is as likely as not:
 
-    A = COSINE_WEIGHT · cosine + COVERAGE_WEIGHT · coverage
+    A − τ = a · cosine + b · coverage − τ          s = 1
 
-where coverage is the idf-weighted share of the cue's words that the memory holds. P is multiplied
-by the memory's own confidence. The interval is Wilson's (1927) for a proportion P seen in as many
-trials as there is evidence: every distinct word of the cue is one, a vector counts as several.
+Coverage is the idf-weighted share of the cue's words that the memory holds. a, b and τ depend on
+which channels the cue speaks to; they are logistic regressions of "this turn is evidence" over the
+first ten answers to each question of LoCoMo conversations 1 to 3. On conversations 4 and 5 the
+expected calibration error was .012 with both channels, .009 by cosine and .014 by words alone.
+
+The interval is Wilson's (1927) for a proportion P seen in as many trials as there is evidence:
+every distinct word of the cue is one, a vector counts as several.
 """
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Final, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from engram.memory.model import Confidence
 
-COSINE_WEIGHT: Final = 4.0
-COVERAGE_WEIGHT: Final = 4.0
-THRESHOLD: Final = 5.0
-"""τ: the activation at which a memory is as likely as not to be the one that was meant."""
-NOISE: Final = 1.0
-"""s: how gradually probability rises around the threshold."""
+
+class Calibration(NamedTuple):
+    """a, b and τ of the formula above."""
+
+    cosine: float
+    coverage: float
+    threshold: float
+
+
+BOTH: Final = Calibration(0.85, 4.06, 4.59)
+COSINE_ONLY: Final = Calibration(2.37, 0.0, 3.52)
+COVERAGE_ONLY: Final = Calibration(0.0, 4.16, 4.25)
 VECTOR_EVIDENCE: Final = 4.0
 Z: Final = 1.0
 """Width of the interval in standard errors: about 68 %."""
@@ -32,17 +43,26 @@ Z: Final = 1.0
 Floats = npt.NDArray[np.float64]
 
 
-def activation(cosine: npt.ArrayLike, coverage: npt.ArrayLike) -> Floats:
-    """A of the formula above, float64, element by element."""
-    a: Floats = COSINE_WEIGHT * np.asarray(cosine, np.float64) + COVERAGE_WEIGHT * np.asarray(
-        coverage, np.float64
-    )
-    return a
+def activation(
+    cosine: npt.NDArray[np.float32] | None, coverage: npt.NDArray[np.float32] | None
+) -> Floats:
+    """A − τ, float64 (n,), from the channels that speak; at least one must."""
+    if cosine is None and coverage is None:
+        raise ValueError("no channel speaks")
+    fit = BOTH if cosine is not None and coverage is not None else COSINE_ONLY
+    if cosine is None:
+        fit = COVERAGE_ONLY
+    total: Floats = np.asarray(-fit.threshold, np.float64)
+    if cosine is not None:
+        total = total + fit.cosine * cosine.astype(np.float64)
+    if coverage is not None:
+        total = total + fit.coverage * coverage.astype(np.float64)
+    return total
 
 
-def probability(a: Floats, own: npt.ArrayLike) -> Floats:
+def probability(above_threshold: Floats, own: npt.NDArray[np.float64]) -> Floats:
     """Retrieval probability times the memories' own confidence, within [0, 1]."""
-    p: Floats = np.asarray(own, np.float64) / (1.0 + np.exp((THRESHOLD - a) / NOISE))
+    p: Floats = own / (1.0 + np.exp(-above_threshold))
     return p
 
 

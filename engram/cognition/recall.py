@@ -66,15 +66,18 @@ def recall(view: View, cue: Cue, wanted: Wanted) -> list[Hit]:
         candidates = candidates.copy()
         candidates[list(cue.exclude)] = False
     match = _match(view, cue, wanted.mode, visible)
-    if match.cosine is None and match.bm25 is not None:
+    if match.cosine is None:
+        if match.bm25 is None:
+            return []
         candidates = candidates & (match.bm25 > 0)
     rows = np.flatnonzero(candidates)
-    if match.cosine is None and match.bm25 is None:
-        rows = rows[:0]
     if not len(rows):
         return []
     similarity, lexical = _parts(match, rows)
-    strength = _strength(match, rows)
+    strength = activation(
+        None if match.cosine is None else match.cosine[rows],
+        None if match.coverage is None else match.coverage[rows],
+    )
     point = probability(strength, view.confidences[rows])
     scores = similarity + lexical
     if wanted.min_confidence is not None:
@@ -139,20 +142,6 @@ def _parts(
         if high > 0:
             lexical = (1.0 - (weight if match.cosine is not None else 0.0)) * bm25 / high
     return similarity, lexical
-
-
-def _strength(match: _Match, rows: npt.NDArray[np.intp]) -> npt.NDArray[np.float64]:
-    """Activation by the match alone. Where a channel is silent the other speaks for it."""
-    cosine = match.cosine[rows] if match.cosine is not None else None
-    coverage = match.coverage[rows] if match.coverage is not None else None
-    if cosine is None and coverage is not None:
-        cosine = coverage
-    elif coverage is None and cosine is not None:
-        coverage = cosine
-    return activation(
-        np.zeros(len(rows)) if cosine is None else cosine,
-        np.zeros(len(rows)) if coverage is None else coverage,
-    )
 
 
 def _best(scores: npt.NDArray[np.float64], limit: int) -> npt.NDArray[np.intp]:

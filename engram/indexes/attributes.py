@@ -38,6 +38,8 @@ from engram.memory.validate import check_metadata
 METADATA_OPERATORS: Final = ("$in", "$gt", "$gte", "$lt", "$lte", "$ne", "$exists")
 # Distinct metadata values remembered, per space, for giving equal values one code.
 INTERNED_MAX: Final = 4_096
+# Longer material is hashed anew, and longer values get a code each time: caches stay small.
+REMEMBERED_BYTES_MAX: Final = 256
 
 _COMPARISONS: Final[dict[str, Callable[[Any, Any], Any]]] = {
     "$gt": operator.gt,
@@ -253,10 +255,12 @@ class Attributes:
         """The code of a value. Equal values mostly share one; nothing depends on it."""
         code = self._codes.get(canonical)
         if code is None:
-            if len(self._codes) >= INTERNED_MAX:
-                self._codes.clear()
             self._numbers.append(float(value) if _is_number(value) else np.nan)
-            code = self._codes[canonical] = self._values.append(canonical)
+            code = self._values.append(canonical)
+            if len(canonical) <= REMEMBERED_BYTES_MAX:
+                if len(self._codes) >= INTERNED_MAX:
+                    self._codes.clear()
+                self._codes[canonical] = code
         return code
 
 
@@ -282,12 +286,10 @@ def _with_whole_numbers(value: Any) -> Any:
     return value
 
 
-@lru_cache(maxsize=1 << 14)
 def _key(what: str, name: str) -> int:
     return _hash(f"{what}\0{name}".encode("utf-8", "surrogatepass"))
 
 
-@lru_cache(maxsize=1 << 14)
 def _value_key(key: str, canonical: bytes) -> int:
     name = key.encode("utf-8", "surrogatepass")
     # The length keeps key and value apart, whatever bytes they hold.
@@ -295,4 +297,11 @@ def _value_key(key: str, canonical: bytes) -> int:
 
 
 def _hash(material: bytes) -> int:
+    if len(material) <= REMEMBERED_BYTES_MAX:
+        return _remembered_hash(material)
+    return int.from_bytes(blake2b(material, digest_size=8).digest(), "little")
+
+
+@lru_cache(maxsize=1 << 14)
+def _remembered_hash(material: bytes) -> int:
     return int.from_bytes(blake2b(material, digest_size=8).digest(), "little")

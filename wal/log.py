@@ -195,13 +195,33 @@ class Log:
         options: LogOptions,
     ) -> Log:
         """Mend the end, clear left-over temporaries, publish what the manifest lacks."""
+        log_dir = space_dir.open_dir(LOG_DIR)
+        try:
+            return cls._mend(space_dir, log_dir, lock, live, nonce, now_ns, options)
+        except BaseException:
+            log_dir.close()
+            raise
+
+    @classmethod
+    def _mend(
+        cls,
+        space_dir: Directory,
+        log_dir: Directory,
+        lock: Lock,
+        live: LiveLog,
+        nonce: Nonce,
+        now_ns: int,
+        options: LogOptions,
+    ) -> Log:
         plan, quarantined, set_aside_bytes = live.plan, None, 0
         records = sum(segment.records for segment in live.segments)
-        log_dir = space_dir.open_dir(LOG_DIR)
-        for directory in (space_dir, log_dir):
+        for directory in (log_dir, space_dir):
             for name in directory.names():
                 if name.endswith(TMP_SUFFIX):
                     directory.remove(name)
+            # A process that was killed may have left names that the disk does not have yet. What
+            # is built on them must not outlive them.
+            directory.sync()
         size = live.size
         if isinstance(plan, SetAside):
             quarantined = set_aside_tail(space_dir, live, plan)
@@ -225,7 +245,6 @@ class Log:
                 log._publish()
         except BaseException:
             log._file.close()
-            log_dir.close()
             raise
         return log
 

@@ -1,8 +1,9 @@
 """Opening a log's folder: verify what is live, hand every record out once, mend a torn end.
 
 The order of steps is that of docs/FORMAT.md, "Recovery". Running it twice gives what running it
-once gives, and a crash inside it is just another crash: the only changes it makes are copying a
-torn tail to quarantine, truncating it, and publishing a manifest, each durable before the next.
+once gives, and a crash inside it is just another crash: the only changes it makes are making the
+names it found durable, copying a torn tail to quarantine, truncating it, and publishing a manifest,
+each durable before the next.
 
 Nothing is changed before all live history has verified. :func:`read_live` does the reading half
 alone, without owning the folder; the offline tools use it.

@@ -1,0 +1,1 @@
+"""What survives: crashes, failing calls and damaged bytes, on the simulated disk."""

@@ -182,6 +182,7 @@ class Registry:
     def _write_layout(self, control: Directory) -> None:
         if not control.exists(TMP_DIR):
             control.make_dir(TMP_DIR).close()
+        control.sync()  # a layout file promises that the rest is there
         temporary = LAYOUT_NAME + ".tmp"
         if control.exists(temporary):
             control.remove(temporary)
@@ -352,6 +353,9 @@ class Registry:
     def _open_store(self, identity: Identity) -> Store:
         space_id = identity.memory_space_id
         try:
+            # Whoever made the space may have been killed before its name was durable; what is
+            # stored in it from now on must not vanish with it.
+            self._root.sync()
             return self._open_folder(self._root.open_dir(space_id), identity)
         except OSError as error:
             raise SpaceDamaged(

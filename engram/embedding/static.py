@@ -50,8 +50,10 @@ SPACE_TOKEN: Final = 29_871
 
 PIECE_CHARACTERS_MAX: Final = 32
 CACHED_PIECES_MAX: Final = 1 << 16
-# Token vectors gathered at a time: 4 MiB, which fits the caches of most processors.
-TOKENS_PER_BLOCK: Final = 4_096
+# The tokeniser needs some 200 bytes a character; longer pieces, which are no words, are cut.
+ENCODED_CHARACTERS_MAX: Final = 1 << 14
+# Token vectors gathered and added up in float32 at a time: 1 MiB; blocks are added in float64.
+TOKENS_PER_BLOCK: Final = 1_024
 
 _PIECES: Final = re.compile(" +[^ ]*")
 
@@ -127,6 +129,9 @@ class _PieceTokens(dict[str, bytes]):
         self._tokenizer = tokenizer
 
     def __missing__(self, piece: str) -> bytes:
+        if len(piece) > ENCODED_CHARACTERS_MAX:
+            cuts = range(0, len(piece), ENCODED_CHARACTERS_MAX)
+            return b"".join(self[piece[cut : cut + ENCODED_CHARACTERS_MAX]] for cut in cuts)
         # Nothing is put in front of nothing: a piece that was a single space is looked up.
         ids = self._tokenizer.encode(piece, add_special_tokens=False).ids or [SPACE_TOKEN]
         tokens = np.array(ids, np.uint16).tobytes()

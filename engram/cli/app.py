@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 import typer.main
@@ -56,17 +56,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = list(sys.argv[1:] if arguments is None else arguments)
     output.prepare_streams()
     try:
-        code = _run(given)
-        sys.stdout.flush()
-    except BrokenPipeError:
-        # Whoever read our output has seen enough, as `head` does.
-        output.discard_stdout()
-        return 0
-    return code
-
-
-def _run(given: list[str]) -> int:
-    try:
         result = typer.main.get_command(app).main(
             args=given, prog_name="engram", standalone_mode=False
         )
@@ -82,10 +71,12 @@ def _run(given: list[str]) -> int:
 
 def _usage_error(error: typer.TyperException, given: list[str]) -> int:
     """One line that also says where help is. No word at all is answered with the help itself."""
-    context = getattr(error, "ctx", None)
+    context: Any = getattr(error, "ctx", None)
     command = context.command_path if context is not None else "engram"
-    if not given or (context is not None and command.split()[1:] == given):
-        output.print_hint(context.get_help() if context is not None else error.format_message())
+    is_group = context is not None and hasattr(context.command, "commands")
+    if is_group and command.split()[1:] == given:
+        # None of the group's commands was named: all of them are shown.
+        output.print_hint(context.get_help())
         return error.exit_code
     message = error.format_message().rstrip(".")
     output.print_error(Malformed(f"{message}. Try '{command} --help'"), as_json="--json" in given)

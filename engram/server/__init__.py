@@ -4,7 +4,8 @@
   :mod:`engram.server.wire` and :mod:`engram.server.problems` are the shapes of parameters, bodies
   and errors. All of these are pure.
 - :mod:`engram.server.calls` reads a request in full, :mod:`engram.server.rest` says what each route
-  does, :mod:`engram.server.app` joins them into an ASGI application.
+  does, :mod:`engram.server.app` joins them (and :mod:`engram.server.middleware`) into an ASGI
+  application.
 - :mod:`engram.server.protocol` and :mod:`engram.server.serve` are the process: socket, signals,
   start and end.
 """

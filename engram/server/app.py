@@ -10,7 +10,6 @@ from __future__ import annotations
 import logging
 from collections.abc import Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING, Final
-from urllib.parse import unquote_to_bytes
 
 import anyio
 import anyio.to_thread
@@ -21,12 +20,13 @@ from starlette.middleware import Middleware
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Route
-from starlette.types import ASGIApp, Receive, Scope, Send
 
-from engram.errors import EngramError, Malformed, MethodNotAllowed, RouteNotFound
+from engram.errors import EngramError, MethodNotAllowed, RouteNotFound
 from engram.server.calls import Call, read_call
-from engram.server.problems import PROBLEM_MEDIA_TYPE, Problem, encode_problem, problem_of
+from engram.server.middleware import BodyDrain, PathGuard
+from engram.server.problems import problem_of
 from engram.server.resolver import SPACE_HEADER, named_space, open_space, resolve
+from engram.server.responses import problem_response
 from engram.server.rest import (
     API,
     REGISTRY_OPERATIONS,
@@ -64,7 +64,7 @@ def build_app(db: Database) -> Starlette:
     limiter = anyio.CapacityLimiter(WORKER_THREADS_MAX)
     app = Starlette(
         routes=[*_routes(db, limiter), Route("/healthz", _healthz)],
-        middleware=[Middleware(_PathGuard)],
+        middleware=[Middleware(BodyDrain), Middleware(PathGuard)],
         exception_handlers={HTTPException: _http_exception},
     )
     # A slash at the end is another path: redirecting would lose the body of a POST.
@@ -175,10 +175,6 @@ def _refused(error: EngramError, space_id: str | None = None) -> Response:
     return problem_response(problem)
 
 
-def problem_response(problem: Problem, headers: Mapping[str, str] | None = None) -> Response:
-    return Response(encode_problem(problem), problem.status, headers, media_type=PROBLEM_MEDIA_TYPE)
-
-
 async def _http_exception(request: Request, exception: Exception) -> Response:
     """Starlette's own refusals: no such route, or not with this method."""
     path = request.scope["path"]
@@ -189,34 +185,3 @@ async def _http_exception(request: Request, exception: Exception) -> Response:
         return problem_response(problem_of(MethodNotAllowed(detail)), {"Allow": allow})
     detail = f"nothing is served at {path}; the API begins at {API}/spaces"
     return problem_response(problem_of(RouteNotFound(detail)))
-
-
-class _PathGuard:
-    """Refuses paths whose decoded form could be taken for another one.
-
-    By the time of routing a path is decoded: `%2F` has become a separator, and bytes that are not
-    UTF-8 have become U+FFFD, so two different requests would look the same.
-    """
-
-    def __init__(self, app: ASGIApp) -> None:
-        self._app = app
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        error = _path_error(scope) if scope["type"] == "http" else None
-        if error is None:
-            await self._app(scope, receive, send)
-        else:
-            await problem_response(problem_of(error))(scope, receive, send)
-
-
-def _path_error(scope: Scope) -> EngramError | None:
-    raw_path: bytes = scope.get("raw_path") or scope["path"].encode()
-    try:
-        path = unquote_to_bytes(raw_path).decode("utf-8")
-    except UnicodeDecodeError:
-        return Malformed("the path is not percent-encoded UTF-8")
-    if b"%2f" in raw_path.lower():
-        return RouteNotFound("the path holds an encoded '/' (%2F), which no id can have")
-    if any(ord(character) < 0x20 or ord(character) == 0x7F for character in path):
-        return RouteNotFound("the path holds a control character, which no id can have")
-    return None

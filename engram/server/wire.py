@@ -158,9 +158,18 @@ class _MemoriesKey(msgspec.Struct):
 def decode(body: bytes, shape: type[_T]) -> _T:
     """`body` as `shape`. Raises :class:`Malformed` for what is not JSON, else :class:`Invalid`."""
     try:
-        return msgspec.json.decode(body, type=shape)
+        return _decode_json(body, shape)
     except msgspec.ValidationError as error:
+        # The decoder stops at the first oddity; whether all of it is JSON is the prior question.
+        _decode_json(body, object)
         _refuse_shape(str(error), shape)
+
+
+def _decode_json(body: bytes, shape: type[_T]) -> _T:
+    try:
+        return msgspec.json.decode(body, type=shape)
+    except msgspec.ValidationError:
+        raise
     except msgspec.DecodeError as error:
         raise Malformed(_what_is_malformed(body, str(error))) from None
     except UnicodeDecodeError:

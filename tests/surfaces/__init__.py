@@ -1,0 +1,1 @@
+"""Tests of what users meet: HTTP, the server process and the command line."""

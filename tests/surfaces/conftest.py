@@ -1,0 +1,62 @@
+"""What the tests of the surfaces share; the classes behind it are in harness.py."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from starlette.testclient import TestClient
+
+import engram
+from engram.server.app import build_app
+
+from .harness import Api, Server
+
+
+@pytest.fixture(scope="module")
+def api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Api]:
+    root = tmp_path_factory.mktemp("data")
+    with engram.open(root) as db, TestClient(build_app(db)) as client:
+        yield Api(root, db, client)
+
+
+@pytest.fixture
+def unchanged(api: Api) -> Iterator[Api]:
+    """For requests that must be refused: whatever was asked, the store is as it was."""
+    before = api.everything()
+    yield api
+    assert api.everything() == before
+
+
+@pytest.fixture
+def start_server() -> Iterator[Callable[..., Server]]:
+    started: list[Server] = []
+
+    def start(data_root: Path, *options: str) -> Server:
+        started.append(Server(data_root, *options))
+        return started[-1]
+
+    yield start
+    for server in started:
+        server.kill()
+
+
+@pytest.fixture
+def cli(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
+    """Run `engram …` as its own process, on `tmp_path/data` unless told otherwise."""
+
+    def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-m", "engram.cli.app", *arguments],
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+            env={**os.environ, "ENGRAM_DATA_ROOT": str(tmp_path / "data"), **environment},
+        )
+
+    return run

@@ -42,7 +42,11 @@ class StateMachine(Protocol[C_contra, S, R_co]):
     """What the writer thread runs. Called by that thread alone, one call at a time."""
 
     def decide(self, command: C_contra) -> Decided[S]:
-        """Turn a command into a record, or raise what its caller is to get."""
+        """Turn a command into a record, or raise what its caller is to get.
+
+        A command that is refused leaves no trace in what later ones are decided against; so a
+        record that may be too large has to be checked here (:func:`wal.codec.check_draft`).
+        """
 
     def commit(self, decided: Sequence[tuple[S, Ack | None]]) -> Sequence[R_co]:
         """Apply a durable group, in order; must not fail."""
@@ -102,12 +106,12 @@ class GroupCommitter(Generic[C, S, R]):
         with self._wake:
             if self._closing:
                 raise Closed("the log is closed; open the space again")
-            self._queue.append((command, ticket))
             if self._thread is None:
-                self._thread = threading.Thread(target=self._run, name=self._name, daemon=True)
-                self._thread.start()
-            else:
-                self._wake.notify()
+                thread = threading.Thread(target=self._run, name=self._name, daemon=True)
+                thread.start()  # waits for `_wake`; if it cannot start, nothing was queued
+                self._thread = thread
+            self._queue.append((command, ticket))
+            self._wake.notify()
         return ticket
 
     def close(self) -> None:
@@ -133,9 +137,10 @@ class GroupCommitter(Generic[C, S, R]):
         taken: list[Ticket[R]] = []
         refused: dict[int, Exception] = {}
         try:
-            if self._log.failure is not None:
-                taken += self._take_all()
-                raise self._log.failure
+            failure = self._log.failure
+            if failure is not None:
+                self._fail(self._take_all(), type(failure), str(failure))
+                return
             decided = self._decide_group(taken, refused)
             drafts = [d.draft for d in decided if d.draft is not None]
             acks = iter(self._log.append(drafts) if drafts else ())

@@ -45,6 +45,7 @@ from wal.vfs import Buffer, Directory, File, Lock
 
 LOCK_NAME: Final = "LOCK"
 NO_ROOM: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+NO_DESCRIPTOR: Final = frozenset({errno.EMFILE, errno.ENFILE})
 
 Nonce = Callable[[], bytes]
 
@@ -283,7 +284,7 @@ class Log:
         self._check()
         at = self._staged
         if at == self._durable.chain and at.offset >= self._options.segment_bytes:
-            self._guarded(lambda: self._rotate(drafts[0].time_ns))
+            self._guarded(lambda: self._rotate_or_go_on(drafts[0].time_ns))
             at = self._staged
         seed = self._durable.active.seed
         synced = self.durable_position
@@ -369,7 +370,7 @@ class Log:
             elif found.offset != len(view):
                 reason = getattr(found, "reason", "zeros stand where a record was")
                 damage = Damaged(f"{LOG_DIR}/{header.name}", start.offset + found.offset, reason)
-                self._failure = Poisoned(f"history no longer verifies: {damage}")
+                self.poison(f"history no longer verifies: {damage}")
                 raise damage
 
     def poison(self, reason: str) -> None:
@@ -384,6 +385,8 @@ class Log:
         try:
             if self._failure is None and self._staged == self._durable.chain:
                 self._trim()
+        except (OSError, Poisoned):
+            pass  # all that was promised is durable, and zeros behind it are a clean end too
         finally:
             self._failure = Closed("the log is closed; open the space again")
             self._file.close()
@@ -395,6 +398,14 @@ class Log:
             self._file.truncate(self._durable.chain.offset)
             self._sync_file()
             self._allocated = self._durable.chain.offset
+
+    def _rotate_or_go_on(self, now_ns: int) -> None:
+        """Rotate; with no descriptor free, let the segment grow until the next group tries."""
+        try:
+            self._rotate(now_ns)
+        except OSError as error:
+            if error.errno not in NO_DESCRIPTOR:
+                raise
 
     def _rotate(self, now_ns: int) -> None:
         """Seal the active segment, which is wholly durable, and start its successor."""
@@ -415,9 +426,11 @@ class Log:
         try:
             publish_segment(self._log_dir, header)
         except OSError as error:
+            file.close()
+            if not self._log_dir.exists(header.name):
+                raise  # a temporary file is all there is
             # The name may or may not be durable. To go on in the old segment could leave a
             # successor that contradicts it.
-            file.close()
             raise self._poison("starting a segment", error) from error
         self._file.close()
         self._file = file

@@ -271,7 +271,11 @@ def _scan_into(view: memoryview, seen: SegmentSeen, visit: Visit) -> End | Bad:
         if not isinstance(found, Record):
             return found
         seen.note(found)
-        visit(found)
+        try:
+            visit(found)
+        except Damaged as error:
+            # Whoever is visited knows what is wrong, but not in which file.
+            raise Damaged(f"{LOG_DIR}/{seen.name}", found.offset, error.reason) from error
     raise AssertionError("scan ends with End or Bad")  # pragma: no cover
 
 
@@ -281,7 +285,11 @@ def set_aside_tail(space_dir: Directory, live: LiveLog, plan: SetAside) -> str:
     Returns the name of the quarantine file.
     """
     log_dir = space_dir.open_dir(LOG_DIR)
-    quarantine = space_dir.open_dir(QUARANTINE_DIR)
+    try:
+        quarantine = _quarantine(space_dir)
+    except BaseException:
+        log_dir.close()
+        raise
     try:
         file = log_dir.open(live.active.name, writable=True)
         try:
@@ -295,6 +303,15 @@ def set_aside_tail(space_dir: Directory, live: LiveLog, plan: SetAside) -> str:
         quarantine.close()
         log_dir.close()
     return name
+
+
+def _quarantine(space_dir: Directory) -> Directory:
+    """The folder for what is set aside, made anew if somebody cleared it away."""
+    if space_dir.exists(QUARANTINE_DIR):
+        return space_dir.open_dir(QUARANTINE_DIR)
+    quarantine = space_dir.make_dir(QUARANTINE_DIR)
+    space_dir.sync()
+    return quarantine
 
 
 def _keep(quarantine: Directory, stem: str, data: bytes) -> str:

@@ -154,6 +154,10 @@ class SimDisk:
             raise ValueError(f"no such operation: {op}")
         self._failures.append(_Failure(op, nth, code, persistent, drop_pending, on))
 
+    def heal(self) -> None:
+        """Let no call fail any more."""
+        self._failures.clear()
+
     def short_writes(self, limit: int | None) -> None:
         """Let each write take at most `limit` bytes."""
         self._write_limit = limit

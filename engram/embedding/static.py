@@ -37,7 +37,6 @@ if TYPE_CHECKING:
 
 MODEL: Final = "wordllama-l2-256"
 DIMENSIONS: Final = 256
-VOCABULARY: Final = 32_000
 PACKAGE: Final = "wordllama"
 PACKAGE_VERSION: Final = "0.4.0.post1"
 
@@ -111,8 +110,6 @@ class StaticEmbedder:
             raise _unavailable(f"the package {self._package} is not installed")
         folder = Path(spec.submodule_search_locations[0])
         table = load(_pinned(folder, *WEIGHTS))["embedding.weight"].astype(np.float32)
-        if table.shape != (VOCABULARY, DIMENSIONS):
-            raise _unavailable(f"its table has the shape {table.shape}")
         tokenizer = Tokenizer.from_buffer(_pinned(folder, *TOKENIZER))
         tokenizer.no_padding()
         tokenizer.no_truncation()

@@ -94,7 +94,7 @@ class LexiconView:
         # bincount adds in order, and the terms of a row come in the order of `terms`: the sums
         # are the same however the postings are spread over runs.
         scores = np.bincount(found_rows, parts, rows)
-        coverage = np.bincount(found_rows, idf_found, rows) / idf.cumsum()[-1]
+        coverage = np.bincount(found_rows, idf_found, rows) / idf.sum()
         return LexicalScores(
             scores.astype(np.float32), coverage.astype(np.float32), query_terms=len(terms)
         )

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from tokenizers import Tokenizer
 
@@ -62,7 +62,9 @@ def test_similar_texts_are_closer_than_others() -> None:
     assert one @ two > one @ other + 0.2
 
 
+@settings(deadline=None)
 @given(texts)
+@example("a▁ ")
 def test_tokens_by_pieces_are_the_tokens_of_the_whole(tokenizer: Tokenizer, text: str) -> None:
     _, tokens_of = embedder._load()
     pieces = b"".join(tokens_of[piece] for piece in static._pieces(text))
@@ -70,6 +72,7 @@ def test_tokens_by_pieces_are_the_tokens_of_the_whole(tokenizer: Tokenizer, text
     assert np.frombuffer(pieces, np.uint16).tolist() == whole
 
 
+@settings(deadline=None)
 @given(st.lists(texts, min_size=1, max_size=6))
 def test_a_vector_does_not_depend_on_its_batch(texts: list[str]) -> None:
     batch = embedder.embed(texts)
@@ -108,6 +111,14 @@ def test_nothing_gives_nothing() -> None:
 def test_an_empty_text_is_refused() -> None:
     with pytest.raises(Invalid, match="nothing to embed"):
         embedder.embed(["something", ""])
+
+
+def test_a_text_without_direction_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    table, tokens_of = embedder._load()
+    pointless = StaticEmbedder()
+    monkeypatch.setattr(pointless, "_loaded", (np.zeros_like(table), tokens_of))
+    with pytest.raises(Invalid, match="no direction"):
+        pointless.embed(["key"])
 
 
 def test_a_full_cache_starts_afresh(monkeypatch: pytest.MonkeyPatch) -> None:

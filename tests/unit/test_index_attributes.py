@@ -5,7 +5,7 @@ from typing import Any
 from unittest import mock
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from engram.errors import Invalid
@@ -111,6 +111,7 @@ def matches(memory: NewMemory, filter: Filter) -> bool:
     )
 
 
+@settings(deadline=None)
 @given(st.lists(memories, max_size=25), st.lists(filters, min_size=1, max_size=4))
 def test_filters_agree_with_looking_at_every_memory(
     stored: list[NewMemory], asked: list[Filter]
@@ -123,6 +124,7 @@ def test_filters_agree_with_looking_at_every_memory(
         assert mask.tolist() == [matches(memory, filter) for memory in stored]
 
 
+@settings(deadline=None)
 @given(st.lists(memories, max_size=25), filters, st.integers(1, 5), st.integers(0, 40))
 def test_masks_do_not_depend_on_batches_nor_on_what_came_later(
     stored: list[NewMemory], filter: Filter, batch: int, tail_max: int
@@ -168,6 +170,25 @@ def mask_of(metadata: dict[str, Any], stored: list[dict[str, Any]]) -> list[bool
 def test_what_a_condition_means(condition: Any, expected: list[bool]) -> None:
     stored = [{"a": 1}, {"a": 1.0}, {"a": True}, {"a": "1"}, {"b": 1}]
     assert mask_of({"a": condition}, stored) == expected
+
+
+@pytest.mark.parametrize(
+    ("stored", "asked", "equal"),
+    [
+        ([1, 2], [1.0, 2], True),
+        ([1, 2], [2, 1], False),
+        ([1], [True], False),
+        ([1], 1, False),
+        ({"a": 1, "b": [2.0]}, {"b": [2], "a": 1.0}, True),
+        ({"a": 1}, {"a": 1, "b": 2}, False),
+        ({"a": {"b": -0.0}}, {"a": {"b": 0}}, True),
+        ({}, {}, True),
+        ([], {}, False),
+        (None, None, True),
+    ],
+)
+def test_lists_and_objects_are_equal_as_a_whole(stored: Any, asked: Any, equal: bool) -> None:
+    assert mask_of({"a": asked}, [{"a": stored}, {}]) == [equal, False]
 
 
 def test_integers_that_floats_cannot_tell_apart_are_compared_exactly() -> None:

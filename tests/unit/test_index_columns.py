@@ -4,7 +4,7 @@ import threading
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from engram.indexes.columns import BytesColumn, GrowingColumn
@@ -12,6 +12,7 @@ from engram.indexes.columns import BytesColumn, GrowingColumn
 batches = st.lists(st.lists(st.integers(-(2**63), 2**63 - 1), max_size=40), max_size=12)
 
 
+@settings(deadline=None)
 @given(batches)
 def test_a_column_holds_what_was_appended_however_it_was_batched(batches: list[list[int]]) -> None:
     column = GrowingColumn(np.int64)
@@ -84,6 +85,7 @@ def test_a_view_taken_while_another_thread_appends_is_a_true_prefix() -> None:
     assert not torn
 
 
+@settings(deadline=None)
 @given(st.lists(st.lists(st.binary(max_size=50), max_size=8), max_size=8))
 def test_blobs_come_back_as_they_were(batches: list[list[bytes]]) -> None:
     column = BytesColumn()
@@ -108,6 +110,7 @@ def test_a_view_of_blobs_ends_where_it_was_taken() -> None:
     view = column.view(2)
     column.append(b"four")
     assert [view.get(0), view.get(1)] == [b"one", b""]
+    assert view.data.tobytes() == b"one"
     for row in (2, -1):
         with pytest.raises(IndexError):
             view.get(row)

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from unittest import mock
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from engram.indexes import ids
@@ -18,6 +18,7 @@ def few_hashes(memory_id: str) -> int:
     return 2**64 - 1 - int(memory_id[-1]) % 3
 
 
+@settings(deadline=None)
 @given(
     st.lists(memory_ids, max_size=120),
     st.integers(0, 20),

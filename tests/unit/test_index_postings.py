@@ -4,7 +4,7 @@ from unittest import mock
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from engram.indexes import postings
@@ -38,6 +38,7 @@ def expected(rows: list[dict[int, int]], asked: list[int]) -> list[list[tuple[in
     return [[(n, row[key]) for n, row in enumerate(rows) if key in row] for key in asked]
 
 
+@settings(deadline=None)
 @given(rows_strategy, asked_strategy, st.integers(1, 9), st.integers(0, 12), st.integers(1, 4))
 def test_postings_are_found_however_they_came_and_were_merged(
     rows: list[dict[int, int]], asked: list[int], batch: int, tail_max: int, growth: int
@@ -56,6 +57,7 @@ def test_postings_are_found_however_they_came_and_were_merged(
         assert found(view, asked) == expected(rows[:count], asked)
 
 
+@settings(deadline=None)
 @given(rows_strategy, asked_strategy, st.integers(0, 12))
 def test_the_entries_of_a_row_come_in_the_order_asked(
     rows: list[dict[int, int]], asked: list[int], tail_max: int

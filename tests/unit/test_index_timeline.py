@@ -4,7 +4,7 @@ from unittest import mock
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from engram.indexes import timeline
@@ -26,15 +26,22 @@ def expected(items: list[tuple[int, int]], since: int | None, until: int | None)
     ]
 
 
+@settings(deadline=None)
 @given(
     st.lists(st.lists(times, max_size=12), max_size=8),
     bounds,
     bounds,
     st.integers(0, 6),
     st.booleans(),
+    st.sampled_from((1, -1)),
 )
 def test_ranges_are_found_however_rows_came_and_were_merged(
-    batches: list[list[int]], since: int | None, until: int | None, late_min: int, singly: bool
+    batches: list[list[int]],
+    since: int | None,
+    until: int | None,
+    late_min: int,
+    singly: bool,
+    step: int,
 ) -> None:
     line = Timeline()
     items: list[tuple[int, int]] = []
@@ -44,7 +51,7 @@ def test_ranges_are_found_however_rows_came_and_were_merged(
         mock.patch.object(timeline, "LATE_SHARE", 0.3),
     ):
         for batch in batches:
-            rows = range(len(items), len(items) + len(batch))
+            rows = [1000 + step * (len(items) + n) for n in range(len(batch))]
             if singly:
                 for time, row in zip(batch, rows, strict=True):
                     line.add(time, row)

@@ -4,7 +4,7 @@ from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from engram.indexes import tokens
@@ -58,6 +58,7 @@ def test_a_text_of_stop_words_keeps_them() -> None:
     assert tokenise("Who are the ninjas?") == ["ninja"]
 
 
+@settings(deadline=None)
 @given(texts)
 @example(["who are you", "x", "who are you", ""])
 def test_in_bulk_the_terms_are_the_same_and_counted(texts: list[str]) -> None:

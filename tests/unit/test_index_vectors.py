@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
@@ -20,6 +20,7 @@ def vectors_of(matrix: np.ndarray) -> Vectors:
     return vectors
 
 
+@settings(deadline=None)
 @given(matrices, queries)
 def test_cosine_is_the_cosine(matrix: np.ndarray, query: np.ndarray) -> None:
     scores = vectors_of(matrix).view().cosine(query)
@@ -31,6 +32,7 @@ def test_cosine_is_the_cosine(matrix: np.ndarray, query: np.ndarray) -> None:
     assert (np.abs(scores) <= 1).all()
 
 
+@settings(deadline=None)
 @given(matrices, queries, st.integers(1, 7))
 def test_scores_do_not_depend_on_batches_nor_on_other_rows(
     matrix: np.ndarray, query: np.ndarray, batch: int
@@ -90,6 +92,7 @@ def test_vectors_of_another_shape_are_refused(shape: tuple[int, ...]) -> None:
         vectors.view().cosine(np.ones(3, np.float32))
 
 
+@settings(deadline=None)
 @given(st.lists(st.one_of(st.integers(1, 40), st.just(0), st.integers(-60, -1)), max_size=40))
 def test_the_mask_remembers_deaths_and_views_stay(steps: list[int]) -> None:
     mask = LiveMask()

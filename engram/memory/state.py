@@ -12,6 +12,7 @@ asks `find`, which pairs an id's row with the view that shows it.
 from __future__ import annotations
 
 import threading
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Final
 
@@ -200,7 +201,7 @@ class State:
 
         Raises :class:`StateError` for events that no decider would have written.
         """
-        if batch.vectors.size:
+        if len(batch.vectors):
             if batch.vectors.shape[1] != self._dimensions:
                 raise StateError(
                     f"position {position} holds vectors of {batch.vectors.shape[1]} dimensions "
@@ -303,11 +304,17 @@ class State:
 
     def find(self, memory_id: str, now_us: int) -> tuple[View, int] | None:
         """The row of an id that may be shown at that time, and the view that shows it."""
+        view, (row,) = self.find_all([memory_id], now_us)
+        return None if row is None else (view, row)
+
+    def find_all(self, memory_ids: Sequence[str], now_us: int) -> tuple[View, list[int | None]]:
+        """A view, and for each id the row in it that may be shown at that time, None without."""
         with self._moving_on:
-            view, row = self.view, self._ids.get(memory_id)
-        if row is None or not view.live[row] or view.expires_us[row] <= now_us:
-            return None
-        return view, row
+            view, rows = self.view, [self._ids.get(memory_id) for memory_id in memory_ids]
+        return view, [
+            row if row is not None and view.live[row] and view.expires_us[row] > now_us else None
+            for row in rows
+        ]
 
     def _id_at(self, row: int) -> str:
         version: MemoryVersion = _decoder.decode(self._documents.get(row))

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import unicodedata
 from collections.abc import Iterable, Mapping
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
@@ -17,7 +17,7 @@ import numpy as np
 
 from engram import limits
 from engram.errors import EmbedderMismatch, Invalid, TooLarge
-from engram.memory.model import KINDS, EmbeddingSpec, Metadata, Vector
+from engram.memory.model import KINDS, EmbeddingSpec, Kind, Metadata, Vector
 
 CALLER: str = "caller"
 """The embedding model of a space whose vectors come with its memories."""
@@ -37,33 +37,37 @@ def check_memory_id(field: str, value: object) -> str:
 
 def check_text(field: str, value: object, characters_max: int) -> str:
     """A short printable string: ids, tags, sources."""
-    if not isinstance(value, str):
-        raise Invalid.of(field, f"must be a string, not {type(value).__name__}")
-    if not 1 <= len(value) <= characters_max:
-        raise Invalid.of(field, f"must have 1 to {characters_max} characters, not {len(value)}")
-    if not value.isprintable():
-        bad = next(c for c in value if not c.isprintable())
+    text = _plain(field, value)
+    if not 1 <= len(text) <= characters_max:
+        raise Invalid.of(field, f"must have 1 to {characters_max} characters, not {len(text)}")
+    if not text.isprintable():
+        bad = next(c for c in text if not c.isprintable())
         name = unicodedata.name(bad, f"U+{ord(bad):04X}")
         raise Invalid.of(field, f"holds a character that cannot be printed ({name})")
-    return value
+    return text
 
 
 def check_content(field: str, value: object) -> str:
-    if not isinstance(value, str):
-        raise Invalid.of(field, f"must be a string, not {type(value).__name__}")
-    if not value.strip():
+    text = _plain(field, value)
+    if not text.strip():
         raise Invalid.of(field, "is empty; a memory needs something to remember")
-    _check_bytes(field, value, limits.CONTENT_BYTES_MAX)
-    return value
+    _check_bytes(field, text, limits.CONTENT_BYTES_MAX)
+    return text
 
 
 def check_query(field: str, value: object) -> str:
+    text = _plain(field, value)
+    if not text.strip():
+        raise Invalid.of(field, "is empty; ask something, or leave it out and give another cue")
+    _check_bytes(field, text, limits.QUERY_BYTES_MAX)
+    return text
+
+
+def _plain(field: str, value: object) -> str:
+    """The characters of a string. Its subclasses (enums, numpy's) cannot be written to a log."""
     if not isinstance(value, str):
         raise Invalid.of(field, f"must be a string, not {type(value).__name__}")
-    if not value.strip():
-        raise Invalid.of(field, "is empty; ask something, or leave it out and give another cue")
-    _check_bytes(field, value, limits.QUERY_BYTES_MAX)
-    return value
+    return str.__str__(value)
 
 
 def _check_bytes(field: str, value: str, bytes_max: int) -> None:
@@ -89,9 +93,11 @@ def check_tags(field: str, value: object) -> tuple[str, ...]:
     return tuple(dict.fromkeys(tags))
 
 
-def check_kind(field: str, value: object) -> None:
-    if value not in KINDS:
-        raise Invalid.of(field, f"must be one of {', '.join(KINDS)}")
+def check_kind(field: str, value: object) -> Kind:
+    for kind in KINDS:
+        if isinstance(value, str) and value == kind:
+            return kind
+    raise Invalid.of(field, f"must be one of {', '.join(KINDS)}")
 
 
 def check_source(field: str, value: object) -> str | None:
@@ -102,7 +108,7 @@ def check_confidence(field: str, value: object) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise Invalid.of(field, "must be a number from 0 to 1")
     if not 0.0 <= value <= 1.0:
-        raise Invalid.of(field, f"must lie between 0 and 1, not at {value}")
+        raise Invalid.of(field, "must lie between 0 and 1")
     return float(value)
 
 
@@ -113,7 +119,10 @@ def check_time(field: str, value: object) -> datetime | None:
         raise Invalid.of(field, f"must be a datetime, not {type(value).__name__}")
     if value.tzinfo is None or value.utcoffset() is None:
         raise Invalid.of(field, "must say its time zone, for example 2026-05-01T09:00:00Z")
-    return value
+    try:
+        return value.astimezone(UTC)
+    except OverflowError:
+        raise Invalid.of(field, "lies outside of the years 1 to 9999 in UTC") from None
 
 
 def check_metadata(field: str, value: object) -> Metadata:
@@ -135,16 +144,17 @@ def _check_json(field: str, value: object, depth: int) -> Any:
     if value is None or isinstance(value, bool):
         return value
     if isinstance(value, str):
-        _check_bytes(field, value, limits.METADATA_BYTES_MAX)
-        return value
+        text = _plain(field, value)
+        _check_bytes(field, text, limits.METADATA_BYTES_MAX)
+        return text
     if isinstance(value, int):
         if not _INT_MIN <= value <= _INT_MAX:
             raise Invalid.of(field, "is an integer of more than 64 bits")
-        return value
+        return int(value)
     if isinstance(value, float):
         if not math.isfinite(value):
             raise Invalid.of(field, "is NaN or infinite, which JSON cannot hold")
-        return value
+        return float(value)
     if isinstance(value, Mapping):
         return {
             _check_key(field, key): _check_json(f"{field}.{key}", item, depth - 1)
@@ -159,7 +169,7 @@ def _check_key(field: str, key: object) -> str:
     if not isinstance(key, str):
         raise Invalid.of(field, f"keys must be strings, not {type(key).__name__}")
     _check_bytes(field, key, limits.METADATA_BYTES_MAX)
-    return key
+    return _plain(field, key)
 
 
 def check_vector(field: str, value: object, spec: EmbeddingSpec) -> Vector:
@@ -177,14 +187,17 @@ def check_vector(field: str, value: object, spec: EmbeddingSpec) -> Vector:
 
 def check_cue_vector(field: str, value: object, dimensions: int) -> Vector:
     """A vector of finite numbers with a direction, as float32, shape (dimensions,)."""
-    if isinstance(value, str | bytes) or (
+    if isinstance(value, str | bytes | bytearray | memoryview) or (
         isinstance(value, list | tuple) and any(isinstance(x, bool | str) for x in value)
     ):
         raise Invalid.of(field, "must be a list of numbers")
     try:
-        wide = np.asarray(value, dtype=np.float64)
-    except (TypeError, ValueError, OverflowError):
+        given = np.asarray(value)
+    except ValueError:  # rows of different lengths
         raise Invalid.of(field, "must be a list of numbers") from None
+    if given.dtype.kind not in "iuf":
+        raise Invalid.of(field, "must be a list of numbers")
+    wide = given.astype(np.float64)
     if wide.ndim != 1 or len(wide) != dimensions:
         shape = " by ".join(map(str, wide.shape)) or "no"
         raise Invalid.of(field, f"must be a list of {dimensions} numbers; it has {shape}")
@@ -200,6 +213,12 @@ def check_cue_vector(field: str, value: object, dimensions: int) -> Vector:
 
 def check_embedding_spec(spec: EmbeddingSpec) -> EmbeddingSpec:
     """Bounds on a space's dimensions; whether the model is known is the embedders' business."""
+    if not isinstance(spec, EmbeddingSpec):
+        raise Invalid.of("embedding", f"must be an EmbeddingSpec, not {type(spec).__name__}")
+    if not isinstance(spec.model, str):
+        raise Invalid.of("embedding.model", "must be a string")
+    if isinstance(spec.dimensions, bool) or not isinstance(spec.dimensions, int):
+        raise Invalid.of("embedding.dimensions", "must be a whole number")
     if not 1 <= spec.dimensions <= limits.DIMENSIONS_MAX:
         raise Invalid.of("embedding.dimensions", f"must lie between 1 and {limits.DIMENSIONS_MAX}")
     return spec

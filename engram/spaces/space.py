@@ -18,7 +18,7 @@ import numpy as np
 from engram import limits
 from engram.cognition.recall import Cue, Wanted, recall
 from engram.embedding.registry import embedder_for
-from engram.errors import EngramError, Invalid, MemoryNotFound, TooLarge
+from engram.errors import EmbedderUnavailable, EngramError, Invalid, MemoryNotFound, TooLarge
 from engram.indexes.attributes import validate_metadata_filter
 from engram.memory import validate as check
 from engram.memory.decide import Forget, Remember, Revise
@@ -30,7 +30,6 @@ from engram.memory.model import (
     Forgotten,
     Kind,
     Memory,
-    Metadata,
     Mode,
     NewMemory,
     Page,
@@ -43,6 +42,7 @@ from engram.memory.state import View, memory_of
 from engram.memory.times import to_us
 
 if TYPE_CHECKING:
+    from engram.embedding.protocol import Embedder
     from engram.spaces.registry import Entry
     from engram.spaces.store import Committed, Store
 
@@ -110,6 +110,8 @@ class Space:
         :class:`engram.errors.MemoryExists` if an id lives, `Invalid`, `TooLarge`,
         `EmbedderMismatch` or `EmbedderUnavailable`; nothing is stored then.
         """
+        if isinstance(memories, str | Mapping) or not isinstance(memories, Iterable):
+            raise Invalid.of("memories", f"must be a list, not {type(memories).__name__}")
         items = list(memories)
         if not items:
             raise Invalid.of("memories", "is empty; there is nothing to remember")
@@ -139,7 +141,7 @@ class Space:
 
     def _version(self, field: str, new: NewMemory) -> MemoryStored:
         content = check.check_content(field + "content", new.content)
-        check.check_kind(field + "kind", new.kind)
+        kind = check.check_kind(field + "kind", new.kind)
         occurred_at = check.check_time(field + "occurred_at", new.occurred_at)
         expires_at = check.check_time(field + "expires_at", new.expires_at)
         return MemoryStored(
@@ -147,7 +149,7 @@ class Space:
             if new.id is None
             else check.check_memory_id(field + "id", new.id),
             revision=0,
-            kind=new.kind,
+            kind=kind,
             content=content,
             tags=check.check_tags(field + "tags", new.tags),
             metadata=check.check_metadata(field + "metadata", new.metadata),
@@ -173,7 +175,19 @@ class Space:
                 if vector is not None:
                     rows.append(check.check_vector(f"{field}embedding", vector, self._spec))
             return np.stack(rows)
-        return embedder_for(self._spec).embed(contents)
+        return self._embedder().embed(contents)
+
+    def _embedder(self) -> Embedder:
+        """The embedder this space is pinned to; another one never stands in for it."""
+        try:
+            return embedder_for(self._spec)
+        except Invalid as error:
+            raise EmbedderUnavailable(
+                f"space {self.id!r} is pinned to the embedder {self._spec.model!r} of "
+                f"{self._spec.dimensions} dimensions, which this version does not have. Use the "
+                "version of Engram that made it",
+                memory_space_id=self.id,
+            ) from error
 
     def get(self, memory_id: str, *, include_embedding: bool = False) -> Memory:
         """The living memory of that id. Raises :class:`engram.errors.MemoryNotFound`."""
@@ -238,11 +252,13 @@ class Space:
 
     def _changed(self, changes: Changes) -> dict[str, Any]:
         """The given fields, checked, by the names that events use."""
+        if not isinstance(changes, Changes):
+            raise Invalid.of("changes", f"must be engram.Changes, not {type(changes).__name__}")
         fields: dict[str, Any] = {}
         if changes.content is not msgspec.UNSET:
             fields["content"] = check.check_content("content", changes.content)
         if changes.tags is not msgspec.UNSET:
-            fields["tags"] = check.check_tags("tags", changes.tags or ())
+            fields["tags"] = check.check_tags("tags", () if changes.tags is None else changes.tags)
         if changes.metadata is not msgspec.UNSET:
             given = {} if changes.metadata is None else changes.metadata
             fields["metadata"] = check.check_metadata("metadata", given)
@@ -296,8 +312,9 @@ class Space:
         filter = _checked(filter)
         store = self._store()
         now_us = store.now_ns() // 1_000
-        view = store.state.view
-        cue = self._cue(view, now_us, query, embedding, memory_ids, mode)
+        _check_cue_ids(memory_ids)
+        view, rows = store.state.find_all(memory_ids, now_us)
+        cue = self._cue(view, self._found(memory_ids, rows), query, embedding, mode)
         chosen = mode or _choose(cue)
         if chosen == "similarity" and cue.vector is None:
             raise Invalid.of(
@@ -322,24 +339,22 @@ class Space:
     def _cue(
         self,
         view: View,
-        now_us: int,
+        rows: Sequence[int],
         query: str | None,
         embedding: Sequence[float] | Vector | None,
-        memory_ids: Sequence[str],
         mode: Mode | None,
     ) -> Cue:
-        """Words joined, directions averaged."""
-        if query is None and embedding is None and not memory_ids:
+        """Words joined, directions averaged. `rows` hold the memories that are cues."""
+        if query is None and embedding is None and not rows:
             raise Invalid("no cue was given: name at least one of query, embedding, memory_ids")
-        texts, vectors, rows = list[str](), list[Vector](), list[int]()
+        texts, vectors = list[str](), list[Vector]()
         if query is not None:
             texts.append(check.check_query("query", query))
             if self._spec.model != check.CALLER and mode != "lexical":
-                vectors.append(embedder_for(self._spec).embed([query])[0])
+                vectors.append(self._embedder().embed([query])[0])
         if embedding is not None:
             vectors.append(check.check_cue_vector("embedding", embedding, self._spec.dimensions))
-        for row in self._cue_rows(view, now_us, memory_ids):
-            rows.append(row)
+        for row in rows:
             texts.append(view.version(row).content)
             vectors.append(view.vectors.row(row))
         vector = None
@@ -349,21 +364,16 @@ class Space:
             vector = directions.mean(axis=0).astype(np.float32)
         return Cue(" ".join(texts) if texts else None, vector, tuple(rows))
 
-    def _cue_rows(self, view: View, now_us: int, memory_ids: Sequence[str]) -> Iterable[int]:
-        if isinstance(memory_ids, str) or len(memory_ids) > limits.RECALL_MEMORY_IDS_MAX:
-            raise Invalid.of(
-                "memory_ids", f"must be a list of at most {limits.RECALL_MEMORY_IDS_MAX} ids"
+    def _found(self, memory_ids: Sequence[str], rows: Sequence[int | None]) -> Sequence[int]:
+        found = [row for row in rows if row is not None]
+        if len(found) < len(rows):
+            index = rows.index(None)
+            raise MemoryNotFound(
+                f"memory_ids[{index}]: there is no memory {memory_ids[index]!r} in space "
+                f"{self.id!r}",
+                memory_space_id=self.id,
             )
-        store = self._store()
-        for index, memory_id in enumerate(memory_ids):
-            check.check_memory_id(f"memory_ids[{index}]", memory_id)
-            found = store.state.find(memory_id, now_us)
-            if found is None or found[1] >= view.rows:
-                raise MemoryNotFound(
-                    f"memory_ids[{index}]: there is no memory {memory_id!r} in space {self.id!r}",
-                    memory_space_id=self.id,
-                )
-            yield found[1]
+        return found
 
     def _store(self) -> Store:
         return self._entry.store()
@@ -395,7 +405,7 @@ def _new(field: str, item: object) -> NewMemory:
     if isinstance(item, str):
         return NewMemory(content=item)
     if isinstance(item, Mapping):
-        unknown = sorted(set(item) - set(NewMemory.__struct_fields__))
+        unknown = sorted(str(key) for key in set(item) - set(NewMemory.__struct_fields__))
         if unknown:
             known = ", ".join(NewMemory.__struct_fields__)
             raise Invalid.of(f"{field}{unknown[0]}", f"is not a field of a memory: {known}")
@@ -418,17 +428,29 @@ def _check_limit(field: str, value: object, most: int) -> None:
         raise Invalid.of(field, f"must be a whole number from 1 to {most}")
 
 
+def _check_cue_ids(memory_ids: object) -> None:
+    if isinstance(memory_ids, str) or not isinstance(memory_ids, Sequence):
+        raise Invalid.of("memory_ids", f"must be a list of ids, not {type(memory_ids).__name__}")
+    if len(memory_ids) > limits.RECALL_MEMORY_IDS_MAX:
+        raise Invalid.of(
+            "memory_ids", f"must be a list of at most {limits.RECALL_MEMORY_IDS_MAX} ids"
+        )
+    for index, memory_id in enumerate(memory_ids):
+        check.check_memory_id(f"memory_ids[{index}]", memory_id)
+
+
 def _checked(filter: Filter | None) -> Filter | None:
-    """The filter, if it is one that can be evaluated."""
+    """The filter in plain values, if it is one that can be evaluated."""
     if filter is None:
         return None
-    check.check_tags("filter.tags_all", filter.tags_all)
-    check.check_tags("filter.tags_any", filter.tags_any)
-    if filter.kind is not None:
-        check.check_kind("filter.kind", filter.kind)
-    check.check_source("filter.source", filter.source)
-    check.check_time("filter.from", filter.since)
-    check.check_time("filter.to", filter.until)
-    metadata: Metadata = check.check_metadata("filter.metadata", filter.metadata)
-    validate_metadata_filter(metadata)
-    return filter
+    if not isinstance(filter, Filter):
+        raise Invalid.of("filter", f"must be an engram.Filter, not {type(filter).__name__}")
+    return Filter(
+        tags_all=check.check_tags("filter.tags_all", filter.tags_all),
+        tags_any=check.check_tags("filter.tags_any", filter.tags_any),
+        kind=None if filter.kind is None else check.check_kind("filter.kind", filter.kind),
+        source=check.check_source("filter.source", filter.source),
+        since=check.check_time("filter.from", filter.since),
+        until=check.check_time("filter.to", filter.until),
+        metadata=validate_metadata_filter(filter.metadata),
+    )

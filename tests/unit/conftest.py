@@ -1,0 +1,58 @@
+"""Fixtures of the engine's unit tests: a data root of their own, and a clock one can set."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import engram
+from engram.spaces.database import Database
+from engram.spaces.registry import Registry
+from wal.os_vfs import open_root
+
+DIMENSIONS = 3
+CALLER = engram.EmbeddingSpec(model="caller", dimensions=DIMENSIONS)
+START_NS = 1_700_000_000_000_000_000
+SECOND_NS = 1_000_000_000
+
+
+class SetClock:
+    """Nanoseconds since the epoch, standing still until told to go on."""
+
+    def __init__(self) -> None:
+        self.now_ns = START_NS
+
+    def __call__(self) -> int:
+        return self.now_ns
+
+    def go_on(self, seconds: float) -> None:
+        self.now_ns += int(seconds * SECOND_NS)
+
+
+@pytest.fixture
+def clock() -> SetClock:
+    return SetClock()
+
+
+@pytest.fixture
+def db(tmp_path: Path, clock: SetClock) -> Iterator[Database]:
+    """An empty data root whose time is `clock`."""
+    root = tmp_path / "data"
+    root.mkdir()
+    registry = Registry(open_root(root), owner="a test", clock=clock)
+    with Database(registry, root) as database:
+        yield database
+
+
+@pytest.fixture
+def alpha(db: Database) -> engram.Space:
+    """A space with the default embedder."""
+    return db.create_space("alpha")
+
+
+@pytest.fixture
+def vectors(db: Database) -> engram.Space:
+    """A space that takes the caller's vectors, of three dimensions."""
+    return db.create_space("vectors", embedding=CALLER)

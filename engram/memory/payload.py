@@ -65,7 +65,7 @@ def decode_batch(payload: memoryview) -> Batch:
         raise PayloadError("a payload's parts do not add up to its length")
     try:
         events = _decoder.decode(payload[_HEAD.size : _HEAD.size + length])
-    except msgspec.MsgspecError as error:
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise PayloadError(f"a payload's events cannot be read: {error}") from error
     if rows != sum(isinstance(event, MemoryVersion) for event in events):
         raise PayloadError("a payload's vectors do not match its events")

@@ -1,0 +1,176 @@
+"""Deciding, as a table: what is known, what is asked, what follows."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import msgspec
+import numpy as np
+import pytest
+
+from engram.errors import EngramError, Invalid, MemoryExists, MemoryNotFound
+from engram.memory.decide import Command, Forget, Latest, Remember, Revise, decide
+from engram.memory.events import MemoryForgotten, MemoryRevised, MemoryStored, MemoryVersion
+from engram.memory.model import Vector
+from engram.memory.payload import Batch, decode_batch, encode_batch
+
+NOW = 1_000
+OLD = np.array([1.0, 2.0], np.float32)
+NEW = np.array([[3.0, 4.0]], np.float32)
+
+
+def version(memory_id: str = "a", **fields: Any) -> MemoryStored:
+    defaults: dict[str, Any] = {
+        "id": memory_id,
+        "revision": 0,
+        "kind": "episode",
+        "content": "text",
+        "tags": ("t",),
+        "metadata": {"k": 1},
+        "confidence": 0.5,
+        "occurred_us": 7,
+        "expires_us": None,
+        "source": "s",
+    }
+    return MemoryStored(**{**defaults, **fields})
+
+
+class Fake:
+    """What a space may know: the latest version of a few ids."""
+
+    def __init__(self, *known: Latest) -> None:
+        self._known = {latest.version.id: latest for latest in known}
+
+    def latest(self, memory_id: str) -> Latest | None:
+        return self._known.get(memory_id)
+
+    def vector(self, memory_id: str) -> Vector:
+        assert memory_id in self._known
+        return OLD
+
+
+def lives(revision: int = 1, **fields: Any) -> Latest:
+    return Latest(version(revision=revision, **fields), True)
+
+
+def dead(revision: int = 1, **fields: Any) -> Latest:
+    return Latest(version(revision=revision, **fields), False)
+
+
+def remember(*ids: str) -> Remember:
+    vectors = np.repeat(NEW, len(ids), axis=0)
+    return Remember([version(memory_id) for memory_id in ids], vectors, NOW)
+
+
+def shape(batch: Batch) -> list[tuple[str, str, int]]:
+    return [(type(e).__name__, e.id, e.revision) for e in batch.events]  # type: ignore[union-attr]
+
+
+class Case(NamedTuple):
+    known: list[Latest]
+    command: Command
+    outcome: list[tuple[str, str, int]] | type[EngramError]
+
+
+CASES = {
+    "a new id starts at revision 1": Case([], remember("a"), [("MemoryStored", "a", 1)]),
+    "a living id is refused": Case([lives()], remember("a"), MemoryExists),
+    "a forgotten id goes on at its next revision": Case(
+        [dead(4)], remember("a"), [("MemoryStored", "a", 5)]
+    ),
+    "an expired id is forgotten first": Case(
+        [lives(2, expires_us=NOW)],
+        remember("a"),
+        [("MemoryForgotten", "a", 2), ("MemoryStored", "a", 3)],
+    ),
+    "an id forgotten before it expired is not forgotten again": Case(
+        [dead(2, expires_us=NOW - 1)], remember("a"), [("MemoryStored", "a", 3)]
+    ),
+    "an id that expires one microsecond later lives": Case(
+        [lives(expires_us=NOW + 1)], remember("a"), MemoryExists
+    ),
+    "a batch keeps its order": Case(
+        [dead(1)], remember("b", "a"), [("MemoryStored", "b", 1), ("MemoryStored", "a", 2)]
+    ),
+    "an id twice in a batch is refused": Case([], remember("a", "b", "a"), Invalid),
+    "one living id refuses the whole batch": Case([lives()], remember("b", "a"), MemoryExists),
+    "a living memory is revised": Case(
+        [lives(3)], Revise("a", {}, None, NOW), [("MemoryRevised", "a", 4)]
+    ),
+    "an unknown id cannot be revised": Case([], Revise("a", {}, None, NOW), MemoryNotFound),
+    "a forgotten one cannot be revised": Case([dead()], Revise("a", {}, None, NOW), MemoryNotFound),
+    "an expired one cannot be revised": Case(
+        [lives(expires_us=NOW)], Revise("a", {}, None, NOW), MemoryNotFound
+    ),
+    "forgetting names the revision it ends": Case(
+        [lives(3)], Forget("a", NOW), [("MemoryForgotten", "a", 3)]
+    ),
+    "an unknown id cannot be forgotten": Case([], Forget("a", NOW), MemoryNotFound),
+    "a forgotten one cannot be forgotten again": Case([dead()], Forget("a", NOW), MemoryNotFound),
+    "an expired one cannot be forgotten": Case(
+        [lives(expires_us=NOW)], Forget("a", NOW), MemoryNotFound
+    ),
+}
+
+
+@pytest.mark.parametrize("case", CASES.values(), ids=CASES.keys())
+def test_deciding(case: Case) -> None:
+    known = Fake(*case.known)
+    if isinstance(case.outcome, list):
+        batch = decide(known, case.command, "alpha")
+        assert shape(batch) == case.outcome
+        assert shape(decide(known, case.command, "alpha")) == case.outcome  # it changed nothing
+        assert shape(decode_batch(memoryview(b"".join(encode_batch(batch))))) == case.outcome
+    else:
+        with pytest.raises(case.outcome):
+            decide(known, case.command, "alpha")
+
+
+@pytest.mark.parametrize(("known", "command"), [([lives()], remember("a")), ([], Forget("a", NOW))])
+def test_a_refusal_names_space_and_memory(known: list[Latest], command: Command) -> None:
+    with pytest.raises(EngramError, match=r"'a'.*'alpha'") as caught:
+        decide(Fake(*known), command, "alpha")
+    assert caught.value.memory_space_id == "alpha"
+
+
+def test_a_duplicate_is_named_by_its_place() -> None:
+    with pytest.raises(Invalid) as caught:
+        decide(Fake(), remember("a", "b", "a"), "alpha")
+    assert [item.field for item in caught.value.errors] == ["memories[2].id"]
+
+
+def test_what_is_stored_is_what_was_given_but_for_the_revision() -> None:
+    (event,) = decide(Fake(), remember("a"), "alpha").events
+    assert event == version(revision=1)
+
+
+def test_a_revision_replaces_the_given_fields_and_keeps_the_others() -> None:
+    changes = {"content": "new", "tags": (), "expires_us": 9_999, "source": None}
+    batch = decide(Fake(lives(3)), Revise("a", changes, NEW[0], NOW), "alpha")
+    (event,) = batch.events
+    assert isinstance(event, MemoryRevised)
+    assert msgspec.structs.asdict(event) == {
+        **msgspec.structs.asdict(version(revision=4)),
+        **changes,
+    }
+    assert batch.vectors.tolist() == NEW.tolist()
+
+
+def test_a_revision_without_a_vector_keeps_the_old_one() -> None:
+    batch = decide(Fake(lives()), Revise("a", {"tags": ()}, None, NOW), "alpha")
+    assert batch.vectors.tolist() == [OLD.tolist()]
+
+
+def test_forgetting_says_why() -> None:
+    (asked,) = decide(Fake(lives()), Forget("a", NOW), "alpha").events
+    expired, _ = decide(Fake(lives(expires_us=NOW)), remember("a"), "alpha").events
+    assert isinstance(asked, MemoryForgotten)
+    assert isinstance(expired, MemoryForgotten)
+    assert (asked.reason, expired.reason) == ("request", "expired")
+
+
+def test_there_is_one_vector_per_version_even_behind_an_expiry() -> None:
+    batch = decide(Fake(lives(expires_us=NOW)), remember("b", "a"), "alpha")
+    versions = sum(isinstance(event, MemoryVersion) for event in batch.events)
+    assert versions == len(batch.vectors) == 2
+    assert len(batch.events) == 3

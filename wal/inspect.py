@@ -15,9 +15,9 @@ from typing import Final
 from wal import format as f
 from wal.codec import Bad, End, Record, SegmentHeader, find_records
 from wal.errors import Damaged
-from wal.manifest import Manifest
+from wal.manifest import Manifest, SealedSegment
 from wal.recovery import Later, Refuse, SetAside, TailSeen, plan_tail
-from wal.replay import LOG_DIR, QUARANTINE_DIR, read_manifest
+from wal.replay import LOG_DIR, QUARANTINE_DIR, live_headers, read_manifest
 from wal.segment import TMP_SUFFIX, Chain, read_header, scan
 from wal.vfs import Directory
 
@@ -105,11 +105,14 @@ def _inspect_once(space_dir: Directory, space_uuid: bytes | None, check: Check) 
     log_dir = space_dir.open_dir(LOG_DIR)
     try:
         headers = list(_headers(log_dir, uuid, report))
-        if manifest is not None:
-            _check_named(manifest, headers, report)
+        sealed: dict[int, SealedSegment] = {}
+        if manifest is not None and uuid is not None:
+            _check_named(log_dir, manifest, uuid, headers, report)
+            sealed = {segment.segment_id: segment for segment in manifest.sealed}
         chain: Chain | None = None
         for header, successor in zip(headers, [*headers[1:], None], strict=True):
-            chain = _inspect_segment(log_dir, header, successor, chain, check, report)
+            named = sealed.get(header.segment_id)
+            chain = _inspect_segment(log_dir, header, successor, named, chain, check, report)
     finally:
         log_dir.close()
     if space_dir.exists(QUARANTINE_DIR):
@@ -147,8 +150,16 @@ def _headers(
     return iter(sorted(headers, key=lambda header: header.segment_id))
 
 
-def _check_named(manifest: Manifest, headers: list[SegmentHeader], report: LogReport) -> None:
-    """Every segment the manifest names must be there, and none before the first of them."""
+def _check_named(
+    log_dir: Directory,
+    manifest: Manifest,
+    space_uuid: bytes,
+    headers: list[SegmentHeader],
+    report: LogReport,
+) -> None:
+    """Every segment the manifest names must be there, and every other must be live as opening
+    decides it.
+    """
     present = {header.name for header in headers}
     damaged = {damage.file for damage in report.damage}
     for name in [*(segment.name for segment in manifest.sealed), manifest.active]:
@@ -156,12 +167,18 @@ def _check_named(manifest: Manifest, headers: list[SegmentHeader], report: LogRe
             report.damage.append(
                 Damage(f"{LOG_DIR}/{name}", 0, "the manifest names this segment; it is missing")
             )
+    try:
+        live_headers(log_dir, manifest, space_uuid)
+    except Damaged as error:
+        if error.file not in {damage.file for damage in report.damage}:
+            report.note(error)
 
 
 def _inspect_segment(
     log_dir: Directory,
     header: SegmentHeader,
     successor: SegmentHeader | None,
+    named: SealedSegment | None,
     before: Chain | None,
     check: Check,
     report: LogReport,
@@ -210,6 +227,12 @@ def _inspect_segment(
         )
     )
     _judge_end(where, view, header, successor, chain, stop, report)
+    if named is not None and where not in {damage.file for damage in report.damage}:
+        ends = (chain.next_position, chain.offset, chain.prev_crc)
+        if ends != (named.next_position, named.length, named.final_crc):
+            report.damage.append(
+                Damage(where, chain.offset, "it does not end as the manifest says")
+            )
     return chain
 
 

@@ -125,16 +125,17 @@ def read_live(
         raise Damaged(manifest.name, 0, f"the manifest is of space uuid {manifest.space_uuid}")
     log_dir = space_dir.open_dir(LOG_DIR)
     try:
-        headers, strangers = _live_headers(log_dir, manifest, space_uuid)
+        headers, strangers = live_headers(log_dir, manifest, space_uuid)
         return _read_segments(log_dir, manifest, headers, visit, fresh, strangers)
     finally:
         log_dir.close()
 
 
-def _live_headers(
+def live_headers(
     log_dir: Directory, manifest: Manifest, space_uuid: bytes
 ) -> tuple[list[SegmentHeader], list[str]]:
-    """Headers of the live segments in order: those the manifest names, then those that chain.
+    """Headers of the live segments in order: those the manifest names, then those that chain. And
+    the names of files that are none of the log's.
 
     Every other segment file refuses the space: it is another space's, or history of this one that
     nothing accounts for, and guessing which would risk either isolation or data.

@@ -116,10 +116,10 @@ def joined(draft: Draft) -> bytes:
     return b"".join(draft.payload)
 
 
-def new_nonce() -> Callable[[], bytes]:
-    """Random numbers that repeat themselves from run to run."""
+def new_nonce(salt: bytes = b"") -> Callable[[], bytes]:
+    """Nonces that repeat themselves from run to run."""
     numbers = count(1)
-    return lambda: next(numbers).to_bytes(16, "little")
+    return lambda: (b"%d " % next(numbers) + salt).ljust(16, b".")
 
 
 @dataclass
@@ -184,9 +184,15 @@ def recover(
     return log, facts
 
 
-def play(disk: SimDisk, history: Sequence[Step], books: Books, options: LogOptions = SMALL) -> None:
+def play(
+    disk: SimDisk,
+    history: Sequence[Step],
+    books: Books,
+    options: LogOptions = SMALL,
+    nonce: Callable[[], bytes] | None = None,
+) -> None:
     """Run a history. On a crash, `books` say what had been submitted and acknowledged."""
-    nonce = new_nonce()
+    nonce = nonce or new_nonce()
     log = open_log(disk, nonce=nonce, options=options)
     for step in history:
         match step:

@@ -1,0 +1,331 @@
+"""The state against a dict that does the same the slow way, and views while a writer goes on."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+from unittest import mock
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from engram.memory import state as state_module
+from engram.memory.events import Event, MemoryForgotten, MemoryRevised, MemoryStored, SpaceCreated
+from engram.memory.model import Filter
+from engram.memory.payload import Batch
+from engram.memory.state import State, StateError, View
+from engram.memory.times import from_us
+
+DIMENSIONS = 2
+IDS = ("a", "b", "c", "ä", "d")
+WORDS = ("deploy", "key", "monday", "vault", "猫")
+
+
+def stored(memory_id: str, revision: int, **fields: Any) -> MemoryStored:
+    return MemoryStored(**_fields(memory_id, revision, fields))
+
+
+def revised(memory_id: str, revision: int, **fields: Any) -> MemoryRevised:
+    return MemoryRevised(**_fields(memory_id, revision, fields))
+
+
+def _fields(memory_id: str, revision: int, fields: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "id": memory_id,
+        "revision": revision,
+        "kind": "episode",
+        "content": f"{memory_id} {revision}",
+        "tags": (),
+        "metadata": {},
+        "confidence": 1.0,
+        "occurred_us": None,
+        "expires_us": None,
+        "source": None,
+        **fields,
+    }
+
+
+def batch_of(*events: Event) -> Batch:
+    """The events with a vector of (revision, length of the content) for each version."""
+    rows = [
+        (e.revision, len(e.content)) for e in events if isinstance(e, MemoryStored | MemoryRevised)
+    ]
+    return Batch(events, np.array(rows, np.float32).reshape(len(rows), DIMENSIONS))
+
+
+def fresh() -> State:
+    state = State("alpha", DIMENSIONS)
+    created = SpaceCreated(
+        memory_space_id="alpha", generation=1, embedding_model="caller", dimensions=DIMENSIONS
+    )
+    state.apply(Batch([created], np.empty((0, 0), np.float32)), 1, 0)
+    state.publish()
+    return state
+
+
+class Step(NamedTuple):
+    """One record: which ids it touches, and what their versions carry."""
+
+    ids: tuple[str, ...]
+    forget: bool
+    word: str
+    expires_us: int | None
+
+
+steps = st.lists(
+    st.builds(
+        Step,
+        st.lists(st.sampled_from(IDS), min_size=1, max_size=3, unique=True).map(tuple),
+        st.booleans(),
+        st.sampled_from(WORDS),
+        st.none() | st.integers(1, 50),
+    ),
+    max_size=25,
+)
+
+
+class Model:
+    """What lives, by id, as (event, position, time in microseconds); and every last revision."""
+
+    def __init__(self) -> None:
+        self.alive: dict[str, tuple[MemoryStored | MemoryRevised, int, int]] = {}
+        self.revisions: dict[str, int] = {}
+        self.position = 1
+
+    def events(self, step: Step) -> list[Event]:
+        """Events that fit: a step forgets or revises what lives, and stores what does not."""
+        events: list[Event] = []
+        for memory_id in step.ids:
+            revision = self.revisions.get(memory_id, 0)
+            fields = {"content": f"{step.word} {memory_id}", "expires_us": step.expires_us}
+            if memory_id not in self.alive:
+                events.append(stored(memory_id, revision + 1, tags=(step.word,), **fields))
+            elif step.forget:
+                events.append(MemoryForgotten(id=memory_id, revision=revision, reason="request"))
+            else:
+                events.append(revised(memory_id, revision + 1, tags=(step.word,), **fields))
+        return events
+
+    def apply(self, events: Sequence[Event], time_us: int) -> None:
+        for event in events:
+            self.position += 1
+            if isinstance(event, MemoryStored | MemoryRevised):
+                self.alive[event.id] = (event, self.position, time_us)
+                self.revisions[event.id] = event.revision
+            elif isinstance(event, MemoryForgotten):
+                del self.alive[event.id]
+
+    def shown(self, now_us: int) -> list[tuple[MemoryStored | MemoryRevised, int, int]]:
+        visible = [
+            item
+            for item in self.alive.values()
+            if item[0].expires_us is None or item[0].expires_us > now_us
+        ]
+        return sorted(visible, key=lambda item: item[1])
+
+
+def contents(view: View, now_us: int) -> list[tuple[Any, ...]]:
+    return [
+        (
+            m.id,
+            m.content,
+            m.tags,
+            m.revision,
+            m.position,
+            m.stored_at,
+            m.expires_at,
+            () if m.embedding is None else tuple(m.embedding.tolist()),
+        )
+        for m in (
+            view.memory(int(row), include_embedding=True)
+            for row in np.flatnonzero(view.visible(now_us))
+        )
+    ]
+
+
+def expected(model: Model, now_us: int) -> list[tuple[Any, ...]]:
+    return [
+        (
+            event.id,
+            event.content,
+            event.tags,
+            event.revision,
+            position,
+            from_us(time_us),
+            None if event.expires_us is None else from_us(event.expires_us),
+            (float(event.revision), float(len(event.content))),
+        )
+        for event, position, time_us in model.shown(now_us)
+    ]
+
+
+def run(history: list[Step], publish_at: set[int]) -> tuple[State, Model]:
+    state, model = fresh(), Model()
+    for number, step in enumerate(history):
+        events = model.events(step)
+        state.apply(batch_of(*events), model.position + 1, number * 1_000)
+        model.apply(events, number)
+        if number in publish_at:
+            state.publish()
+    state.publish()
+    return state, model
+
+
+@given(steps, st.sets(st.integers(0, 24)), st.integers(0, 60))
+def test_the_state_is_what_a_dict_would_hold(
+    history: list[Step], publish_at: set[int], now_us: int
+) -> None:
+    state, model = run(history, publish_at)
+    assert state.view.position == model.position
+    assert contents(state.view, now_us) == expected(model, now_us)
+    assert state.view.live_count(now_us) == len(model.shown(now_us))
+    shown = {event.id for event, _, _ in model.shown(now_us)}
+    for memory_id in IDS:
+        found = state.find(memory_id, now_us)
+        assert (found is not None) == (memory_id in shown)
+        if found is not None:
+            assert found[0].memory(found[1]).id == memory_id
+        latest = state.latest(memory_id)
+        assert (0 if latest is None else latest.version.revision) == model.revisions.get(
+            memory_id, 0
+        )
+        assert (latest is not None and latest.alive) == (memory_id in model.alive)
+
+
+@given(steps, st.sets(st.integers(0, 24)))
+def test_when_rows_are_published_makes_no_difference(
+    history: list[Step], publish_at: set[int]
+) -> None:
+    some, _ = run(history, publish_at)
+    always, _ = run(history, set(range(len(history))))
+    with mock.patch.object(state_module, "PUBLISH_ROWS", 2):
+        forced, _ = run(history, set())
+    assert contents(some.view, 0) == contents(always.view, 0) == contents(forced.view, 0)
+    query = " ".join(WORDS)
+    scores = [
+        (
+            state.view.lexicon.score(query, state.view.live).scores.tobytes(),
+            state.view.vectors.cosine(np.array([1, 2], np.float32)).tobytes(),
+            state.view.matching(Filter(tags_any=WORDS[:2]), state.view.live).tobytes(),
+        )
+        for state in (some, always, forced)
+    ]
+    assert scores[0] == scores[1] == scores[2]
+
+
+@given(steps)
+def test_a_view_never_changes(history: list[Step]) -> None:
+    state, model = fresh(), Model()
+    kept = []
+    for step in history:
+        events = model.events(step)
+        state.apply(batch_of(*events), model.position + 1, 0)
+        model.apply(events, 0)
+        state.publish()
+        kept.append((state.view, contents(state.view, 10), expected(model, 10)))
+    for view, then, right in kept:
+        assert contents(view, 10) == then == right
+
+
+@pytest.mark.parametrize(
+    "events",
+    [
+        [stored("lives", 2)],
+        [revised("unheard-of", 1)],
+        [MemoryForgotten(id="unheard-of", revision=1, reason="request")],
+        [MemoryForgotten(id="gone", revision=1, reason="request")],
+        [revised("gone", 2)],
+        [stored("new", 1), stored("new", 2)],
+        [MemoryForgotten(id="lives", revision=1, reason="request")] * 2,
+        [SpaceCreated(memory_space_id="alpha", generation=1, embedding_model="m", dimensions=2)],
+    ],
+    ids=lambda events: "+".join(type(event).__name__ for event in events),
+)
+@pytest.mark.parametrize("published", [False, True])
+def test_events_that_no_decider_would_write_are_refused(
+    events: list[Event], published: bool
+) -> None:
+    state = fresh()
+    state.apply(batch_of(stored("lives", 1), stored("gone", 1)), 2, 0)
+    forgotten = MemoryForgotten(id="gone", revision=1, reason="request")
+    state.apply(batch_of(forgotten), 4, 0)
+    if published:
+        state.publish()
+    with pytest.raises(StateError, match="position"):
+        state.apply(batch_of(*events), 5, 0)
+
+
+def test_the_first_event_must_create_this_space() -> None:
+    created = SpaceCreated(
+        memory_space_id="beta", generation=1, embedding_model="caller", dimensions=2
+    )
+    with pytest.raises(StateError, match="'beta'"):
+        State("alpha", DIMENSIONS).apply(Batch([created], np.empty((0, 0), np.float32)), 1, 0)
+
+
+@pytest.mark.parametrize("dimensions", [0, 1, 3])
+def test_vectors_of_another_length_are_refused(dimensions: int) -> None:
+    batch = Batch([stored("a", 1)], np.zeros((1, dimensions), np.float32))
+    with pytest.raises(StateError, match=f"{dimensions} dimensions"):
+        fresh().apply(batch, 2, 0)
+
+
+def test_nothing_is_seen_before_it_is_published() -> None:
+    state = fresh()
+    state.apply(batch_of(stored("a", 1)), 2, 0)
+    assert state.find("a", 0) is None
+    assert state.view.rows == 0
+    assert state.view.position == 1
+
+
+def test_several_ids_are_found_in_one_view() -> None:
+    state = fresh()
+    state.apply(batch_of(stored("a", 1), stored("b", 1, expires_us=5), stored("c", 1)), 2, 0)
+    state.publish()
+    view, rows = state.find_all(["c", "unheard-of", "b", "a", "a"], 5)
+    assert view is state.view
+    assert rows == [2, None, None, 0, 0]
+
+
+def test_find_pairs_an_id_with_the_view_that_shows_it() -> None:
+    """A writer revises two ids without end; readers must always find both, of one revision."""
+    state = fresh()
+    state.apply(batch_of(stored("a", 1), stored("b", 1)), 2, 0)
+    state.publish()
+    last = 1_000
+    reading = threading.Barrier(3)
+    wrong: list[str] = []
+
+    def read() -> None:
+        reading.wait()
+        seen = 0
+        while seen < last:
+            view, rows = state.find_all(["a", "b"], 0)
+            if None in rows:
+                wrong.append("a living id was not found")
+                return
+            versions = [view.version(row) for row in rows if row is not None]
+            if [v.id for v in versions] != ["a", "b"]:
+                wrong.append(f"found {versions}")
+                return
+            if versions[0].revision != versions[1].revision:
+                wrong.append("half of a batch was seen")
+                return
+            if versions[0].revision < seen:
+                wrong.append("went back in time")
+                return
+            seen = versions[0].revision
+
+    readers = [threading.Thread(target=read) for _ in range(2)]
+    for reader in readers:
+        reader.start()
+    reading.wait()
+    for revision in range(2, last + 1):
+        state.apply(batch_of(revised("a", revision), revised("b", revision)), 2 * revision, 0)
+        state.publish()
+    for reader in readers:
+        reader.join()
+    assert wrong == []

@@ -17,6 +17,7 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import count, islice
+from operator import ge
 from random import Random
 from typing import Final, NamedTuple
 
@@ -212,11 +213,18 @@ def play(
     log.close()
 
 
-def fresh_space() -> SimDisk:
-    """A disk with a durable, empty space on it and a count of changes that starts at 0."""
+def _fresh_space() -> SimDisk:
     disk = SimDisk()
     make_space(disk)
-    return disk.clone()
+    return disk
+
+
+_FRESH: Final = _fresh_space()
+
+
+def fresh_space() -> SimDisk:
+    """A disk with a durable, empty space on it and a count of changes that starts at 0."""
+    return _FRESH.clone()
 
 
 class Budget(NamedTuple):
@@ -389,27 +397,30 @@ def check_facts(found: Sequence[Fact], books: Books) -> None:
     next_position = 1
     for fact, submitted in zip(found, books.submitted, strict=False):
         assert fact.position == next_position, "positions are not dense"
-        assert fact.events == submitted.events
+        assert fact.events == submitted.events, "a record has another number of events"
         next_position += fact.events
     times = [fact.time_ns for fact in found]
     assert times == sorted(times), "time runs backwards"
-    assert all(t >= d.time_ns for t, d in zip(times, books.submitted, strict=False))
+    given = [submitted.time_ns for submitted in books.submitted[: len(found)]]
+    assert all(map(ge, times, given)), "a time lies before the one that was given"
 
 
 def check_continued(found: Sequence[Fact], before: Sequence[Fact], extra: Sequence[Draft]) -> None:
     """`found` is `before` and then the acknowledged `extra`, nothing else."""
     assert found[: len(before)] == list(before), "appending after recovery changed history"
-    assert [f.payload for f in found[len(before) :]] == [joined(d) for d in extra]
+    payloads = [fact.payload for fact in found[len(before) :]]
+    assert payloads == [joined(d) for d in extra], "what was appended after recovery is not there"
 
 
 def check_reads(log: Log, found: Sequence[Fact]) -> None:
     """Reading gives what replay visited, from the start and from within."""
-    assert [Fact.of(record) for record in log.read(1)] == list(found)
-    assert list(log.read(log.durable_position + 1)) == []
+    assert [Fact.of(r) for r in log.read(1)] == list(found), "reading differs from replay"
+    assert list(log.read(log.durable_position + 1)) == [], "something stands behind the end"
     if found:
         middle = found[len(found) // 2]
         position = middle.position + middle.events - 1
-        assert [Fact.of(r) for r in log.read(position)] == list(found[len(found) // 2 :])
+        tail = [Fact.of(r) for r in log.read(position)]
+        assert tail == list(found[len(found) // 2 :]), "reading from within differs"
 
 
 def _power_cut(disk: SimDisk) -> SimDisk:

@@ -26,6 +26,7 @@ from tests.crash.histories import (
     History,
     appends,
     draft,
+    joined,
     make_space,
     new_nonce,
     open_log,
@@ -394,6 +395,26 @@ def test_records_of_another_incarnation_do_not_replay(whole: Whole) -> None:
     name = whole.names[0]
     mixed = whole.log_files[name][:4_096] + foreign.log_files[name][4_096:]
     assert isinstance(verdict_on(with_log_file(whole.contents, name, mixed), whole).error, Damaged)
+
+
+def test_records_of_two_pasts_of_one_segment_do_not_mix() -> None:
+    """A group that was cut off again may lie on the disk behind the one that took its place."""
+    start = SimDisk()
+    make_space(start)
+    pasts = []
+    for number in (10, 22):
+        disk = start.clone()
+        log = open_log(disk)
+        log.append([draft(number, 100), draft(number + 3, 100)])
+        log.sync()
+        log.close()
+        pasts.append(folder(disk.contents()))
+    name, data = next(iter(log_files(pasts[1]).items()))
+    record = list(_places(log_files(pasts[1])))[1]
+    mixed = data[: record.end] + log_files(pasts[0])[name][record.end :]
+    disk = disk_of(with_log_file(pasts[1], name, mixed))
+    _, facts = recover(disk)
+    assert [fact.payload for fact in facts[1:]] == [joined(draft(22, 100))]
 
 
 @BOTH

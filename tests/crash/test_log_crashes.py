@@ -6,6 +6,7 @@ import pytest
 
 from tests.crash.histories import (
     HISTORIES,
+    SPACE,
     Books,
     Budget,
     History,
@@ -15,10 +16,12 @@ from tests.crash.histories import (
     crashes,
     crashes_in_recovery,
     fresh_space,
+    open_log,
     play,
     random_history,
     repeat,
 )
+from wal.sim_vfs import SimDisk
 
 THOROUGH = Budget(few=250, samples=40)
 WITHIN_RECOVERY = Budget(few=30, samples=6)
@@ -55,6 +58,41 @@ def test_a_crash_while_recovering_from_a_crash_is_just_another_crash(name: str) 
 @pytest.mark.parametrize("seed", range(RANDOM_HISTORIES))
 def test_a_crash_in_a_random_history_loses_nothing_acknowledged(seed: int) -> None:
     crash_everywhere(f"random{seed}", random_history(seed), SAMPLED, None)
+
+
+def check_torn_bytes_are_kept(name: str) -> int:
+    """A torn tail is in its segment or, as a whole, in quarantine, whenever recovery crashes.
+
+    Returns how many torn tails were met.
+    """
+    torn = 0
+    for start in crashes(name, HISTORIES[name], SAMPLED):
+        disk = start.disk.clone()
+        log = open_log(disk)
+        log.close()
+        if log.opened.quarantined is None:
+            continue
+        torn += 1
+        tail = _files(disk, "quarantine")[log.opened.quarantined]
+        assert len(tail) == log.opened.quarantined_bytes
+        segment = log.opened.quarantined.split(".")[0] + ".seg"
+        for crash in crashes_in_recovery(start, WITHIN_RECOVERY):
+            kept = tail in _files(crash.disk, "quarantine").values()
+            assert kept or _files(crash.disk, "log")[segment].endswith(tail), crash.path
+    return torn
+
+
+def _files(disk: SimDisk, name: str) -> dict[str, bytes]:
+    space = disk.contents()[SPACE]
+    assert isinstance(space, dict)
+    inner = space[name]
+    assert isinstance(inner, dict)
+    return {name: data for name, data in inner.items() if isinstance(data, bytes)}
+
+
+@pytest.mark.parametrize("name", ["groups", "records larger than an allocation"])
+def test_a_torn_tail_is_never_lost_while_it_is_set_aside(name: str) -> None:
+    assert check_torn_bytes_are_kept(name) > 5
 
 
 @pytest.mark.parametrize("name", HISTORIES)

@@ -42,10 +42,14 @@ class Process:
                 self.promised = Promised(created=True, remembered=number)
 
 
+def new_registry(disk: SimDisk) -> Registry:
+    return Registry(disk.root(), owner="a test", clock=lambda: 1_700_000_000_000_000_000)
+
+
 @contextmanager
 def opened(disk: SimDisk) -> Iterator[Registry]:
     """A registry; closing it ends its writer threads even if the disk has died."""
-    registry = Registry(disk.root(), owner="a test", clock=lambda: 1_700_000_000_000_000_000)
+    registry = new_registry(disk)
     try:
         yield registry
     finally:

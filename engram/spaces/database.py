@@ -87,16 +87,32 @@ def open_database(
         owner = f"process {os.getpid()} ({Path(sys.argv[0]).name or 'python'})"
     try:
         if create:
-            root.mkdir(mode=0o700, parents=True, exist_ok=True)
+            _make_durable(root)
         directory = open_root(str(root))
     except OSError as error:
         raise DataRootUnusable(_why(root, error)) from error
+    except ValueError as error:
+        raise DataRootUnusable(f"{str(root)!r} is not a path: {error}") from error
     try:
         registry = Registry(directory, owner=owner, exclusive=exclusive)
     except BaseException:
         directory.close()
         raise
     return Database(registry, root)
+
+
+def _make_durable(folder: Path) -> None:
+    """Make a folder, and those above it that are missing, so that a crash leaves them there."""
+    if folder.is_dir():
+        return
+    if folder.parent != folder:
+        _make_durable(folder.parent)
+    folder.mkdir(mode=0o700, exist_ok=True)
+    parent = open_root(str(folder.parent))
+    try:
+        parent.sync()
+    finally:
+        parent.close()
 
 
 def _why(root: Path, error: OSError) -> str:

@@ -18,6 +18,7 @@ import secrets
 import threading
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from typing import Final
 
 import msgspec
@@ -27,6 +28,7 @@ from engram.embedding.registry import DEFAULT, embedder_for
 from engram.errors import (
     DataRootUnusable,
     DiskFull,
+    EngramError,
     SpaceDamaged,
     SpaceExists,
     SpaceInvalid,
@@ -47,6 +49,7 @@ from wal import errors as wal_errors
 from wal.codec import Draft
 from wal.framed import decode_framed, encode_framed
 from wal.log import DEFAULT_OPTIONS, NO_ROOM, LogOptions, create_log
+from wal.replay import LOG_DIR
 from wal.segment import write_all
 from wal.vfs import Directory, Lock
 
@@ -58,6 +61,7 @@ DAMAGE_REMEMBERED_S: Final = 5.0
 _LAYOUT_MAGIC: Final = "ENGRAM-LAYOUT"
 _LAYOUT_VERSION: Final = 1
 _NOT_WRITABLE: Final = frozenset({errno.EROFS, errno.EACCES, errno.EPERM})
+_EXHAUSTED: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM})
 
 
 class _Layout(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -137,10 +141,15 @@ class Registry:
         self._closed = False
         self._server_lock: Lock | None = None
         try:
-            self._control = self._lay_out()
-            if exclusive:
-                self._server_lock = self._control.lock("SERVER", owner)
-            self._clear_tmp()
+            self._control = self._open_control()
+            try:
+                self._lay_out(self._control)
+                if exclusive:
+                    self._server_lock = self._control.lock("SERVER", owner)
+                self._clear_tmp()
+            except BaseException:
+                self._release_control()
+                raise
         except wal_errors.Locked as error:
             raise SpaceLocked(
                 f"{root.path} is served already by {error.owner}. Use that server, or give this "
@@ -151,8 +160,8 @@ class Registry:
         except OSError as error:
             raise _root_error(root.path, error) from error
 
-    def _lay_out(self) -> Directory:
-        """Open `.engram`, making it in an empty folder. The layout file is written last."""
+    def _open_control(self) -> Directory:
+        """Open `.engram`, making it in an empty folder."""
         if not self._root.exists(CONTROL_DIR):
             others = [n for n in self._root.names() if not n.startswith(".") and n != "lost+found"]
             if others:
@@ -160,9 +169,15 @@ class Registry:
                     f"{self._root.path} is not a data root of Engram: it holds other files "
                     f"({others[0]!r} …). Name an empty or new folder"
                 )
-            self._root.make_dir(CONTROL_DIR).close()
+            try:
+                self._root.make_dir(CONTROL_DIR).close()
+            except FileExistsError:
+                pass  # another process has just begun to lay out the same folder
             self._root.sync()
-        control = self._root.open_dir(CONTROL_DIR)
+        return self._root.open_dir(CONTROL_DIR)
+
+    def _lay_out(self, control: Directory) -> None:
+        """Check the layout file, or write it behind everything else that belongs to the layout."""
         if control.exists(LAYOUT_NAME):
             file = control.open(LAYOUT_NAME)
             try:
@@ -170,14 +185,13 @@ class Registry:
             finally:
                 file.close()
             decode_framed(_LAYOUT_MAGIC, _LAYOUT_VERSION, _Layout, LAYOUT_NAME, data)
-            return control
-        with_lock = control.lock("LOCK", self._owner, wait_s=CREATE_LOCK_WAIT_S)
+            return
+        lock = control.lock("LOCK", self._owner, wait_s=CREATE_LOCK_WAIT_S)
         try:
             if not control.exists(LAYOUT_NAME):
                 self._write_layout(control)
         finally:
-            with_lock.release()
-        return control
+            lock.release()
 
     def _write_layout(self, control: Directory) -> None:
         if not control.exists(TMP_DIR):
@@ -335,6 +349,8 @@ class Registry:
             with translated(space_id):
                 space_dir = self._root.open_dir(space_id)
                 try:
+                    if space_dir.exists(LOG_DIR) and not space_dir.exists(IDENTITY_NAME):
+                        raise wal_errors.Damaged(IDENTITY_NAME, 0, "it is missing")
                     return self._remember_entry(read_identity(space_dir, space_id))
                 finally:
                     space_dir.close()
@@ -343,9 +359,22 @@ class Registry:
         except NotADirectoryError:
             return None
         except OSError as error:
-            raise SpaceDamaged(
-                f"space {space_id!r} cannot be read: {error.strerror}", memory_space_id=space_id
-            ) from error
+            raise self._cannot_open(space_id, error) from error
+
+    def _cannot_open(self, space_id: str, error: OSError) -> EngramError:
+        """What a failure of the system to open a space means."""
+        self._check_open()
+        if error.errno in _EXHAUSTED:
+            return Unavailable(
+                f"space {space_id!r} cannot be opened now: {error.strerror}. Raise the limit "
+                "(ulimit -n), or open fewer spaces at once",
+                memory_space_id=space_id,
+            )
+        where = f" ({error.filename!r} in its folder)" if error.filename else ""
+        return SpaceDamaged(
+            f"space {space_id!r} cannot be opened: {error.strerror or error}{where}",
+            memory_space_id=space_id,
+        )
 
     def _remember_entry(self, identity: Identity) -> Entry:
         return self._entries.setdefault(identity.memory_space_id, Entry(identity, self._open_store))
@@ -358,10 +387,7 @@ class Registry:
             self._root.sync()
             return self._open_folder(self._root.open_dir(space_id), identity)
         except OSError as error:
-            raise SpaceDamaged(
-                f"space {space_id!r} cannot be opened: {error.strerror or error}",
-                memory_space_id=space_id,
-            ) from error
+            raise self._cannot_open(space_id, error) from error
 
     def _open_folder(self, space_dir: Directory, identity: Identity) -> Store:
         space_id = identity.memory_space_id
@@ -415,12 +441,16 @@ class Registry:
             if self._closed:
                 return
             self._closed = True
-        for entry in list(self._entries.values()):
-            entry.close()
+        with ExitStack() as closing:  # one that fails to close must not keep the others open
+            closing.callback(self._root.close)
+            closing.callback(self._release_control)
+            for entry in list(self._entries.values()):
+                closing.callback(entry.close)
+
+    def _release_control(self) -> None:
         if self._server_lock is not None:
             self._server_lock.release()
         self._control.close()
-        self._root.close()
 
     def _check_open(self) -> None:
         if self._closed:

@@ -30,7 +30,7 @@ from engram.memory.payload import Batch, PayloadError, decode_batch, encode_batc
 from engram.memory.state import State, StateError
 from engram.spaces.identity import Identity
 from wal import errors as wal_errors
-from wal.codec import Draft, Record
+from wal.codec import Draft, Record, check_draft
 from wal.commit import Decided, GroupCommitter
 from wal.log import DEFAULT_OPTIONS, Ack, Log, LogOptions
 from wal.vfs import Directory
@@ -73,7 +73,11 @@ class Store:
                 now_ns=clock(),
                 options=options,
             )
-        self.state.publish()
+        try:
+            self.state.publish()
+        except BaseException:
+            self.log.close()
+            raise
         self._machine = _Machine(identity.memory_space_id, self.state)
         self._committer = GroupCommitter(
             self.log, self._machine, name=f"engram-writer-{identity.memory_space_id}"
@@ -94,8 +98,10 @@ class Store:
 
     def close(self) -> None:
         self._committer.close()
-        self.log.close()
-        self._space_dir.close()
+        try:
+            self.log.close()
+        finally:
+            self._space_dir.close()
 
     def _replay(self, record: Record) -> None:
         try:
@@ -128,9 +134,11 @@ class _Machine:
 
     def decide(self, timed: _Timed) -> Decided[Batch]:
         batch = decide(self, timed.command, self._memory_space_id)
-        payload = encode_batch(batch)
+        draft = Draft(encode_batch(batch), len(batch.events), timed.time_ns)
+        # Refused before the rest of the group may see it: what is too large never happens.
+        check_draft(draft)
         self._overlay_batch(batch)
-        return Decided(Draft(payload, len(batch.events), timed.time_ns), batch)
+        return Decided(draft, batch)
 
     def _overlay_batch(self, batch: Batch) -> None:
         vectors = iter(batch.vectors)

@@ -187,7 +187,8 @@ class AttributesView:
 
     def _texts(self, codes: npt.NDArray[np.intp]) -> list[str]:
         """The values of these codes, which are strings, decoded in one go."""
-        data, offsets = memoryview(self._values.data), self._values.offsets
+        # One copy of all values is far cheaper than a slice of the array for each.
+        data, offsets = self._values.data.tobytes(), self._values.offsets
         ends = zip(offsets[codes].tolist(), offsets[codes + 1].tolist(), strict=True)
         return msgspec.json.decode(
             b"[%b]" % b",".join([data[first:end] for first, end in ends]), type=list[str]

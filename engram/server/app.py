@@ -21,7 +21,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from engram.errors import EngramError, MethodNotAllowed, RouteNotFound
+from engram.errors import EngramError, MethodNotAllowed, RouteNotFound, Unavailable
 from engram.server.calls import Call, read_call
 from engram.server.middleware import BodyDrain, PathGuard
 from engram.server.problems import problem_of
@@ -126,7 +126,17 @@ def _endpoint(
         try:
             header = tuple(request.headers.getlist(SPACE_HEADER))
             space_id = name_space(request.path_params.get("space"), header)
-            call = await read_call(request, operation.parameters, takes_body=operation.takes_body)
+            try:
+                call = await read_call(
+                    request, operation.parameters, takes_body=operation.takes_body
+                )
+            except anyio.get_cancelled_exc_class():
+                # Only the end of the server cancels, after it has waited. Answer at once: the
+                # event loop is about to go.
+                return _refused(
+                    Unavailable("the server stopped before the body had come; nothing was done"),
+                    space_id,
+                )
             return await anyio.to_thread.run_sync(_worked, work, call, limiter=limiter)
         except ClientDisconnect:
             # Nobody is left to read this; the request was never whole, so nothing was done.

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Final
 from urllib.parse import unquote_to_bytes
 
+import anyio
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from engram.errors import EngramError, Malformed, RouteNotFound
@@ -69,7 +70,11 @@ class BodyDrain:
 
         async def noted_receive() -> Message:
             nonlocal pending
-            message = await receive()
+            try:
+                message = await receive()
+            except anyio.get_cancelled_exc_class():
+                pending = False  # nobody waits for the rest any more
+                raise
             pending = message["type"] == "http.request" and message.get("more_body", False)
             return message
 

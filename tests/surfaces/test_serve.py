@@ -20,6 +20,7 @@ import pytest
 
 from engram import limits
 from engram.server.protocol import HEAD_BYTES_MAX
+from engram.server.serve import DRAIN_S_MAX
 
 from .harness import Server
 
@@ -121,6 +122,25 @@ def test_requests_in_flight_are_finished_before_the_end(
     assert server.process.wait(timeout=10) == 0
     again = start_server(tmp_path / "data")
     assert again.request("GET", "/api/v1/spaces/alpha/memories/last")[0] == 200
+
+
+@pytest.mark.slow
+def test_a_request_that_never_ends_does_not_keep_the_server(
+    tmp_path: Path, start_server: Start
+) -> None:
+    server = start_server(tmp_path / "data")
+    server.request("PUT", "/api/v1/spaces/alpha")
+    with closing(connect(server)) as connection:
+        connection.sendall(
+            head("POST", "/api/v1/spaces/alpha/memories", "Content-Length: 9") + b"{"
+        )
+        time.sleep(0.3)
+        started = time.monotonic()
+        status, said = server.stop()
+        assert read_to_end(connection).startswith("HTTP/1.1 503")
+    assert status == 0
+    assert time.monotonic() - started < DRAIN_S_MAX + 5
+    assert "Traceback" not in said
 
 
 def test_what_was_acknowledged_survives_sigkill(tmp_path: Path, start_server: Start) -> None:

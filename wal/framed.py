@@ -43,5 +43,5 @@ def decode_framed(magic: str, version: int, type_: type[T], where: str, data: by
         )
     try:
         return msgspec.json.decode(body, type=type_)
-    except msgspec.MsgspecError as error:
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise Damaged(where, frame.end(), f"it cannot be read: {error}") from error

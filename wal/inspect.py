@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from itertools import zip_longest
 from typing import Final
 
 from wal import format as f
@@ -110,7 +111,7 @@ def _inspect_once(space_dir: Directory, space_uuid: bytes | None, check: Check) 
             _check_named(log_dir, manifest, uuid, headers, report)
             sealed = {segment.segment_id: segment for segment in manifest.sealed}
         chain: Chain | None = None
-        for header, successor in zip(headers, [*headers[1:], None], strict=True):
+        for header, successor in zip_longest(headers, headers[1:]):
             named = sealed.get(header.segment_id)
             chain = _inspect_segment(log_dir, header, successor, named, chain, check, report)
     finally:

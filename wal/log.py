@@ -282,6 +282,8 @@ class Log:
         :class:`wal.errors.OutcomeUnknown` with the log poisoned for any other failure.
         """
         self._check()
+        if not drafts:
+            return []
         at = self._staged
         if at == self._durable.chain and at.offset >= self._options.segment_bytes:
             self._guarded(lambda: self._rotate_or_go_on(drafts[0].time_ns))
@@ -327,7 +329,8 @@ class Log:
         """Durable records from the one that holds `from_position` on, as of this call.
 
         `from_position` may be one past the end (nothing is yielded). Payloads are views; copy
-        what is to be kept. Raises :class:`wal.errors.PositionOutOfRange`.
+        what is to be kept. Raises :class:`wal.errors.PositionOutOfRange`, and while iterating
+        :class:`wal.errors.Closed`, or `Damaged` for bytes that decayed since they were verified.
         """
         durable = self._durable
         end = durable.chain.next_position
@@ -352,7 +355,12 @@ class Log:
         sealed: bool = False,
     ) -> Iterator[Record]:
         start = next(c for c in reversed(seek) if c.next_position <= from_position or c is seek[0])
-        file = self._log_dir.open(header.name)
+        try:
+            file = self._log_dir.open(header.name)
+        except OSError:
+            if isinstance(self._failure, Closed):
+                raise Closed(str(self._failure)) from None
+            raise
         try:
             # Only sealed segments are mapped: the active one may still be cut back.
             if sealed:

@@ -1,0 +1,185 @@
+"""Reports on a log's folder; tests/crash/test_damage.py holds them against what opening does."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from tests.crash.histories import SPACE, UUID, draft, fresh_space, open_log, recover
+from wal.codec import Record
+from wal.errors import Damaged, Unsupported
+from wal.inspect import LogReport, inspect_log
+from wal.sim_vfs import SimDisk
+from wal.vfs import Directory, File
+
+
+def full_disk(*, closed: bool = True) -> SimDisk:
+    """A log of several segments."""
+    disk = fresh_space()
+    log = open_log(disk)
+    for number in range(100, 109):
+        log.append([draft(number, 2_500)])
+        log.sync()
+    if closed:
+        log.close()
+    return disk
+
+
+def space(disk: SimDisk) -> Directory:
+    return disk.root().open_dir(SPACE)
+
+
+def segment_names(disk: SimDisk) -> list[str]:
+    return space(disk).open_dir("log").names()
+
+
+def segment(disk: SimDisk, index: int) -> File:
+    return space(disk).open_dir("log").open(segment_names(disk)[index], writable=True)
+
+
+def inspect(disk: SimDisk) -> LogReport:
+    before = disk.contents()
+    report = inspect_log(space(disk), UUID)
+    assert disk.contents() == before
+    return report
+
+
+@pytest.mark.parametrize("closed", [True, False], ids=["closed", "in use"])
+def test_a_healthy_log_is_described(closed: bool) -> None:
+    disk = full_disk(closed=closed)
+    report = inspect(disk)
+    assert (report.damage, report.torn, report.strangers, report.quarantined) == ([], None, [], [])
+    assert report.space_uuid == UUID.hex()
+    assert [s.name for s in report.segments] == segment_names(disk)
+    assert [s.sealed for s in report.segments] == [True] * (len(report.segments) - 1) + [False]
+    assert report.records == 10
+    for before, after in zip(report.segments, report.segments[1:], strict=False):
+        assert after.first_position == before.last_position + 1
+    if closed:
+        assert report.last_position == recover(disk)[0].durable_position
+
+
+def test_inspecting_takes_no_lock_and_needs_no_uuid() -> None:
+    disk = fresh_space()
+    log = open_log(disk)
+    assert inspect_log(space(disk)).damage == []
+    log.close()
+
+
+def test_every_damage_is_reported_not_only_the_first() -> None:
+    disk = full_disk()
+    segment(disk, 0).write_at(4_200, b"decayed")
+    segment(disk, 1).write_at(10, b"decayed")
+    space(disk).open_dir("log").remove(segment_names(disk)[2])
+    names = segment_names(disk)
+    report = inspect(disk)
+    files = [damage.file for damage in report.damage]
+    assert f"log/{names[0]}" in files
+    assert f"log/{names[1]}" in files
+    assert len(files) >= 3
+
+
+def test_a_torn_tail_is_told_from_damage() -> None:
+    disk = full_disk(closed=False)
+    log_end = inspect(disk).segments[-1].bytes
+    file = segment(disk, -1)
+    file.write_at(log_end, b"half a record")
+    report = inspect(disk)
+    assert report.damage == []
+    assert report.torn is not None
+    assert (report.torn.file, report.torn.offset) == (f"log/{segment_names(disk)[-1]}", log_end)
+    assert report.torn_bytes == file.size() - log_end
+
+
+def test_what_was_set_aside_and_what_does_not_belong_is_listed() -> None:
+    disk = full_disk()
+    segment(disk, -1).write_at(segment(disk, -1).size(), b"torn")
+    space(disk).open_dir("log").create("notes.txt")
+    log, _ = recover(disk)
+    log.close()
+    report = inspect(disk)
+    assert report.quarantined == [log.opened.quarantined]
+    assert report.strangers == ["log/notes.txt"]
+    assert log.opened.strangers == ("notes.txt",)
+
+
+def test_a_check_sees_every_record_and_its_damage_gets_a_place() -> None:
+    disk = full_disk()
+    seen: list[int] = []
+
+    def new_check() -> Callable[[Record], None]:
+        seen.clear()
+
+        def check(record: Record) -> None:
+            seen.append(record.position)
+            if record.position == 2:
+                raise Damaged("log", 0, "makes no sense")
+
+        return check
+
+    report = inspect_log(space(disk), UUID, new_check)
+    assert len(seen) == 10
+    assert [(d.file, d.reason) for d in report.damage] == [
+        (f"log/{segment_names(disk)[0]}", "makes no sense")
+    ]
+
+
+def test_damage_that_is_gone_when_looked_at_again_was_a_writer_at_work() -> None:
+    disk = full_disk()
+    readings: list[None] = []
+
+    def new_check() -> Callable[[Record], None]:
+        readings.append(None)
+        first = len(readings) == 1
+
+        def check(record: Record) -> None:
+            if first:
+                raise Damaged("log", 0, "in flux")
+
+        return check
+
+    assert inspect_log(space(disk), UUID, new_check).damage == []
+    assert len(readings) == 2
+
+
+def test_a_log_of_another_space_is_damage() -> None:
+    report = inspect_log(space(full_disk()), bytes(16))
+    assert report.damage
+
+
+def test_a_log_without_one_readable_segment_is_reported() -> None:
+    disk = fresh_space()
+    name = segment_names(disk)[0]
+    segment(disk, 0).write_at(100, b"decayed")
+    report = inspect(disk)
+    assert [(damage.file, damage.offset) for damage in report.damage] == [(f"log/{name}", 0)]
+    assert report.segments == []
+    space(disk).open_dir("log").remove(name)
+    assert [damage.file for damage in inspect(disk).damage] == [f"log/{name}"]
+
+
+def test_without_a_manifest_the_segments_are_still_looked_at() -> None:
+    disk = full_disk()
+    for name in space(disk).names():
+        if name.startswith("MANIFEST"):
+            space(disk).remove(name)
+    report = inspect(disk)
+    assert [damage.file for damage in report.damage] == ["MANIFEST"]
+    assert report.records == 10
+
+
+def test_a_folder_without_a_log_is_not_one() -> None:
+    disk = SimDisk()
+    disk.root().make_dir(SPACE)
+    with pytest.raises(FileNotFoundError):
+        inspect_log(space(disk), UUID)
+
+
+def test_a_newer_format_is_unsupported() -> None:
+    disk = full_disk()
+    name = next(name for name in space(disk).names() if name.startswith("MANIFEST"))
+    file = space(disk).open(name, writable=True)
+    file.write_at(len("ENGRAM-MANIFEST "), b"2")
+    with pytest.raises(Unsupported):
+        inspect_log(space(disk), UUID)

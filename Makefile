@@ -40,8 +40,9 @@ check: $(VENV)/.test-ready ## lint, formatting and types
 	@$(BIN)/mypy
 
 test: check ## every check and test, with coverage
-	@$(BIN)/python -m pytest --durations=10
-	@$(BIN)/python -m coverage report
+	@$(BIN)/python -m pytest --ignore=tests/crash --cov --cov-report=term --durations=10
+	@echo "Crash tests (without coverage tracing, which would take most of their time) …"
+	@$(BIN)/python -m pytest tests/crash --durations=10
 
 fuzz: $(VENV)/.test-ready ## fuzz the record codec for five minutes
 	@$(BIN)/python -m fuzz.record_codec -max_total_time=300

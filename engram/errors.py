@@ -71,6 +71,13 @@ class SpaceConflict(EngramError):
     status, grpc, exit_code = 400, "INVALID_ARGUMENT", 2
 
 
+class Forbidden(EngramError):
+    """The request may not be made from where it comes."""
+
+    problem, title = "forbidden", "Forbidden"
+    status, grpc, exit_code = 403, "PERMISSION_DENIED", 1
+
+
 class SpaceNotFound(EngramError):
     problem, title = "space-not-found", "Memory space not found"
     status, grpc, exit_code = 404, "NOT_FOUND", 3

@@ -23,7 +23,7 @@ from starlette.routing import Route
 
 from engram.errors import EngramError, MethodNotAllowed, RouteNotFound, Unavailable
 from engram.server.calls import Call, read_call
-from engram.server.middleware import BodyDrain, PathGuard
+from engram.server.middleware import BodyDrain, LocalOnly, PathGuard
 from engram.server.problems import problem_of
 from engram.server.resolver import SPACE_HEADER, named_space, open_space, resolve
 from engram.server.responses import problem_response
@@ -64,7 +64,7 @@ def build_app(db: Database) -> Starlette:
     limiter = anyio.CapacityLimiter(WORKER_THREADS_MAX)
     app = Starlette(
         routes=[*_routes(db, limiter), Route("/healthz", _healthz)],
-        middleware=[Middleware(BodyDrain), Middleware(PathGuard)],
+        middleware=[Middleware(BodyDrain), Middleware(LocalOnly), Middleware(PathGuard)],
         exception_handlers={HTTPException: _http_exception},
     )
     # A slash at the end is another path: redirecting would lose the body of a POST.

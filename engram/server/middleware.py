@@ -1,20 +1,62 @@
-"""What every request passes before routing: its path is decoded once, its body read to the end."""
+"""What every request passes before routing: it must come from this machine, its path is decoded
+once, its body read to the end.
+"""
 
 from __future__ import annotations
 
+import ipaddress
 from typing import Final
-from urllib.parse import unquote_to_bytes
+from urllib.parse import unquote_to_bytes, urlsplit
 
 import anyio
+from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from engram.errors import EngramError, Malformed, RouteNotFound
+from engram.errors import EngramError, Forbidden, Malformed, RouteNotFound
 from engram.limits import BODY_BYTES_MAX
 from engram.server.problems import problem_of
 from engram.server.responses import problem_response
 
 DISCARD_BYTES_MAX: Final = 4 * BODY_BYTES_MAX
 """How much of a refused body is read, so that its sender lives to see the refusal."""
+
+
+class LocalOnly:
+    """Refuses what a web page of somewhere else sends through a browser on this machine.
+
+    A loopback address keeps other machines out, not other web sites: a page may post to it, or
+    lead its own name to 127.0.0.1 and read the answers too. The first shows in the Origin that the
+    browser adds, the second in the Host.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http":
+            headers = Headers(scope=scope)
+            host, origin = headers.get("host"), headers.get("origin")
+            for name, url in (("Host", host and f"//{host}"), ("Origin", origin)):
+                if url and not is_loopback(url):
+                    error = Forbidden(
+                        f"the header {name} is {headers[name]!r}; this server answers only to this "
+                        "machine. Address it as 127.0.0.1 or localhost, and not from a web page of "
+                        "another site"
+                    )
+                    await problem_response(problem_of(error))(scope, receive, send)
+                    return
+        await self._app(scope, receive, send)
+
+
+def is_loopback(url: str) -> bool:
+    """Whether a URL's host is a loopback address, or a name that can only mean one (RFC 6761)."""
+    try:
+        host = urlsplit(url).hostname or ""
+        if host == "localhost" or host.endswith(".localhost"):
+            return True
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
 
 
 class PathGuard:

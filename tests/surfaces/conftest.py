@@ -14,13 +14,13 @@ from starlette.testclient import TestClient
 import engram
 from engram.server.app import build_app
 
-from .harness import Api, Server
+from .harness import LOCAL, Api, Server
 
 
 @pytest.fixture(scope="module")
 def api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Api]:
     root = tmp_path_factory.mktemp("data")
-    with engram.open(root) as db, TestClient(build_app(db)) as client:
+    with engram.open(root) as db, TestClient(build_app(db), LOCAL) as client:
         yield Api(root, db, client)
 
 

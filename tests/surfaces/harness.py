@@ -20,6 +20,7 @@ import engram
 READY_S_MAX = 30.0
 SPACE = "alpha"
 OTHER = "beta"
+LOCAL = "http://localhost:7432"
 VECTORS = "caller-vectors"
 DIMENSIONS = 4
 

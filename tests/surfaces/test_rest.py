@@ -14,6 +14,8 @@ from starlette.testclient import TestClient
 import engram
 from engram.server.app import build_app
 
+from .harness import LOCAL
+
 MEMORY_FIELDS = [
     "id",
     "memory_space_id",
@@ -33,7 +35,7 @@ MEMORY_FIELDS = [
 
 @pytest.fixture
 def client(tmp_path: Path) -> Iterator[TestClient]:
-    with engram.open(tmp_path / "data") as db, TestClient(build_app(db)) as client:
+    with engram.open(tmp_path / "data") as db, TestClient(build_app(db), LOCAL) as client:
         yield client
 
 

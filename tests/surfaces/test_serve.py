@@ -51,7 +51,7 @@ def read_to_end(connection: socket.socket) -> str:
 
 
 def head(method: str, path: str, *lines: str) -> bytes:
-    return "\r\n".join([f"{method} {path} HTTP/1.1", "Host: x", *lines, "", ""]).encode("latin-1")
+    return "\r\n".join([f"{method} {path} HTTP/1.1", "Host: localhost", *lines, "", ""]).encode("latin-1")
 
 
 def test_the_first_run_works_from_start_to_end(tmp_path: Path, start_server: Start) -> None:
@@ -320,7 +320,7 @@ def test_what_is_not_http_is_answered_with_a_problem(server: Server, name: str) 
 )
 def test_odd_request_targets_do_no_harm(server: Server, name: str) -> None:
     status, _ = exchange(
-        server, f"{name} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n".encode()
+        server, f"{name} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n".encode()
     )
     assert status < 500
     assert server.request("GET", "/healthz")[0] == 200

@@ -1,0 +1,273 @@
+"""docs/FORMAT.md against the code: its examples decode to what it says, its tables are true."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from struct import Struct
+from typing import Final
+
+import numpy as np
+import pytest
+from crc32c import crc32c
+
+from engram.memory.events import MemoryStored, SpaceCreated
+from engram.memory.model import EmbeddingSpec
+from engram.memory.payload import Batch, decode_batch, encode_batch
+from engram.spaces import identity as space_file
+from engram.spaces import registry
+from engram.spaces.identity import Identity, read_identity
+from wal import format as f
+from wal.codec import (
+    Bad,
+    Draft,
+    End,
+    Record,
+    SegmentHeader,
+    decode_segment_header,
+    encode_record,
+    encode_segment_header,
+)
+from wal.framed import decode_framed, encode_framed
+from wal.manifest import Manifest, SealedSegment, decode_manifest, encode_manifest
+from wal.recovery import Append, Later, Plan, Refuse, SetAside, TailSeen, plan_tail
+from wal.segment import Chain, scan
+from wal.sim_vfs import SimDisk
+
+DOCUMENT: Final = Path(__file__).parents[2] / "docs" / "FORMAT.md"
+TEXT: Final = DOCUMENT.read_text(encoding="utf-8") if DOCUMENT.exists() else ""
+
+# The example: a space of two dimensions that holds one memory.
+UUID: Final = bytes(range(16))
+NONCE: Final = bytes(range(0xA0, 0xB0))
+CREATED_US: Final = 1_767_225_600_000_000  # 2026-01-01T00:00:00Z
+HEADER: Final = SegmentHeader(UUID, 1, 1, NONCE, 0, 0, 0, CREATED_US * 1_000)
+BATCHES: Final = [
+    Batch(
+        [
+            SpaceCreated(
+                memory_space_id="demo", generation=1, embedding_model="caller", dimensions=2
+            )
+        ],
+        np.empty((0, 0), np.float32),
+    ),
+    Batch(
+        [
+            MemoryStored(
+                id="m1",
+                revision=1,
+                kind="episode",
+                content="tea at four",
+                tags=("tea",),
+                metadata={},
+                confidence=1.0,
+                occurred_us=None,
+                expires_us=None,
+                source=None,
+            )
+        ],
+        np.array([[0.6, 0.8]], np.float32),
+    ),
+]
+ACTIVE: Final = "00000000000000000003-0000000002.seg"
+IDENTITY: Final = Identity(
+    memory_space_id="demo",
+    uuid=UUID.hex(),
+    generation=1,
+    created_us=CREATED_US,
+    embedding=EmbeddingSpec(model="caller", dimensions=2),
+)
+
+
+def segment() -> bytes:
+    """The example's segment, as this version writes it."""
+    data, prev_crc = encode_segment_header(HEADER), HEADER.seed
+    for position, batch in enumerate(BATCHES, start=1):
+        time_ns = (CREATED_US + 1_000_000 * (position - 1)) * 1_000
+        buffers, _, prev_crc = encode_record(
+            Draft(encode_batch(batch), 1, time_ns),
+            position=position,
+            time_ns=time_ns,
+            synced_position=position - 1,
+            prev_crc=prev_crc,
+            seed=HEADER.seed,
+        )
+        data += b"".join(buffers)
+    return data
+
+
+def manifest() -> Manifest:
+    data = segment()
+    *_, last, _ = scan(memoryview(data), HEADER, Chain.start(HEADER, time_ns=0, synced_position=0))
+    assert isinstance(last, Record)
+    sealed = SealedSegment(
+        name=HEADER.name,
+        segment_id=1,
+        first_position=1,
+        next_position=3,
+        length=len(data),
+        final_crc=last.payload_crc,
+    )
+    return Manifest(number=2, space_uuid=UUID.hex(), sealed=(sealed,), active=ACTIVE)
+
+
+def block(title: str) -> str:
+    """The fenced block behind the paragraph that ends in that title."""
+    match = re.search(rf"{re.escape(title)}:\n\n```\w*\n(.*?)```", TEXT, re.DOTALL)
+    assert match is not None, f"the document has no block {title!r}"
+    return match[1]
+
+
+def dumped(text: str, size: int | None = None) -> bytes:
+    """The bytes of a hex dump; lines that are left out are zeros."""
+    data = bytearray(size or 0)
+    for line in text.splitlines():
+        match = re.fullmatch(r"([0-9a-f]{4})  ((?:[0-9a-f]{2} ?)+) *(?:\|.*\|)?", line)
+        if match is None:
+            assert line.strip() == "…", line
+            continue
+        piece = bytes.fromhex(match[2])
+        start = int(match[1], 16)
+        data.extend(bytes(max(0, start - len(data))))
+        data[start : start + len(piece)] = piece
+    return bytes(data)
+
+
+def dump(data: bytes, start: int = 0) -> str:
+    """What `dumped` reads; zeros are left out as in `hexdump`."""
+    lines: list[str] = []
+    for at in range(0, len(data), 16):
+        piece = data[at : at + 16]
+        text = "".join(chr(byte) if 32 < byte < 127 else "." for byte in piece)
+        line = f"{start + at:04x}  {piece.hex(' '):<47}  |{text}|" if any(piece) else "…"
+        if lines[-1:] != ["…"] or line != "…":
+            lines.append(line)
+    return "\n".join(lines) + "\n"
+
+
+def example_segment() -> bytes:
+    header = dumped(block("The segment's header page"), f.SEGMENT_HEADER_BYTES)
+    records = dumped(block("The two records that follow it"))
+    return header + records[f.SEGMENT_HEADER_BYTES :]
+
+
+def test_the_example_segment_is_what_is_written_today() -> None:
+    assert example_segment() == segment()
+
+
+def test_the_example_header_decodes_to_what_the_document_says() -> None:
+    header = decode_segment_header(example_segment())
+    assert header == HEADER
+    assert f"seed `{HEADER.seed:#010x}`" in TEXT
+
+
+def test_the_example_records_decode_to_what_the_document_says() -> None:
+    data = example_segment()
+    chain = Chain.start(HEADER, time_ns=0, synced_position=0)
+    *records, stop = scan(memoryview(data), HEADER, chain)
+    assert stop == End(len(data))
+    assert [record.position for record in records if isinstance(record, Record)] == [1, 2]
+    for record, expected in zip(records, BATCHES, strict=True):
+        assert isinstance(record, Record)
+        batch = decode_batch(record.payload)
+        assert batch.events == expected.events
+        assert batch.vectors.tolist() == expected.vectors.tolist()
+        assert f"`{record.payload_crc:#010x}`" in TEXT
+
+
+def test_the_example_manifest_is_what_is_written_today_and_decodes() -> None:
+    data = block("A manifest").encode()
+    assert decode_manifest("MANIFEST-2", data) == manifest()
+    assert encode_manifest(manifest()) == data
+
+
+def test_the_example_space_json_is_what_is_written_today_and_decodes() -> None:
+    data = block("A `space.json`").encode()
+    folder = SimDisk().root()
+    space_file.write_identity(folder, IDENTITY)
+    file = folder.open(space_file.IDENTITY_NAME)
+    assert file.read_at(0, file.size()) == data
+    assert read_identity(folder, "demo") == IDENTITY
+
+
+def test_the_example_layout_json_is_what_is_written_today_and_decodes() -> None:
+    data = block("A `layout.json`").encode()
+    layout = registry._Layout(created_us=CREATED_US)
+    assert encode_framed("ENGRAM-LAYOUT", 1, layout) == data
+    assert decode_framed("ENGRAM-LAYOUT", 1, registry._Layout, "layout.json", data) == layout
+
+
+def rows(title: str) -> list[list[str]]:
+    """The cells of the first table behind the line that ends in that title."""
+    _, found, behind = TEXT.partition(f"{title}\n" if f"# {title}\n" in TEXT else f"{title}:\n")
+    assert found, f"the document has no {title!r}"
+    lines = behind[behind.index("\n|") :].strip().split("\n\n")[0].splitlines()
+    return [[cell.strip() for cell in line.strip("| ").split(" | ")] for line in lines[2:]]
+
+
+@pytest.mark.parametrize(
+    ("title", "layout", "size"),
+    [
+        ("Segment header", f.SEGMENT_HEADER, f.SEGMENT_HEADER_BYTES),
+        ("Record header", f.RECORD_HEADER, f.RECORD_HEADER_BYTES),
+        ("Payload head", Struct("<BBHIII"), 16),
+    ],
+)
+def test_the_offset_tables_follow_from_the_layouts(title: str, layout: Struct, size: int) -> None:
+    codes = re.findall(r"\d*[sBHIQ]", layout.format.lstrip("<"))
+    offset, expected = 0, []
+    for code in codes:
+        length = Struct("<" + code).size
+        expected.append((offset, length))
+        offset += length
+    found = [(int(row[0]), int(row[1])) for row in rows(title)]
+    assert found[: len(expected)] == expected
+    end = expected[-1][0] + expected[-1][1]
+    for at, length in found[len(expected) :]:
+        assert at == end, "the table has a gap"
+        end = at + length
+    assert end == size
+
+
+def test_the_limits_in_the_document_are_those_of_the_code() -> None:
+    for value in (f.PAYLOAD_BYTES_MAX, f.EVENTS_PER_RECORD_MAX, f.SEGMENT_HEADER_BYTES):
+        assert f"{value:,}".replace(",", " ") in TEXT.replace("\N{NARROW NO-BREAK SPACE}", " ")
+    assert f"`{f.SEGMENT_MAGIC.hex(' ')}`" in TEXT
+    assert f"`{f.RECORD_MAGIC.hex(' ')}`" in TEXT
+    check = crc32c(b"123456789")
+    assert f"`{check:#010x}`" in TEXT
+    assert f"`{f.mask(check):#010x}`" in TEXT
+
+
+PLANS: Final[dict[str, type[Plan]]] = {"append": Append, "set aside": SetAside, "refuse": Refuse}
+
+
+def test_the_table_of_plans_is_the_plan() -> None:
+    table = rows("What to do about the end of the last segment")
+    seen = set()
+    for stops_at, durable, proof, plan, _ in table:
+        stop = End(5_000) if stops_at == "zeros or nothing" else Bad(5_000, "bad")
+        for durable_position in {"less than P": [0, 6], "P or more": [7, 90], "any": [0, 6, 7, 90]}[
+            durable
+        ]:
+            for later in {"no": [[], [6, 6]], "yes": [[7], [6, 90]], "any": [[], [6], [7]]}[proof]:
+                behind = [Later(6_000, 8, position) for position in later]
+                made = plan_tail(TailSeen(stop, 7, durable_position, behind))
+                assert isinstance(made, PLANS[plan]), (stops_at, durable, proof)
+                seen.add((stops_at, durable_position, tuple(later)))
+    assert {(s, d) for s, d, _ in seen} == {
+        (s, d) for s in ("zeros or nothing", "anything else") for d in (0, 6, 7, 90)
+    }
+
+
+if __name__ == "__main__":  # prints the examples, for whoever has to write them anew
+    whole = segment()
+    print(dump(whole[: f.SEGMENT_HEADER_BYTES]))
+    print(dump(whole[f.SEGMENT_HEADER_BYTES :], f.SEGMENT_HEADER_BYTES))
+    print(f"{HEADER.seed:#010x}", encode_manifest(manifest()).decode())
+    disk_root = SimDisk().root()
+    space_file.write_identity(disk_root, IDENTITY)
+    written = disk_root.open("space.json")
+    print(written.read_at(0, written.size()).decode())
+    print(encode_framed("ENGRAM-LAYOUT", 1, registry._Layout(created_us=CREATED_US)).decode())
+    print(f"{crc32c(b'123456789'):#010x} {f.mask(crc32c(b'123456789')):#010x}")

@@ -103,7 +103,7 @@ def test_a_history_without_a_crash_keeps_everything(name: str) -> None:
     check(disk, books)
 
 
-@pytest.mark.parametrize("how", ["lost", "kept", "killed", "outcome1", "sample2"])
-def test_a_failure_s_path_leads_back_to_the_same_state(how: str) -> None:
-    repeat(f"groups@5+{how}")
-    repeat(f"groups@5+sample1@3-{how}")
+@pytest.mark.parametrize("path", ["lost", "kept", "killed", "outcome1", "sample2"])
+def test_a_failure_s_path_leads_back_to_its_state(path: str) -> None:
+    repeat(f"groups@5+{path}")
+    repeat(f"groups@5+{path}@3-killed")

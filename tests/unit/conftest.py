@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,6 +17,7 @@ DIMENSIONS = 3
 CALLER = engram.EmbeddingSpec(model="caller", dimensions=DIMENSIONS)
 START_NS = 1_700_000_000_000_000_000
 SECOND_NS = 1_000_000_000
+UNIT = [1.0, 0.0, 0.0]
 
 
 class SetClock:
@@ -56,3 +58,36 @@ def alpha(db: Database) -> engram.Space:
 def vectors(db: Database) -> engram.Space:
     """A space that takes the caller's vectors, of three dimensions."""
     return db.create_space("vectors", embedding=CALLER)
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    """A closed data root with the spaces `good` and `bad`, two memories each."""
+    path = tmp_path / "data"
+    with engram.open(path) as db:
+        for name in ("good", "bad"):
+            space = db.create_space(name, embedding=CALLER)
+            space.remember(f"{name} one", id="one", embedding=UNIT)
+            space.remember(f"{name} two", id="two", embedding=UNIT)
+    return path
+
+
+def open_descriptors() -> list[str]:
+    """What this process has open below a temporary folder."""
+    links = []
+    for link in Path("/proc/self/fd").iterdir():
+        try:
+            links.append(str(link.readlink()))
+        except FileNotFoundError:
+            pass  # the descriptor of this very listing
+    return sorted(name for name in links if "/data" in name)
+
+
+@pytest.fixture
+def nothing_left_open() -> Iterator[None]:
+    if not Path("/proc/self/fd").exists():
+        pytest.skip("this system does not list open descriptors")
+    before, threads = open_descriptors(), threading.active_count()
+    yield
+    assert open_descriptors() == before
+    assert threading.active_count() == threads

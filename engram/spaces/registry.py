@@ -18,7 +18,7 @@ import secrets
 import threading
 import time
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from typing import Final
 
 import msgspec
@@ -29,6 +29,7 @@ from engram.errors import (
     DataRootUnusable,
     DiskFull,
     EngramError,
+    OutcomeUnknown,
     SpaceDamaged,
     SpaceExists,
     SpaceInvalid,
@@ -320,9 +321,22 @@ class Registry:
             finally:
                 space_dir.close()
             tmp.rename(identity.uuid, self._root, space_id)
-            self._root.sync()
+        except OSError:
+            # What is half made takes room, which may be what was missing. What cannot be removed
+            # now is removed at the next start.
+            with suppress(OSError):
+                tmp.remove_tree(identity.uuid)
+            raise
         finally:
             tmp.close()
+        try:
+            self._root.sync()
+        except OSError as error:
+            raise OutcomeUnknown(
+                f"space {space_id!r} was made, but may not outlive a power failure: "
+                f"{error.strerror}. See whether it is there, and create it again if not",
+                memory_space_id=space_id,
+            ) from error
         return identity
 
     def space(self, space_id: str) -> Space:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from itertools import count
@@ -9,10 +10,11 @@ from typing import NamedTuple
 
 import pytest
 
-from engram.errors import EngramError, SpaceExists, SpaceNotFound
+from engram.errors import DiskFull, EngramError, SpaceExists, SpaceNotFound
 from engram.memory.model import EmbeddingSpec
 from engram.spaces.registry import Registry
 from tests.crash.histories import Books, Budget, aftermaths
+from wal import sim_vfs
 from wal.sim_vfs import Contents, SimCrash, SimDisk, lose_everything
 
 SPEC = EmbeddingSpec(model="caller", dimensions=2)
@@ -142,3 +144,37 @@ def test_a_crash_leaves_a_whole_space_or_none(start: Callable[[], SimDisk]) -> N
         except Exception as error:
             raise AssertionError(f"{start.__name__}, crash {path}: {error!r}") from error
     assert len(states) > 100
+
+
+def created(disk: SimDisk) -> EngramError | None:
+    """Take the data root into use and create the space; the error, if there is one."""
+    try:
+        with opened(disk) as registry:
+            registry.create(NEW, SPEC)
+    except EngramError as error:
+        return error
+    return None
+
+
+@pytest.mark.parametrize("code", [errno.EIO, errno.ENOSPC, errno.EMFILE], ids=errno.errorcode.get)
+@pytest.mark.parametrize("persistent", [False, True], ids=["once", "for good"])
+@pytest.mark.parametrize("op", sorted(sim_vfs._OPERATIONS))
+def test_whatever_call_fails_a_space_is_whole_or_can_be_made_again(
+    op: str, persistent: bool, code: int
+) -> None:
+    for nth in count(1):
+        disk = disk_with_another_space()
+        other = disk.contents()[OTHER]
+        disk.fail(op, nth, code, persistent=persistent)
+        error = created(disk)
+        if error is None and disk._failures[0].calls_left > 0:
+            break
+        disk.heal()
+        where = f"{op} #{nth}: {error!r}"
+        if not persistent:
+            assert folder(disk, ".engram")["tmp"] == {}, f"{where} leaves something half made"
+        if isinstance(error, DiskFull):
+            assert NEW not in disk.contents(), f"{where}, and yet it is there"
+        for found in (disk.clone(), disk.crash(lose_everything())):
+            check_boot(found, Promised(created=error is None))
+            assert found.contents()[OTHER] == other, where

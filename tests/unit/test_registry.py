@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import multiprocessing
 import os
 import threading
@@ -14,6 +15,7 @@ import pytest
 
 import engram
 from engram.errors import (
+    DiskFull,
     EngramError,
     SpaceDamaged,
     SpaceExists,
@@ -23,7 +25,7 @@ from engram.errors import (
 from engram.spaces import identity as identity_module
 from engram.spaces.identity import Identity
 from tests.unit.conftest import CALLER, UNIT
-from wal.os_vfs import OsDirectory
+from wal.os_vfs import OsDirectory, OsFile
 
 CREATORS = 100
 
@@ -139,6 +141,27 @@ def test_ensuring_with_another_embedding_is_refused(db: engram.Database) -> None
     other = engram.EmbeddingSpec(model="caller", dimensions=4)
     with pytest.raises(SpaceExists, match="cannot be changed"):
         db.ensure_space("alpha", embedding=other)
+
+
+@pytest.mark.parametrize("call", ["write_at", "sync_data"])
+def test_a_creation_that_fails_leaves_no_space_and_may_be_repeated(
+    db: engram.Database, monkeypatch: pytest.MonkeyPatch, call: str
+) -> None:
+    def refuse(self: OsFile, *_: object) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(OsFile, call, refuse)
+        with pytest.raises(DiskFull, match="no room"):
+            db.create_space("alpha", embedding=CALLER)
+    assert db.spaces() == []
+    with pytest.raises(SpaceNotFound):
+        db.space("alpha")
+    assert db.create_space("alpha", embedding=CALLER).info().position == 1
+    db.close()
+    with engram.open(db.path) as again:  # what was left half made is cleared away
+        assert [info.memory_space_id for info in again.spaces()] == ["alpha"]
+    assert list((db.path / ".engram" / "tmp").iterdir()) == []
 
 
 def test_an_id_is_minted_where_none_is_given(db: engram.Database) -> None:

@@ -11,6 +11,10 @@ import pytest
 
 import engram
 from engram.errors import (
+    DiskFull,
+    EngramError,
+    MemoryExists,
+    MemoryNotFound,
     OutcomeUnknown,
     TooLarge,
 )
@@ -97,3 +101,118 @@ def test_a_failed_sync_poisons_one_space_until_it_is_reopened(
     with engram.open(root) as db:
         assert db.space("bad").info().state == "active"
         assert db.space("bad").remember("more", embedding=UNIT).position in {4, 5}
+
+
+def all_at_once(count: int, call: Callable[[int], object]) -> list[object]:
+    """The results, or errors, of `count` threads that begin at the same moment."""
+    barrier, results = threading.Barrier(count, timeout=60), list[object]([None] * count)
+
+    def run(index: int) -> None:
+        barrier.wait()
+        try:
+            results[index] = call(index)
+        except EngramError as error:
+            results[index] = error
+
+    threads = [threading.Thread(target=run, args=(i,)) for i in range(count)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return results
+
+
+def test_no_revision_is_lost_among_many_writers(vectors: engram.Space) -> None:
+    vectors.remember("x", id="x", embedding=UNIT)
+    writers, each = 8, 25
+
+    def revise(index: int) -> list[int]:
+        return [
+            vectors.revise("x", engram.Changes(tags=(f"{index}",), metadata={"n": n})).revision
+            for n in range(each)
+        ]
+
+    results = all_at_once(writers, revise)
+    seen = [revision for revisions in results for revision in revisions]
+    assert sorted(seen) == list(range(2, 2 + writers * each))
+    assert all(revisions == sorted(revisions) for revisions in results)
+    assert vectors.get("x").revision == 1 + writers * each
+    assert vectors.info().memories == 1
+
+
+def test_of_many_who_remember_one_id_exactly_one_wins(vectors: engram.Space) -> None:
+    results = all_at_once(
+        16,
+        lambda index: vectors.remember_many(
+            [{"id": i, "content": f"from {index}", "embedding": UNIT} for i in ("a", "b")]
+        ),
+    )
+    (won,) = [result for result in results if isinstance(result, engram.Remembered)]
+    assert sum(isinstance(result, MemoryExists) for result in results) == 15
+    assert vectors.list().memories == won.memories
+
+
+def test_of_many_who_forget_one_memory_exactly_one_does(vectors: engram.Space) -> None:
+    vectors.remember("x", id="x", embedding=UNIT)
+    results = all_at_once(16, lambda _: vectors.forget("x"))
+    assert sum(isinstance(result, engram.Forgotten) for result in results) == 1
+    assert sum(isinstance(result, MemoryNotFound) for result in results) == 15
+    assert vectors.info().position == 3
+
+
+def test_a_mixed_crowd_leaves_the_log_and_the_memory_of_it_alike(
+    db: engram.Database, vectors: engram.Space
+) -> None:
+    """Everybody remembers, revises and forgets the same few ids; what was answered must add up."""
+
+    def crowd(index: int) -> int:
+        done = 0
+        for number in range(40):
+            memory_id = f"m{(index + number) % 3}"
+            try:
+                match (index * 7 + number) % 3:
+                    case 0:
+                        vectors.remember(f"{index} {number}", id=memory_id, embedding=UNIT)
+                    case 1:
+                        vectors.revise(memory_id, engram.Changes(tags=(f"{index}.{number}",)))
+                    case _:
+                        vectors.forget(memory_id)
+            except (MemoryExists, MemoryNotFound):
+                continue
+            done += 1
+        return done
+
+    results = all_at_once(8, crowd)
+    before = (vectors.info(), vectors.list(include_embedding=False).memories)
+    assert before[0].position == 1 + sum(results)
+    db.close()
+    with engram.open(db.path) as again:
+        space = again.space("vectors")
+        assert space.list().memories == before[1]
+        assert (space.info().position, space.info().memories) == (
+            before[0].position,
+            before[0].memories,
+        )
+
+
+@pytest.mark.parametrize("call", ["write_at", "allocate"])
+def test_a_full_disk_refuses_the_write_and_nothing_else(
+    db: engram.Database, vectors: engram.Space, monkeypatch: pytest.MonkeyPatch, call: str
+) -> None:
+    def refuse(self: OsFile, *_: object) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    vectors.remember("before", id="before", embedding=UNIT)
+    big = {"content": "x" * (1 << 20), "embedding": UNIT}  # more than is allocated ahead
+    with monkeypatch.context() as patched:
+        patched.setattr(OsFile, call, refuse)
+        for _ in range(2):
+            with pytest.raises(DiskFull, match="free some space"):
+                vectors.remember_many([big, big])
+        assert vectors.get("before").content == "before"
+        assert vectors.info().state == "active"
+    assert vectors.remember("after", embedding=UNIT).position == 3
+    db.close()
+    with engram.open(db.path) as again:
+        held = again.space("vectors").list().memories
+        assert [memory.content for memory in held] == ["before", "after"]

@@ -16,7 +16,9 @@ import pytest
 from tests.crash.histories import (
     SPACE,
     Books,
+    Budget,
     Fact,
+    aftermaths,
     check,
     check_reads,
     draft,
@@ -31,7 +33,7 @@ from wal import sim_vfs
 from wal.codec import Draft
 from wal.errors import DiskFull, OutcomeUnknown, Poisoned, WalError
 from wal.log import NO_ROOM, Log
-from wal.sim_vfs import SimDisk, keep_everything, lose_everything
+from wal.sim_vfs import SimCrash, SimDisk, keep_everything, lose_everything
 
 OPERATIONS = sorted(sim_vfs._OPERATIONS)
 CODES = (errno.EIO, errno.ENOSPC, errno.EMFILE)
@@ -321,3 +323,33 @@ def test_a_torn_tail_is_set_aside_though_the_quarantine_was_removed() -> None:
     assert log.opened.quarantined is not None
     assert facts[1].payload == joined(unique_draft(1, 10))
     assert space_dir.open_dir("quarantine").names() == [log.opened.quarantined]
+
+
+@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EIO], ids=errno.errorcode.get)
+@pytest.mark.parametrize(
+    ("op", "nth"), [("write_at", 2), ("write_at", 5), ("allocate", 2), ("create", 1), ("sync", 3)]
+)
+def test_a_crash_while_a_failure_is_being_dealt_with_is_just_another_crash(
+    op: str, nth: int, code: int
+) -> None:
+    """Cutting back, poisoning, going on and reopening, each cut short by the loss of power."""
+    failures_met = 0
+    for point in count(1):
+        disk = fresh_space()
+        disk.__dict__["handles"] = []
+        disk.fail(op, nth, code)
+        disk.crash_at(point, after=point % 2 == 0)
+        owner = Owner(disk)
+        try:
+            owner.live()
+        except SimCrash:
+            failures_met += bool(owner.errors)
+        else:
+            break
+        for aftermath in aftermaths(disk, owner.books, f"{point}", Budget(few=10, samples=4)):
+            try:
+                check(aftermath.disk, owner.books)
+            except Exception as error:
+                where = f"{op} #{nth} {errno.errorcode[code]}, crash {aftermath.path}"
+                raise AssertionError(f"{where}: {error!r}") from error
+    assert failures_met > 5

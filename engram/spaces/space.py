@@ -191,7 +191,7 @@ class Space:
 
     def get(self, memory_id: str, *, include_embedding: bool = False) -> Memory:
         """The living memory of that id. Raises :class:`engram.errors.MemoryNotFound`."""
-        check.check_memory_id("id", memory_id)
+        memory_id = check.check_memory_id("id", memory_id)
         view, row = self._find(memory_id)
         return view.memory(row, include_embedding=include_embedding)
 
@@ -235,7 +235,7 @@ class Space:
         Raises :class:`engram.errors.MemoryNotFound`, `Invalid`, `TooLarge`, `EmbedderMismatch` or
         `EmbedderUnavailable`; nothing is changed then.
         """
-        check.check_memory_id("id", memory_id)
+        memory_id = check.check_memory_id("id", memory_id)
         fields = self._changed(changes)
         self._find(memory_id)  # an unknown id is told before anything is embedded
         vector = None
@@ -280,7 +280,7 @@ class Space:
 
         Raises :class:`engram.errors.MemoryNotFound`.
         """
-        check.check_memory_id("id", memory_id)
+        memory_id = check.check_memory_id("id", memory_id)
         store = self._store()
         committed = self._commit(store, Forget(memory_id, store.now_ns() // 1_000))
         return Forgotten(id=memory_id, position=committed.ack.position)
@@ -307,7 +307,7 @@ class Space:
         _check_limit("limit", limit, limits.RECALL_LIMIT_MAX)
         if min_confidence is not None:
             check.check_confidence("min_confidence", min_confidence)
-        if mode is not None and mode not in MODES:
+        if mode is not None and not (isinstance(mode, str) and mode in MODES):
             raise Invalid.of("mode", f"must be one of {', '.join(MODES)}, or left out")
         filter = _checked(filter)
         store = self._store()

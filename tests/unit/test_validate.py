@@ -12,6 +12,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 import engram
 from engram import limits
@@ -378,7 +380,7 @@ def test_a_space_of_a_bad_embedding_is_not_made(
 
 
 @pytest.mark.parametrize(
-    "given",
+    "fields",
     [
         {"content": "x" * limits.CONTENT_BYTES_MAX},
         {"id": "x" * limits.MEMORY_ID_CHARACTERS_MAX},
@@ -405,19 +407,19 @@ def test_a_space_of_a_bad_embedding_is_not_made(
         {"content": "e\u0301 is not \u00e9, ﬁ is not fi"},
         {"content": "line\r\nline\rline\u2028line"},
     ],
-    ids=lambda given: next(iter(given)),
+    ids=lambda fields: next(iter(fields)),
 )
 def test_what_is_accepted_comes_back_equal_now_and_after_reopening(
-    db: engram.Database, given: dict[str, Any]
+    db: engram.Database, fields: dict[str, Any]
 ) -> None:
-    given = {"content": "fine", **given}
-    remembered = db.create_space("alpha").remember(**given)
+    fields = {"content": "fine", **fields}
+    remembered = db.create_space("alpha").remember(**fields)
     held = db.space("alpha").get(remembered.id)
     db.close()
     with engram.open(db.path) as again:
         reread = again.space("alpha").get(remembered.id)
     assert remembered == held == reread
-    for name, value in given.items():
+    for name, value in fields.items():
         assert getattr(reread, name) == value
 
 
@@ -482,3 +484,80 @@ def test_a_batch_over_the_records_bound_is_too_large_and_the_space_goes_on(
     big = {"content": "x" * limits.CONTENT_BYTES_MAX, "embedding": UNIT}
     assert_refused(space, lambda: space.remember_many([big] * 33), TooLarge, None)
     assert space.remember("small", embedding=UNIT).revision == 1
+
+
+ANYTHING = (
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats()
+    | st.text()
+    | st.binary()
+    | st.datetimes(timezones=st.none() | st.timezones())
+    | st.decimals()
+    | st.lists(st.integers() | st.text() | st.floats() | st.none(), max_size=3)
+    | st.dictionaries(st.text() | st.integers(), st.floats() | st.text() | st.none(), max_size=3)
+    | st.sampled_from(
+        [
+            object(),
+            int,
+            range(3),
+            np.array([1.0, 2.0]),
+            np.array(["a"]),
+            np.datetime64("2020-01-01"),
+        ]
+    )
+)
+FIELDS = ("content", "id", "kind", "tags", "metadata", "confidence", "occurred_at", "source")
+
+
+def answer_or_refusal(call: Callable[[], Any]) -> Any:
+    try:
+        return call()
+    except EngramError:
+        return None
+
+
+@settings(
+    max_examples=300,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
+@given(st.dictionaries(st.sampled_from(FIELDS), ANYTHING, max_size=3), ANYTHING)
+def test_whatever_is_given_is_refused_by_us_or_comes_back_equal(
+    vectors: engram.Space, given_fields: dict[str, Any], anything: Any
+) -> None:
+    fields = {"content": "fine", "embedding": UNIT, **given_fields}
+    memory = answer_or_refusal(lambda: vectors.remember(**fields))
+    if memory is not None:
+        assert repr(vectors.get(memory.id)) == repr(memory)
+        vectors.forget(memory.id)
+    calls: list[Callable[[], object]] = [
+        lambda: vectors.remember("fine", embedding=anything),
+        lambda: vectors.remember_many(anything),
+        lambda: vectors.remember_many([anything]),
+        lambda: vectors.revise("x", anything),
+        lambda: vectors.get(anything),
+        lambda: vectors.forget(anything),
+        lambda: vectors.list(anything),
+        lambda: vectors.list(limit=anything),
+        lambda: vectors.list(after=anything),
+        lambda: vectors.recall(anything),
+        lambda: vectors.recall("x", mode=anything),
+        lambda: vectors.recall("x", memory_ids=anything),
+        lambda: vectors.recall("x", filter=anything),
+        lambda: vectors.recall("x", limit=anything),
+        lambda: vectors.recall("x", min_confidence=anything),
+        lambda: vectors.recall("x", embedding=anything),
+    ]
+    for call in calls:
+        answer_or_refusal(call)
+    assert vectors.info().state == "active"
+
+
+def test_ids_of_derived_types_name_the_same_memory(alpha: engram.Space) -> None:
+    alpha.remember("x", id="m")
+    for memory_id in (Text("m"), np.str_("m")):
+        assert alpha.get(memory_id).id == "m"
+        assert alpha.revise(memory_id, engram.Changes(tags=("t",))).id == "m"
+        assert alpha.recall(memory_ids=[memory_id]).results == ()
+    assert alpha.forget(np.str_("m")).id == "m"

@@ -32,6 +32,7 @@ from wal.vfs import Directory, File
 LOG_DIR: Final = "log"
 QUARANTINE_DIR: Final = "quarantine"
 SEEK_STEP_BYTES: Final = 256 << 10
+LISTINGS_MAX: Final = 5
 
 Visit = Callable[[Record], None]
 
@@ -81,15 +82,20 @@ class LiveLog:
 
 def read_manifest(space_dir: Directory) -> Manifest:
     """The newest manifest. Raises :class:`wal.errors.Damaged` if there is none, or it is broken."""
-    numbers = [n for name in space_dir.names() if (n := manifest_number(name)) is not None]
-    if not numbers:
-        raise Damaged("MANIFEST", 0, "the space has no manifest")
-    name = f"MANIFEST-{max(numbers)}"
-    file = space_dir.open(name)
-    try:
-        return decode_manifest(name, file.read_at(0, file.size()))
-    finally:
-        file.close()
+    for _ in range(LISTINGS_MAX):
+        numbers = [n for name in space_dir.names() if (n := manifest_number(name)) is not None]
+        if not numbers:
+            break
+        name = f"MANIFEST-{max(numbers)}"
+        try:
+            file = space_dir.open(name)
+        except FileNotFoundError:
+            continue  # whoever owns the folder has just put a newer one in its place
+        try:
+            return decode_manifest(name, file.read_at(0, file.size()))
+        finally:
+            file.close()
+    raise Damaged("MANIFEST", 0, "the space has no manifest")
 
 
 def publish_manifest(space_dir: Directory, manifest: Manifest) -> None:

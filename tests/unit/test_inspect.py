@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import count
+from typing import Any
 
 import pytest
 
@@ -183,3 +185,37 @@ def test_a_newer_format_is_unsupported() -> None:
     file.write_at(len("ENGRAM-MANIFEST "), b"2")
     with pytest.raises(Unsupported):
         inspect_log(space(disk), UUID)
+
+
+@pytest.mark.parametrize("sizes", [(30,), (30, 900, 30), (7_000, 7_000), (7_000, 7_000, 7_000, 9)])
+@pytest.mark.parametrize("staged", [False, True], ids=["synced", "last group not synced yet"])
+def test_a_writer_at_work_is_never_taken_for_damage(
+    sizes: tuple[int, ...], staged: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between any two calls that inspecting makes, a writer may append, rotate and publish."""
+    enter = SimDisk._enter
+    for step in count():
+        disk = fresh_space()
+        log = open_log(disk)
+        log.append([draft(1, 100)])
+        log.sync()
+        calls = 0
+
+        def enter_behind_a_writer(self: SimDisk, *args: Any) -> bool:
+            nonlocal calls
+            calls += 1
+            if calls - 1 == step:  # noqa: B023
+                for number, size in enumerate(sizes, start=100):
+                    log.append([draft(number, size), draft(number + 50, 10)])  # noqa: B023
+                    if not staged or number < 99 + len(sizes):
+                        log.sync()  # noqa: B023
+            return enter(self, *args)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(SimDisk, "_enter", enter_behind_a_writer)
+            report = inspect_log(space(disk), UUID)
+        assert report.damage == [], f"written before call {step}"
+        log.close()
+        if calls <= step:
+            assert step > 10
+            return

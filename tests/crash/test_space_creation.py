@@ -15,6 +15,7 @@ from engram.memory.model import EmbeddingSpec
 from engram.spaces.registry import Registry
 from tests.crash.histories import Books, Budget, aftermaths
 from wal import sim_vfs
+from wal.log import DEFAULT_OPTIONS, LogOptions
 from wal.sim_vfs import Contents, SimCrash, SimDisk, lose_everything
 
 SPEC = EmbeddingSpec(model="caller", dimensions=2)
@@ -44,14 +45,17 @@ class Process:
                 self.promised = Promised(created=True, remembered=number)
 
 
-def new_registry(disk: SimDisk) -> Registry:
-    return Registry(disk.root(), owner="a test", clock=lambda: 1_700_000_000_000_000_000)
+def new_registry(disk: SimDisk, options: LogOptions = DEFAULT_OPTIONS) -> Registry:
+    def clock() -> int:
+        return 1_700_000_000_000_000_000
+
+    return Registry(disk.root(), owner="a test", clock=clock, options=options)
 
 
 @contextmanager
-def opened(disk: SimDisk) -> Iterator[Registry]:
+def opened(disk: SimDisk, options: LogOptions = DEFAULT_OPTIONS) -> Iterator[Registry]:
     """A registry; closing it ends its writer threads even if the disk has died."""
-    registry = new_registry(disk)
+    registry = new_registry(disk, options)
     try:
         yield registry
     finally:

@@ -26,7 +26,7 @@ from wal.sim_vfs import SimDisk
 THOROUGH = Budget(few=250, samples=40)
 WITHIN_RECOVERY = Budget(few=30, samples=6)
 SAMPLED = Budget(few=12, samples=5)
-RANDOM_HISTORIES = 40
+RANDOM_HISTORIES = 30
 
 
 def crash_everywhere(name: str, history: History, budget: Budget, again: Budget | None) -> int:

@@ -243,7 +243,7 @@ class Log:
             if quarantined is not None:
                 log._rotate(now_ns)
             elif live.manifest.active != live.active.name:
-                log._publish()
+                log._publish_if_there_is_room()
         except BaseException:
             log._file.close()
             raise
@@ -459,6 +459,14 @@ class Log:
             (*durable.sealed, (old, sealed, durable.seek)), header, (self._staged,), self._staged
         )
         self._publish()
+
+    def _publish_if_there_is_room(self) -> None:
+        """A full disk must not prevent reading: the chain proves what the manifest lacks."""
+        try:
+            self._publish()
+        except OSError as error:
+            if error.errno not in NO_ROOM:
+                raise
 
     def _publish(self) -> None:
         durable = self._durable

@@ -15,8 +15,8 @@ from engram.memory.events import MemoryStored, SpaceCreated
 from engram.memory.model import EmbeddingSpec
 from engram.memory.payload import Batch, decode_batch, encode_batch
 from engram.spaces import identity as space_file
-from engram.spaces import registry
 from engram.spaces.identity import Identity, read_identity
+from engram.spaces.registry import Registry
 from wal import format as f
 from wal.codec import (
     Bad,
@@ -28,7 +28,6 @@ from wal.codec import (
     encode_record,
     encode_segment_header,
 )
-from wal.framed import decode_framed, encode_framed
 from wal.manifest import Manifest, SealedSegment, decode_manifest, encode_manifest
 from wal.recovery import Append, Later, Plan, Refuse, SetAside, TailSeen, plan_tail
 from wal.segment import Chain, scan
@@ -109,6 +108,17 @@ def manifest() -> Manifest:
         final_crc=last.payload_crc,
     )
     return Manifest(number=2, space_uuid=UUID.hex(), sealed=(sealed,), active=ACTIVE)
+
+
+def layout_json() -> bytes:
+    """The file that a new data root gets, as this version writes it."""
+    disk = SimDisk()
+    Registry(disk.root(), owner="a test", clock=lambda: CREATED_US * 1_000).close()
+    control = disk.contents()[".engram"]
+    assert isinstance(control, dict)
+    data = control["layout.json"]
+    assert isinstance(data, bytes)
+    return data
 
 
 def block(title: str) -> str:
@@ -192,9 +202,12 @@ def test_the_example_space_json_is_what_is_written_today_and_decodes() -> None:
 
 def test_the_example_layout_json_is_what_is_written_today_and_decodes() -> None:
     data = block("A `layout.json`").encode()
-    layout = registry._Layout(created_us=CREATED_US)
-    assert encode_framed("ENGRAM-LAYOUT", 1, layout) == data
-    assert decode_framed("ENGRAM-LAYOUT", 1, registry._Layout, "layout.json", data) == layout
+    assert layout_json() == data
+    disk = SimDisk()
+    control = disk.root().make_dir(".engram")
+    control.make_dir("tmp")
+    control.create("layout.json").write_at(0, data)
+    Registry(disk.root(), owner="a test").close()  # refuses a layout that it cannot read
 
 
 def rows(title: str) -> list[list[str]]:
@@ -269,5 +282,5 @@ if __name__ == "__main__":  # prints the examples, for whoever has to write them
     space_file.write_identity(disk_root, IDENTITY)
     written = disk_root.open("space.json")
     print(written.read_at(0, written.size()).decode())
-    print(encode_framed("ENGRAM-LAYOUT", 1, registry._Layout(created_us=CREATED_US)).decode())
+    print(layout_json().decode())
     print(f"{crc32c(b'123456789'):#010x} {f.mask(crc32c(b'123456789')):#010x}")

@@ -328,6 +328,31 @@ def test_opening_on_a_full_disk_says_so_and_can_be_repeated() -> None:
     assert log.opened.quarantined is not None
 
 
+def test_a_full_disk_does_not_prevent_reading_what_the_manifest_does_not_name_yet() -> None:
+    disk = fresh_space()
+    log = open_log(disk)
+    append(log, 7_000)
+    disk.fail("create", 2, errno.ENOSPC, persistent=True)  # the new segment, then the manifest
+    with pytest.raises(DiskFull):
+        append(log, 5, start=200)
+    append(log, 5, start=200)
+    log.close()
+    disk.heal()
+    disk.capacity = disk.used()
+    log, facts = recover(disk)
+    assert len(facts) == 3
+    assert log.opened.segments == 2
+    check_reads(log, facts)
+    with pytest.raises(DiskFull):
+        append(log, 500, start=300)
+    disk.capacity = None
+    append(log, 6_000, start=300)
+    append(log, 5, start=400)
+    assert read_manifest(disk.root().open_dir(SPACE)).active == segment_names(disk)[-1]
+    log.close()
+    assert len(recover(disk)[1]) == 5
+
+
 def test_damage_that_only_the_visitor_sees_names_the_segment() -> None:
     disk = fresh_space()
     log = open_log(disk)

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
@@ -196,57 +197,38 @@ class Log:
         options: LogOptions,
     ) -> Log:
         """Mend the end, clear left-over temporaries, publish what the manifest lacks."""
-        log_dir = space_dir.open_dir(LOG_DIR)
-        try:
-            return cls._mend(space_dir, log_dir, lock, live, nonce, now_ns, options)
-        except BaseException:
-            log_dir.close()
-            raise
-
-    @classmethod
-    def _mend(
-        cls,
-        space_dir: Directory,
-        log_dir: Directory,
-        lock: Lock,
-        live: LiveLog,
-        nonce: Nonce,
-        now_ns: int,
-        options: LogOptions,
-    ) -> Log:
         plan, quarantined, set_aside_bytes = live.plan, None, 0
         records = sum(segment.records for segment in live.segments)
-        for directory in (log_dir, space_dir):
-            for name in directory.names():
-                if name.endswith(TMP_SUFFIX):
-                    directory.remove(name)
-            # A process that was killed may have left names that the disk does not have yet. What
-            # is built on them must not outlive them.
-            directory.sync()
-        size = live.size
-        if isinstance(plan, SetAside):
-            quarantined = set_aside_tail(space_dir, live, plan)
-            set_aside_bytes, size = size - plan.offset, plan.offset
-        file = log_dir.open(live.active.name, writable=True)
-        live.size = size
-        opened = Opened(
-            records=records,
-            segments=len(live.segments),
-            bytes=sum(segment.chain.offset for segment in live.segments),
-            quarantined=quarantined,
-            quarantined_bytes=set_aside_bytes,
-            quarantine_reason=plan.reason if isinstance(plan, SetAside) else None,
-            strangers=tuple(live.strangers),
-        )
-        log = cls(space_dir, log_dir, lock, live, file, opened, nonce, options)
-        try:
+        with ExitStack() as undo:
+            log_dir = space_dir.open_dir(LOG_DIR)
+            undo.callback(log_dir.close)
+            for directory in (log_dir, space_dir):
+                for name in directory.names():
+                    if name.endswith(TMP_SUFFIX):
+                        directory.remove(name)
+                # A process that was killed may have left names that the disk does not have yet.
+                # What is built on them must not outlive them.
+                directory.sync()
+            if isinstance(plan, SetAside):
+                quarantined = set_aside_tail(space_dir, live, plan)
+                set_aside_bytes, live.size = live.size - plan.offset, plan.offset
+            file = log_dir.open(live.active.name, writable=True)
+            opened = Opened(
+                records=records,
+                segments=len(live.segments),
+                bytes=sum(segment.chain.offset for segment in live.segments),
+                quarantined=quarantined,
+                quarantined_bytes=set_aside_bytes,
+                quarantine_reason=plan.reason if isinstance(plan, SetAside) else None,
+                strangers=tuple(live.strangers),
+            )
+            log = cls(space_dir, log_dir, lock, live, file, opened, nonce, options)
+            undo.callback(lambda: log._file.close())
             if quarantined is not None:
                 log._rotate(now_ns)
             elif live.manifest.active != live.active.name:
                 log._publish_if_there_is_room()
-        except BaseException:
-            log._file.close()
-            raise
+            undo.pop_all()
         return log
 
     @property

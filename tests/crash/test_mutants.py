@@ -327,7 +327,7 @@ def skip_sync_in(patch: Patch, function: str) -> None:
 
 
 def recovery_trusts_names_the_disk_may_not_have(patch: Patch) -> None:
-    skip_sync_in(patch, "_mend")
+    skip_sync_in(patch, "_take_over")
 
 
 def does_not_sync_the_parent_of_a_new_space(patch: Patch) -> None:

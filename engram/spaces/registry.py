@@ -1,14 +1,12 @@
 """The registry of a data root: creates spaces, finds them, lists them, hands out their handles.
 
     <data_root>/<memory_space_id>/     a space; see wal and engram.spaces.identity
-    <data_root>/.engram/layout.json    says that this is a data root, and of which layout
-    <data_root>/.engram/LOCK           held while a space is made
-    <data_root>/.engram/SERVER         held by the one server of this data root
-    <data_root>/.engram/tmp/           spaces being made
+    <data_root>/.engram/               see engram.spaces.layout
 
-A space is built whole under `tmp` and appears by one rename, so a crash leaves a whole space or
-none. Finding a known space is one dictionary look-up without a lock; an unknown one costs a look at
-the disk, so that spaces made by other processes are found too. Opening happens at first use.
+A space is built whole under `.engram/tmp` and appears by one rename, so a crash leaves a whole
+space or none. Finding a known space is one dictionary look-up without a lock; an unknown one costs
+a look at the disk, so that spaces made by other processes are found too. Opening happens at first
+use.
 """
 
 from __future__ import annotations
@@ -44,29 +42,26 @@ from engram.memory.times import from_us
 from engram.memory.validate import CALLER, check_embedding_spec
 from engram.spaces.identity import IDENTITY_NAME, Identity, read_identity, write_identity
 from engram.spaces.ids import check_space_id, mint_space_id
+from engram.spaces.layout import (
+    CREATE_LOCK,
+    CREATE_LOCK_WAIT_S,
+    SERVER_LOCK,
+    TMP_DIR,
+    clear_tmp,
+    lay_out,
+    open_control,
+)
 from engram.spaces.space import Space
 from engram.spaces.store import NONCE_BYTES, Clock, Store, translated
 from wal import errors as wal_errors
 from wal.codec import Draft
-from wal.framed import decode_framed, encode_framed
 from wal.log import DEFAULT_OPTIONS, NO_ROOM, LogOptions, create_log
 from wal.replay import LOG_DIR
-from wal.segment import write_all
 from wal.vfs import Directory, Lock
 
-CONTROL_DIR: Final = ".engram"
-LAYOUT_NAME: Final = "layout.json"
-TMP_DIR: Final = "tmp"
-CREATE_LOCK_WAIT_S: Final = 30.0
 DAMAGE_REMEMBERED_S: Final = 5.0
-_LAYOUT_MAGIC: Final = "ENGRAM-LAYOUT"
-_LAYOUT_VERSION: Final = 1
 _NOT_WRITABLE: Final = frozenset({errno.EROFS, errno.EACCES, errno.EPERM})
 _EXHAUSTED: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM})
-
-
-class _Layout(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    created_us: int
 
 
 class Entry:
@@ -142,12 +137,12 @@ class Registry:
         self._closed = False
         self._server_lock: Lock | None = None
         try:
-            self._control = self._open_control()
+            self._control = open_control(root)
             try:
-                self._lay_out(self._control)
+                lay_out(self._control, owner, clock)
                 if exclusive:
-                    self._server_lock = self._control.lock("SERVER", owner)
-                self._clear_tmp()
+                    self._server_lock = self._control.lock(SERVER_LOCK, owner)
+                clear_tmp(self._control, owner)
             except BaseException:
                 self._release_control()
                 raise
@@ -160,72 +155,6 @@ class Registry:
             raise DataRootUnusable(f"{root.path} cannot be used: {error}") from error
         except OSError as error:
             raise _root_error(root.path, error) from error
-
-    def _open_control(self) -> Directory:
-        """Open `.engram`, making it in an empty folder."""
-        if not self._root.exists(CONTROL_DIR):
-            others = [n for n in self._root.names() if not n.startswith(".") and n != "lost+found"]
-            if others:
-                raise DataRootUnusable(
-                    f"{self._root.path} is not a data root of Engram: it holds other files "
-                    f"({others[0]!r} …). Name an empty or new folder"
-                )
-            try:
-                self._root.make_dir(CONTROL_DIR).close()
-            except FileExistsError:
-                pass  # another process has just begun to lay out the same folder
-            self._root.sync()
-        return self._root.open_dir(CONTROL_DIR)
-
-    def _lay_out(self, control: Directory) -> None:
-        """Check the layout file, or write it behind everything else that belongs to the layout."""
-        if control.exists(LAYOUT_NAME):
-            file = control.open(LAYOUT_NAME)
-            try:
-                data = file.read_at(0, file.size())
-            finally:
-                file.close()
-            decode_framed(_LAYOUT_MAGIC, _LAYOUT_VERSION, _Layout, LAYOUT_NAME, data)
-            return
-        lock = control.lock("LOCK", self._owner, wait_s=CREATE_LOCK_WAIT_S)
-        try:
-            if not control.exists(LAYOUT_NAME):
-                self._write_layout(control)
-        finally:
-            lock.release()
-
-    def _write_layout(self, control: Directory) -> None:
-        if not control.exists(TMP_DIR):
-            control.make_dir(TMP_DIR).close()
-        control.sync()  # a layout file promises that the rest is there
-        temporary = LAYOUT_NAME + ".tmp"
-        if control.exists(temporary):
-            control.remove(temporary)
-        file = control.create(temporary)
-        try:
-            layout = _Layout(created_us=self._clock() // 1_000)
-            write_all(file, 0, encode_framed(_LAYOUT_MAGIC, _LAYOUT_VERSION, layout))
-            file.sync_data()
-        finally:
-            file.close()
-        control.rename(temporary, control, LAYOUT_NAME)
-        control.sync()
-
-    def _clear_tmp(self) -> None:
-        """Remove what a crash left half made, unless somebody is making a space right now."""
-        try:
-            lock = self._control.lock("LOCK", self._owner)
-        except wal_errors.Locked:
-            return
-        try:
-            tmp = self._control.open_dir(TMP_DIR)
-            try:
-                for name in tmp.names():
-                    tmp.remove_tree(name)
-            finally:
-                tmp.close()
-        finally:
-            lock.release()
 
     def create(self, space_id: str | None, embedding: EmbeddingSpec | None) -> Space:
         """Make a space, whole or not at all. Raises :class:`engram.errors.SpaceExists`."""
@@ -266,7 +195,7 @@ class Registry:
     def _make_locked(self, space_id: str, spec: EmbeddingSpec) -> tuple[Entry, bool]:
         try:
             with translated(space_id):
-                lock = self._control.lock("LOCK", self._owner, wait_s=CREATE_LOCK_WAIT_S)
+                lock = self._control.lock(CREATE_LOCK, self._owner, wait_s=CREATE_LOCK_WAIT_S)
             try:
                 entry = self._find(space_id)  # another process may have been faster
                 if entry is not None:
@@ -379,11 +308,7 @@ class Registry:
         """What a failure of the system to open a space means."""
         self._check_open()
         if error.errno in _EXHAUSTED:
-            return Unavailable(
-                f"space {space_id!r} cannot be opened now: {error.strerror}. Raise the limit "
-                "(ulimit -n), or open fewer spaces at once",
-                memory_space_id=space_id,
-            )
+            return _exhausted(f"space {space_id!r}", error, space_id)
         where = f" ({error.filename!r} in its folder)" if error.filename else ""
         return SpaceDamaged(
             f"space {space_id!r} cannot be opened: {error.strerror or error}{where}",
@@ -424,7 +349,12 @@ class Registry:
         """
         self._check_open()
         infos: list[SpaceInfo] = []
-        for name in self._root.names():
+        try:
+            names = self._root.names()
+        except OSError as error:
+            self._check_open()
+            raise _root_error(self._root.path, error) from error
+        for name in names:
             if limit is not None and len(infos) >= limit:
                 break
             if name.startswith(".") or (after is not None and name <= after):
@@ -503,7 +433,17 @@ def _damaged_info(name: str, error: SpaceDamaged) -> SpaceInfo:
     return SpaceInfo(memory_space_id=name, state="damaged", detail=error.detail)
 
 
-def _root_error(path: str, error: OSError) -> DataRootUnusable:
+def _exhausted(what: str, error: OSError, space_id: str | None = None) -> Unavailable:
+    return Unavailable(
+        f"{what} cannot be opened now: {error.strerror}. Raise the limit (ulimit -n), or open "
+        "fewer spaces at once",
+        memory_space_id=space_id,
+    )
+
+
+def _root_error(path: str, error: OSError) -> EngramError:
+    if error.errno in _EXHAUSTED:
+        return _exhausted(path, error)
     if error.errno in _NOT_WRITABLE:
         return DataRootUnusable(
             f"{path} cannot be written ({error.strerror}). Give this user the right to write "

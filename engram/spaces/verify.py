@@ -13,7 +13,7 @@ from engram.errors import DataRootUnusable
 from engram.memory.payload import PayloadError, decode_batch
 from engram.memory.state import State, StateError
 from engram.spaces.identity import IDENTITY_NAME, Identity, read_identity
-from engram.spaces.registry import CONTROL_DIR
+from engram.spaces.layout import CONTROL_DIR
 from wal.codec import Record
 from wal.errors import Damaged, Unsupported
 from wal.inspect import Damage, LogReport, inspect_log

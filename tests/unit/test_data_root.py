@@ -117,6 +117,19 @@ def test_a_read_only_data_root_says_what_to_do(read_only: Path) -> None:
     assert str(read_only) in caught.value.detail
 
 
+def test_running_out_of_descriptors_is_said_as_it_is(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(self: OsDirectory) -> list[str]:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    with engram.open(root) as db, monkeypatch.context() as patched:
+        patched.setattr(OsDirectory, "names", refuse)
+        for call in (db.spaces, lambda: engram.open(root)):
+            with pytest.raises(Unavailable, match="ulimit"):
+                call()
+
+
 HOLD = """
 import sys, engram
 with engram.open(sys.argv[1], owner="the other one, pid 42") as db:

@@ -51,9 +51,8 @@ def read_to_end(connection: socket.socket) -> str:
 
 
 def head(method: str, path: str, *lines: str) -> bytes:
-    return "\r\n".join([f"{method} {path} HTTP/1.1", "Host: localhost", *lines, "", ""]).encode(
-        "latin-1"
-    )
+    head_lines = [f"{method} {path} HTTP/1.1", "Host: localhost", *lines, "", ""]
+    return "\r\n".join(head_lines).encode("latin-1")
 
 
 def test_the_first_run_works_from_start_to_end(tmp_path: Path, start_server: Start) -> None:

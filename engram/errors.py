@@ -71,6 +71,13 @@ class SpaceConflict(EngramError):
     status, grpc, exit_code = 400, "INVALID_ARGUMENT", 2
 
 
+class PositionBeyondEnd(EngramError):
+    """A feed was asked to start behind the last position there is."""
+
+    problem, title = "position-beyond-end", "Position beyond the end"
+    status, grpc, exit_code = 400, "INVALID_ARGUMENT", 2
+
+
 class Forbidden(EngramError):
     """The request may not be made from where it comes."""
 
@@ -120,6 +127,30 @@ class SpaceLocked(EngramError):
     status, grpc, exit_code = 409, "ABORTED", 4
 
 
+class HistoryGone(EngramError):
+    """A position that history no longer holds, or that belongs to another incarnation.
+
+    `oldest_position` is the first one held, `position` the last, of the space as it is now.
+    """
+
+    problem, title = "history-gone", "History gone"
+    status, grpc, exit_code = 410, "OUT_OF_RANGE", 3
+
+    def __init__(
+        self,
+        detail: str,
+        *,
+        memory_space_id: str | None = None,
+        oldest_position: int | None = None,
+        position: int | None = None,
+        space_uuid: str | None = None,
+    ) -> None:
+        super().__init__(detail, memory_space_id=memory_space_id)
+        self.oldest_position = oldest_position
+        self.position = position
+        self.space_uuid = space_uuid
+
+
 class TooLarge(EngramError):
     problem, title = "too-large", "Too large"
     status, grpc, exit_code = 413, "INVALID_ARGUMENT", 2
@@ -164,6 +195,20 @@ class Unavailable(EngramError):
 
     problem, title = "overloaded", "Temporarily unavailable"
     status, grpc, exit_code = 503, "UNAVAILABLE", 1
+
+
+class ServerUnreachable(EngramError):
+    """A client found no server, or lost it in the middle of a request."""
+
+    problem, title = "server-unreachable", "Server unreachable"
+    status, grpc, exit_code = 503, "UNAVAILABLE", 1
+
+
+class ServerAnswerInvalid(EngramError):
+    """What answered a client is not an Engram server, or one that it does not understand."""
+
+    problem, title = "server-answer-invalid", "Server answer not understood"
+    status, grpc, exit_code = 502, "INTERNAL", 1
 
 
 class DiskFull(EngramError):

@@ -165,6 +165,39 @@ class Forgotten(msgspec.Struct, frozen=True, kw_only=True):
     position: int
 
 
+class Recalled(msgspec.Struct, frozen=True):
+    """One memory that a recall answered with, and its score there."""
+
+    id: str
+    score: float
+
+
+class Event(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One fact of a space's history, as its feed tells it; the fields below `time` go by `type`.
+
+    `memory.stored` and `memory.revised` carry the whole `memory` (without its embedding);
+    `memory.forgotten` carries `id`, `revision` and `reason`; `memory.recalled` carries `recall_id`,
+    `mode`, `results` and a `query_digest` (never the query); `space.created` carries `generation`
+    and `embedding`.
+    """
+
+    memory_space_id: str
+    space_uuid: str
+    position: int
+    type: str
+    time: datetime
+    memory: Memory | None = None
+    id: str | None = None
+    revision: int | None = None
+    reason: str | None = None
+    recall_id: str | None = None
+    mode: str | None = None
+    query_digest: str | None = None
+    results: tuple[Recalled, ...] | None = None
+    generation: int | None = None
+    embedding: EmbeddingSpec | None = None
+
+
 class EmbeddingSpec(msgspec.Struct, frozen=True, kw_only=True):
     """Which embedder a space is pinned to. Model `caller`: the vectors come with the memories."""
 

@@ -5,6 +5,10 @@ durable state plus what was decided before it in the same group), writes all res
 one write and one sync, applies them, and only then releases the callers. Nothing resolves before
 its group is durable, not even a refusal that rests on a command in the same group.
 
+Commands are either *committed* (`submit`: somebody waits for them) or *observed* (`observe`: nobody
+does). Observed ones ride along with the next group, and have one made for them when none comes
+within their delay. A crash may lose the last of them.
+
 The thread starts with the first command and ends after a quiet while, so an idle log costs none.
 """
 
@@ -27,6 +31,11 @@ R_co = TypeVar("R_co", covariant=True)
 
 GROUP_COMMANDS_MAX = 4_096
 GROUP_BYTES_MAX = 16 << 20
+OBSERVED_MAX = 4_096
+"""Observed commands that may wait; more are dropped, which their callers are told."""
+OBSERVED_DELAY_S = 0.05
+NO_ROOM_DELAY_S = 1.0
+"""How often observed commands look for room on a full disk."""
 
 
 class Decided(NamedTuple, Generic[S]):
@@ -89,13 +98,22 @@ class GroupCommitter(Generic[C, S, R]):
     """The one writer of a log. `submit` may be called from any thread."""
 
     def __init__(
-        self, log: Log, machine: StateMachine[C, S, R], *, name: str, idle_s: float = 5.0
+        self,
+        log: Log,
+        machine: StateMachine[C, S, R],
+        *,
+        name: str,
+        idle_s: float = 5.0,
+        observed_delay_s: float = OBSERVED_DELAY_S,
     ) -> None:
         self._log = log
         self._machine = machine
         self._name = name
         self._idle_s = idle_s
+        self._observed_delay_s = observed_delay_s
+        self._no_room = False
         self._queue: deque[tuple[C, Ticket[R]]] = deque()
+        self._observed: deque[tuple[C, Ticket[R]]] = deque()
         self._wake = threading.Condition(threading.Lock())
         self._thread: threading.Thread | None = None
         self._closing = False
@@ -106,13 +124,36 @@ class GroupCommitter(Generic[C, S, R]):
         with self._wake:
             if self._closing:
                 raise Closed("the log is closed; open the space again")
-            if self._thread is None:
-                thread = threading.Thread(target=self._run, name=self._name, daemon=True)
-                thread.start()  # waits for `_wake`; if it cannot start, nothing was queued
-                self._thread = thread
+            self._start_thread()
             self._queue.append((command, ticket))
             self._wake.notify()
         return ticket
+
+    def observe(self, command: C) -> bool:
+        """Queue a command that nobody waits for; whether it will be recorded, but for a crash.
+
+        It will not be where the log takes no writes, or has no room (as far as is known).
+        """
+        with self._wake:
+            refused = self._closing or self._log.failure is not None
+            if refused or len(self._observed) >= OBSERVED_MAX:
+                return False
+            # On a full disk one goes ahead now and then, to see whether there is room again.
+            if not self._no_room or not self._observed:
+                try:
+                    self._start_thread()
+                except RuntimeError:
+                    return False
+                self._observed.append((command, Ticket()))
+                if len(self._observed) == 1:
+                    self._wake.notify()
+            return not self._no_room
+
+    def _start_thread(self) -> None:
+        if self._thread is None:
+            thread = threading.Thread(target=self._run, name=self._name, daemon=True)
+            thread.start()  # waits for `_wake`; if it cannot start, nothing was queued
+            self._thread = thread
 
     def close(self) -> None:
         """Finish what is queued, then stop. Idempotent."""
@@ -126,9 +167,12 @@ class GroupCommitter(Generic[C, S, R]):
     def _run(self) -> None:
         while True:
             with self._wake:
-                if not self._queue and not self._closing:
+                if not self._queue and not self._observed and not self._closing:
                     self._wake.wait(self._idle_s)
-                if not self._queue:
+                if not self._queue and self._observed:
+                    delay_s = NO_ROOM_DELAY_S if self._no_room else self._observed_delay_s
+                    self._wake.wait_for(lambda: self._queue or self._closing, delay_s)
+                if not self._queue and not self._observed:
                     self._thread = None
                     return
             self._commit_group()
@@ -146,12 +190,14 @@ class GroupCommitter(Generic[C, S, R]):
             acks = iter(self._log.append(drafts) if drafts else ())
             if drafts:
                 self._log.sync()
+                self._no_room = False
             results = iter(
                 self._apply(
                     [(d.staged, next(acks) if d.draft is not None else None) for d in decided]
                 )
             )
         except (DiskFull, Poisoned, Closed) as error:
+            self._no_room = isinstance(error, DiskFull)
             self._fail(taken, type(error), str(error))
         except BaseException as error:
             # Neither the log nor the state machine may fail in any other way: what is on disk and
@@ -168,19 +214,25 @@ class GroupCommitter(Generic[C, S, R]):
                     ticket.fail(refusal)
 
     def _take_all(self) -> list[Ticket[R]]:
-        return [self._queue.popleft()[1] for _ in range(len(self._queue))]
+        waiting = (self._observed, self._queue)
+        return [queue.popleft()[1] for queue in waiting for _ in range(len(queue))]
 
     def _decide_group(
         self, taken: list[Ticket[R]], refused: dict[int, Exception]
     ) -> list[Decided[S]]:
-        """Decide queued commands in order until the group is full or the queue is empty.
+        """Decide queued commands in order until the group is full or nothing is left.
+
+        Observed ones come first: they happened before whatever made the group start.
 
         Tickets go into `taken` in that order; `refused` holds the errors by index.
         """
         decided: list[Decided[S]] = []
         size = 0
-        while size < GROUP_BYTES_MAX and len(taken) < GROUP_COMMANDS_MAX and self._queue:
-            command, ticket = self._queue.popleft()
+        while size < GROUP_BYTES_MAX and len(taken) < GROUP_COMMANDS_MAX:
+            waiting = self._observed or self._queue
+            if not waiting:
+                break
+            command, ticket = waiting.popleft()
             taken.append(ticket)
             try:
                 choice = self._machine.decide(command)

@@ -40,6 +40,9 @@ KIND_LOG: Final = 1
 RECORD_EVENTS: Final = 1
 """Record type: one atomic batch of events."""
 
+FLAG_OBSERVED: Final = 1
+"""Record flag: events that nobody waited for; history may let go of them first."""
+
 SEED_INPUT: Final = Struct("<16sQ16s")  # space_uuid, segment_id, nonce
 
 SEGMENT_NAME: Final = "{first_position:020d}-{segment_id:010d}.seg"

@@ -7,7 +7,7 @@ length and nothing of the group remains. When anything leaves the disk's state u
 poisoned: nothing is retried, and only closing and recovering it helps.
 
 Not thread-safe for writing (one writer, see :mod:`wal.commit`); reading is safe from any thread,
-because readers see only an immutable :class:`_Durable` snapshot.
+because readers see only an immutable :class:`wal.reader.Durable` snapshot.
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ from wal.errors import (
     ReadOnly,
 )
 from wal.manifest import Manifest, SealedSegment
+from wal.reader import Durable, read_records
 from wal.recovery import SetAside
 from wal.replay import (
     LOG_DIR,
@@ -41,7 +42,7 @@ from wal.replay import (
     read_live,
     set_aside_tail,
 )
-from wal.segment import TMP_SUFFIX, Chain, prepare_segment, publish_segment, scan, write_all
+from wal.segment import TMP_SUFFIX, Chain, prepare_segment, publish_segment, write_all
 from wal.vfs import Buffer, Directory, File, Lock
 
 LOCK_NAME: Final = "LOCK"
@@ -85,16 +86,6 @@ class Opened:
     quarantined_bytes: int
     quarantine_reason: str | None
     strangers: tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class _Durable:
-    """What readers may see: sealed segments, and the active one up to `chain.offset`."""
-
-    sealed: tuple[tuple[SegmentHeader, SealedSegment, tuple[Chain, ...]], ...]
-    active: SegmentHeader
-    seek: tuple[Chain, ...]
-    chain: Chain
 
 
 def create_log(
@@ -145,7 +136,7 @@ class Log:
         self._allocated = live.size
         self._staged = live.active.chain
         self._seek = list(live.active.seek)
-        self._durable = _Durable(
+        self._durable = Durable(
             tuple((s.header, s.sealed(), tuple(s.seek)) for s in live.segments[:-1]),
             live.active.header,
             tuple(live.active.seek),
@@ -305,7 +296,7 @@ class Log:
             return
         self._sync_file()
         durable = self._durable
-        self._durable = _Durable(durable.sealed, durable.active, tuple(self._seek), self._staged)
+        self._durable = Durable(durable.sealed, durable.active, tuple(self._seek), self._staged)
 
     def read(self, from_position: int) -> Iterator[Record]:
         """Durable records from the one that holds `from_position` on, as of this call.
@@ -320,48 +311,16 @@ class Log:
             raise PositionOutOfRange(f"position {from_position} is not within 1 to {end}")
         return self._read(durable, from_position)
 
-    def _read(self, durable: _Durable, from_position: int) -> Iterator[Record]:
-        for header, segment, seek in durable.sealed:
-            if segment.next_position > from_position:
-                yield from self._read_segment(header, seek, segment.length, from_position, True)
-        if durable.chain.next_position > from_position:
-            length = durable.chain.offset
-            yield from self._read_segment(durable.active, durable.seek, length, from_position)
-
-    def _read_segment(
-        self,
-        header: SegmentHeader,
-        seek: Sequence[Chain],
-        length: int,
-        from_position: int,
-        sealed: bool = False,
-    ) -> Iterator[Record]:
-        start = next(c for c in reversed(seek) if c.next_position <= from_position or c is seek[0])
+    def _read(self, durable: Durable, from_position: int) -> Iterator[Record]:
         try:
-            file = self._log_dir.open(header.name)
+            yield from read_records(self._log_dir, durable, from_position)
+        except Damaged as damage:
+            self.poison(f"history no longer verifies: {damage}")
+            raise
         except OSError:
             if isinstance(self._failure, Closed):
                 raise Closed(str(self._failure)) from None
             raise
-        try:
-            # Only sealed segments are mapped: the active one may still be cut back.
-            if sealed:
-                view = file.map()[start.offset : length]
-            else:
-                view = memoryview(file.read_at(start.offset, length - start.offset))
-        finally:
-            file.close()
-        for found in scan(view, header, start._replace(offset=0)):
-            if isinstance(found, Record):
-                if found.next_position > from_position:
-                    yield found._replace(
-                        offset=found.offset + start.offset, end=found.end + start.offset
-                    )
-            elif found.offset != len(view):
-                reason = getattr(found, "reason", "zeros stand where a record was")
-                damage = Damaged(f"{LOG_DIR}/{header.name}", start.offset + found.offset, reason)
-                self.poison(f"history no longer verifies: {damage}")
-                raise damage
 
     def poison(self, reason: str) -> None:
         """Refuse all further writes: whoever uses the log can no longer vouch for its state."""
@@ -437,7 +396,7 @@ class Log:
             header, time_ns=chain.time_ns, synced_position=chain.synced_position
         )
         self._seek = [self._staged]
-        self._durable = _Durable(
+        self._durable = Durable(
             (*durable.sealed, (old, sealed, durable.seek)), header, (self._staged,), self._staged
         )
         self._publish()

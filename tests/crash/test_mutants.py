@@ -20,6 +20,7 @@ import wal.codec
 import wal.commit
 import wal.inspect
 import wal.log
+import wal.reader
 import wal.replay
 import wal.segment
 from engram.errors import EngramError, MemoryNotFound
@@ -197,7 +198,7 @@ def acknowledges_one_sync_early(patch: Patch) -> None:
         if previous is not None:
             real(self)
         self._owed = True  # type: ignore[attr-defined]
-        self._durable = wal.log._Durable(self._durable.sealed, self._durable.active, seek, staged)
+        self._durable = wal.reader.Durable(self._durable.sealed, self._durable.active, seek, staged)
 
     patch.setattr(Log, "sync", sync)
 
@@ -211,7 +212,7 @@ def publishes_before_the_sync(patch: Patch) -> None:
 
     def sync_file(self: Log) -> None:
         durable = self._durable
-        self._durable = wal.log._Durable(
+        self._durable = wal.reader.Durable(
             durable.sealed, durable.active, tuple(self._seek), self._staged
         )
         real(self)
@@ -414,7 +415,7 @@ def scan_without(*what: str) -> Callable[..., Any]:
 
 def forgets_the_chain_of_checksums(patch: Patch) -> None:
     patch.setattr(wal.replay, "scan", scan_without("prev_crc"))
-    patch.setattr(wal.log, "scan", scan_without("prev_crc"))
+    patch.setattr(wal.reader, "scan", scan_without("prev_crc"))
 
 
 def forgets_the_seed(patch: Patch) -> None:

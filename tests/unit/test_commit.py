@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import threading
 
 import pytest
@@ -16,8 +17,8 @@ from tests.crash.machines import (
     submit_as_one_group,
 )
 from wal import format as f
-from wal.commit import GROUP_BYTES_MAX, GROUP_COMMANDS_MAX
-from wal.errors import Closed, OutcomeUnknown, Poisoned, RecordTooLarge
+from wal.commit import GROUP_BYTES_MAX, GROUP_COMMANDS_MAX, OBSERVED_MAX, GroupCommitter
+from wal.errors import Closed, DiskFull, OutcomeUnknown, Poisoned, RecordTooLarge
 from wal.log import Ack
 from wal.sim_vfs import SimDisk
 
@@ -233,3 +234,76 @@ def test_a_thread_that_cannot_start_refuses_its_command_alone(
     writer.close()
     assert stored(disk) == [b"taken"]
     assert joined(FIRST) not in stored(disk)
+
+
+def test_an_observed_command_becomes_durable_without_anybody_waiting() -> None:
+    disk = fresh_space()
+    committed = threading.Event()
+    machine = Recorder(at_commit=lambda group: committed.set())
+    writer = committer(open_log(disk), machine)
+    assert writer.observe(Write(b"seen"))
+    assert committed.wait(10)
+    assert stored(disk) == [b"seen"]
+    writer.close()
+
+
+def test_observed_commands_ride_along_with_the_next_group() -> None:
+    disk = fresh_space()
+    machine = Recorder()
+    log = open_log(disk)
+    writer = GroupCommitter(log, machine, name="writer", observed_delay_s=3_600)
+    assert writer.observe(Write(b"seen"))
+    assert writer.observe(Write(b"seen again"))
+    writer.submit(Write(b"told")).result()
+    assert machine.groups == [3]
+    writer.close()
+    assert stored(disk) == [b"seen", b"seen again", b"told"]
+
+
+def test_closing_records_what_was_observed() -> None:
+    disk = fresh_space()
+    machine = Recorder()
+    writer = GroupCommitter(open_log(disk), machine, name="writer", observed_delay_s=3_600)
+    assert writer.observe(Write(b"seen"))
+    writer.close()
+    assert stored(disk) == [b"seen"]
+    assert not writer.observe(Write(b"too late"))
+
+
+def test_a_poisoned_log_records_nothing_and_says_so() -> None:
+    disk = fresh_space()
+    log = open_log(disk)
+    writer = committer(log, Recorder())
+    log.poison("it was")
+    assert not writer.observe(Write(b"seen"))
+    writer.close()
+
+
+def test_a_flood_of_observed_commands_is_bounded() -> None:
+    disk = fresh_space()
+    machine = Recorder()
+    writer = GroupCommitter(open_log(disk), machine, name="writer", observed_delay_s=3_600)
+    accepted = [writer.observe(Write(b"%d" % n)) for n in range(OBSERVED_MAX + 2)]
+    assert accepted == [True] * OBSERVED_MAX + [False] * 2
+    writer.close()
+    assert len(stored(disk)) == OBSERVED_MAX
+
+
+def test_on_a_full_disk_observing_is_refused_until_there_is_room(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("wal.commit.NO_ROOM_DELAY_S", 0.01)
+    disk = fresh_space()
+    machine = Recorder()
+    writer = committer(open_log(disk), machine)
+    disk.fail("allocate", 1, errno.ENOSPC, persistent=True)
+    disk.fail("write_at", 1, errno.ENOSPC, persistent=True)
+    with pytest.raises(DiskFull):
+        writer.submit(Write(b"told")).result()
+    assert not writer.observe(Write(b"seen"))
+    disk.heal()
+    numbers = iter(range(1_000_000))
+    while not writer.observe(Write(b"%d" % next(numbers))):
+        threading.Event().wait(0.001)  # it looks for room by itself, in a time of its own
+    writer.close()
+    assert machine.applied

@@ -8,7 +8,7 @@ cannot work says so; it never answers with a vector that does not come from the 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -32,5 +32,17 @@ class Embedder(Protocol):
 
         A text's vector does not depend on what else is in the batch. Raises EmbedderUnavailable
         where the model cannot be used, Invalid for a text it can make nothing of.
+        """
+        ...
+
+
+@runtime_checkable
+class RemoteEmbedder(Embedder, Protocol):
+    """An embedder that depends on something outside of this process, and can be tried."""
+
+    def check(self) -> None:
+        """Try it, over the network, so that no space is pinned to what does not work.
+
+        Raises EmbedderUnavailable or EmbedderMismatch, saying what to do.
         """
         ...

@@ -1,14 +1,17 @@
 """From a space's embedding spec to the embedder that serves it.
 
 There is one embedder per model and process, so that its tables are loaded once however many spaces
-use it. Looking one up loads nothing: files are read when the first text comes.
+use it. Looking one up loads nothing and asks nobody: files are read, and servers asked, when the
+first text comes.
 """
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Final
 
-from engram.embedding import static
+from engram.embedding import openai, static
+from engram.embedding.openai import OpenAIEmbedder
 from engram.embedding.protocol import Embedder
 from engram.embedding.static import StaticEmbedder
 from engram.errors import Invalid
@@ -19,6 +22,9 @@ DEFAULT: Final = EmbeddingSpec(model=static.MODEL, dimensions=static.DIMENSIONS)
 """What a space gets that asks for nothing."""
 
 _EMBEDDERS: Final[dict[str, Embedder]] = {static.MODEL: StaticEmbedder()}
+# Names that servers know are requests' to choose; as many embedders as spaces use are kept, and not
+# one for every name that was ever tried.
+_SERVED_MAX: Final = 256
 
 
 def embedder_for(spec: EmbeddingSpec) -> Embedder:
@@ -27,9 +33,11 @@ def embedder_for(spec: EmbeddingSpec) -> Embedder:
     Raises Invalid for a model that is not known, for dimensions a known one does not have, and for
     the model "caller", whose vectors come with the memories and need no embedder.
     """
+    if spec.model.startswith(openai.PREFIX):
+        return _served(spec.model.removeprefix(openai.PREFIX), spec.dimensions)
     embedder = _EMBEDDERS.get(spec.model)
     if embedder is None:
-        known = ", ".join(sorted(_EMBEDDERS))
+        known = ", ".join([*sorted(_EMBEDDERS), f"{openai.PREFIX}<model of a server>"])
         if spec.model == CALLER:
             raise Invalid.of("embedding.model", f"{CALLER!r} has no embedder; those are {known}")
         raise Invalid.of(
@@ -41,3 +49,8 @@ def embedder_for(spec: EmbeddingSpec) -> Embedder:
             f"{spec.model} has {embedder.dimensions} dimensions, not {spec.dimensions}",
         )
     return embedder
+
+
+@lru_cache(_SERVED_MAX)
+def _served(name: str, dimensions: int) -> OpenAIEmbedder:
+    return OpenAIEmbedder(name, dimensions)

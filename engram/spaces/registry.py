@@ -22,6 +22,7 @@ from typing import Final
 import msgspec
 import numpy as np
 
+from engram.embedding.protocol import RemoteEmbedder
 from engram.embedding.registry import DEFAULT, embedder_for
 from engram.errors import (
     DataRootUnusable,
@@ -176,7 +177,11 @@ class Registry:
         check_space_id(space_id)
         spec = check_embedding_spec(embedding or DEFAULT)
         if spec.model != CALLER:
-            embedder_for(spec)  # an unknown model, or one that cannot run here, is refused now
+            embedder = embedder_for(spec)  # an unknown model is refused now
+            if isinstance(embedder, RemoteEmbedder):
+                self._check_open()
+                if self._find(space_id) is None:
+                    embedder.check()  # before the guard: it takes as long as the network does
         with self._guard:
             self._check_open()
             entry = self._find(space_id)

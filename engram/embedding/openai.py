@@ -91,6 +91,7 @@ class Settings:
             timeout_s=_timeout_s(variables.get(TIMEOUT_VARIABLE, "")),
             proxy=proxy,
             proxy_authorization=proxy_basic,
+            first_wait_s=FIRST_WAIT_S,
         )
 
 

@@ -24,6 +24,7 @@ from concurrent.futures import CancelledError
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
+from io import BytesIO
 from typing import Final
 
 import aiohttp
@@ -37,6 +38,8 @@ WAIT_GROWTH: Final = 4
 
 PASSING: Final = frozenset({429, 500, 502, 503, 504})
 """Statuses that a later try may not meet."""
+
+ENDING: Final = "the process is ending"
 
 REFUSAL_BYTES_MAX: Final = 64 << 10
 """How much is read of an answer that is an error."""
@@ -95,11 +98,11 @@ class _Loop:
         try:
             future = self._portal.start_task_soon(_post, self._session, request)
         except RuntimeError as error:
-            raise NotAnswered("the process is ending") from error
+            raise NotAnswered(ENDING) from error
         try:
             return future.result()
         except CancelledError as error:
-            raise NotAnswered("the process is ending") from error
+            raise NotAnswered(ENDING) from error
         except BaseException:
             future.cancel()  # nobody waits for it any more: the caller was interrupted
             raise
@@ -124,7 +127,7 @@ def _running_loop() -> _Loop:
         return loop
     with _starting:
         if _closed:
-            raise NotAnswered("the process is ending")
+            raise NotAnswered(ENDING)
         if _loop is None:
             _loop = _Loop()
         return _loop
@@ -160,10 +163,13 @@ async def _open_session() -> aiohttp.ClientSession:
 
 
 async def _post(session: aiohttp.ClientSession, request: Request) -> Answer:
-    waited_s = 0.0
-    for tried in range(1, TRIES_MAX + 1):
+    waited_s, tried = 0.0, 0
+    while True:
+        tried += 1
         answer: Answer | None = None
         lost: _Lost | None = None
+        if session.closed:
+            raise NotAnswered(ENDING)
         try:
             answer = await _try(session, request, tried)
         except _Lost as error:
@@ -191,7 +197,7 @@ async def _try(session: aiohttp.ClientSession, request: Request, tried: int) -> 
     try:
         async with session.post(
             request.url,
-            data=request.body,
+            data=BytesIO(request.body),  # written in pieces, so that others get their turn
             headers=request.headers,
             timeout=aiohttp.ClientTimeout(
                 total=request.timeout_s, sock_connect=min(CONNECT_TIMEOUT_S, request.timeout_s)

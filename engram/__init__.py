@@ -7,6 +7,8 @@
         for hit in alpha.recall("when is the deploy key rotated?"):
             print(hit.score, hit.memory.content)
 
+`engram.Client(url)` and `engram.AsyncClient(url)` have the same verbs on a server's spaces.
+
 The names below are loaded at first use, so that importing the package costs nothing.
 """
 
@@ -16,16 +18,22 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from engram.client.asynchronous import AsyncClient
+    from engram.client.synchronous import Client
     from engram.errors import (
         DataRootUnusable,
         DiskFull,
         EmbedderMismatch,
         EmbedderUnavailable,
         EngramError,
+        HistoryGone,
         Invalid,
         MemoryExists,
         MemoryNotFound,
         OutcomeUnknown,
+        PositionBeyondEnd,
+        ServerAnswerInvalid,
+        ServerUnreachable,
         SpaceDamaged,
         SpaceExists,
         SpaceInvalid,
@@ -38,6 +46,7 @@ if TYPE_CHECKING:
         Changes,
         Confidence,
         EmbeddingSpec,
+        Event,
         Filter,
         Forgotten,
         Hit,
@@ -45,6 +54,7 @@ if TYPE_CHECKING:
         NewMemory,
         Page,
         Recall,
+        Recalled,
         Remembered,
         SpaceInfo,
         Why,
@@ -61,10 +71,14 @@ _ERRORS = (
     "EmbedderMismatch",
     "EmbedderUnavailable",
     "EngramError",
+    "HistoryGone",
     "Invalid",
     "MemoryExists",
     "MemoryNotFound",
     "OutcomeUnknown",
+    "PositionBeyondEnd",
+    "ServerAnswerInvalid",
+    "ServerUnreachable",
     "SpaceDamaged",
     "SpaceExists",
     "SpaceInvalid",
@@ -77,6 +91,7 @@ _MODEL = (
     "Changes",
     "Confidence",
     "EmbeddingSpec",
+    "Event",
     "Filter",
     "Forgotten",
     "Hit",
@@ -84,6 +99,7 @@ _MODEL = (
     "NewMemory",
     "Page",
     "Recall",
+    "Recalled",
     "Remembered",
     "SpaceInfo",
     "Why",
@@ -92,12 +108,16 @@ _HOMES = {
     "open": ("engram.spaces.database", "open_database"),
     "Database": ("engram.spaces.database", "Database"),
     "Space": ("engram.spaces.space", "Space"),
+    "AsyncClient": ("engram.client.asynchronous", "AsyncClient"),
+    "Client": ("engram.client.synchronous", "Client"),
     **{name: ("engram.errors", name) for name in _ERRORS},
     **{name: ("engram.memory.model", name) for name in _MODEL},
 }
 
 __all__ = [
+    "AsyncClient",
     "Changes",
+    "Client",
     "Confidence",
     "DataRootUnusable",
     "Database",
@@ -106,8 +126,10 @@ __all__ = [
     "EmbedderUnavailable",
     "EmbeddingSpec",
     "EngramError",
+    "Event",
     "Filter",
     "Forgotten",
+    "HistoryGone",
     "Hit",
     "Invalid",
     "Memory",
@@ -116,8 +138,12 @@ __all__ = [
     "NewMemory",
     "OutcomeUnknown",
     "Page",
+    "PositionBeyondEnd",
     "Recall",
+    "Recalled",
     "Remembered",
+    "ServerAnswerInvalid",
+    "ServerUnreachable",
     "Space",
     "SpaceDamaged",
     "SpaceExists",

@@ -1,0 +1,321 @@
+"""`AsyncClient` and its spaces: the verbs of :class:`engram.Database`, over HTTP, on asyncio."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Final
+
+from engram import limits
+from engram.client import requests
+from engram.client.answers import Answer, EventsPage, SpacesPage, read
+from engram.client.feed import EventFeed
+from engram.client.transport import Transport, seconds
+from engram.memory.model import (
+    Changes,
+    EmbeddingSpec,
+    Event,
+    Filter,
+    Forgotten,
+    Kind,
+    Memory,
+    Mode,
+    NewMemory,
+    Page,
+    Recall,
+    Remembered,
+    SpaceInfo,
+    Vector,
+)
+from engram.spaces.ids import check_space_id
+
+if TYPE_CHECKING:
+    from engram.client.requests import Body, Parameters
+
+TIMEOUT_S: Final = 30.0
+HEARTBEAT_TIMEOUT_S: Final = 45.0
+"""Three heartbeats of the server."""
+
+
+class AsyncClient:
+    """A server's spaces. To be used in one event loop, as a context manager, or closed.
+
+    Beside what the verbs name, each may raise :class:`engram.errors.ServerUnreachable`,
+    `ServerAnswerInvalid` (what answered is not an Engram server) and `Unavailable` (the client was
+    closed, or belongs to another loop); every write also `OutcomeUnknown`: the connection was lost
+    or the time was up before the answer came, so it may or may not have been done.
+
+    `timeout_s` bounds each request; `heartbeat_timeout_s` is how long a feed may be silent before
+    it connects again.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        api_key: str | None = None,
+        *,
+        timeout_s: float = TIMEOUT_S,
+        heartbeat_timeout_s: float = HEARTBEAT_TIMEOUT_S,
+    ) -> None:
+        self._silence_s = seconds("heartbeat_timeout_s", heartbeat_timeout_s)
+        self._transport = Transport(url, api_key, timeout_s)
+
+    @property
+    def url(self) -> str:
+        return self._transport.url
+
+    def __repr__(self) -> str:
+        return f"<engram.AsyncClient {self.url!r}>"
+
+    async def create_space(
+        self, space_id: str | None = None, *, embedding: EmbeddingSpec | None = None
+    ) -> AsyncSpace:
+        """Make a new space, durably, and return its handle; without an id one is made up.
+
+        Raises :class:`engram.errors.SpaceExists`, `SpaceInvalid`, `Invalid` (unknown embedder),
+        `EmbedderUnavailable` or `DiskFull`.
+        """
+        body = requests.embedding_body(embedding)
+        if space_id is not None:
+            body["memory_space_id"] = check_space_id(space_id)
+        answer = await self._transport.request("POST", "/spaces", body=body, write=True)
+        return self.space(read(answer, SpaceInfo, space_id).memory_space_id)
+
+    async def ensure_space(
+        self, space_id: str, *, embedding: EmbeddingSpec | None = None
+    ) -> tuple[AsyncSpace, bool]:
+        """The space of that id, made if it is not there, and whether it was made.
+
+        Raises :class:`engram.errors.SpaceExists` if it has another embedding than the one given.
+        """
+        path, body = requests.space_path(space_id), requests.embedding_body(embedding)
+        answer = await self._transport.request("PUT", path, body=body, write=True)
+        read(answer, SpaceInfo, space_id)
+        return self.space(space_id), answer.status == 201
+
+    def space(self, space_id: str) -> AsyncSpace:
+        """A handle on a space. Asks nothing: whether it exists is known at its first use."""
+        return AsyncSpace(self._transport, check_space_id(space_id), self._silence_s)
+
+    async def spaces(
+        self, *, limit: int | None = None, after: str | None = None
+    ) -> list[SpaceInfo]:
+        """Descriptions of the spaces in order of id, those behind `after`; opens none."""
+        left = requests.spaces_limit(limit)
+        if after is not None:
+            check_space_id(after)
+        found: list[SpaceInfo] = []
+        while left is None or len(found) < left:
+            size = limits.LIST_LIMIT_MAX
+            if left is not None:
+                size = min(size, left - len(found))
+            parameters: Parameters = [("limit", str(size))]
+            if after is not None:
+                parameters.append(("after", after))
+            answer = await self._transport.request("GET", "/spaces", parameters=parameters)
+            page = read(answer, SpacesPage)
+            found += page.spaces
+            if page.next is None:
+                break
+            if after is not None and page.next <= after:
+                raise answer.invalid("a list of spaces that does not go on")
+            after = page.next
+        return found[:left]
+
+    async def space_info(self, space_id: str) -> SpaceInfo:
+        """A space's description with figures; a damaged one says so in `state` and `detail`."""
+        return await self.space(space_id).info()
+
+    async def close(self) -> None:
+        """End what runs, feeds too, and close all connections. Idempotent."""
+        await self._transport.close()
+
+    async def __aenter__(self) -> AsyncClient:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        await self.close()
+
+
+class AsyncSpace:
+    """One memory space of a server. Get it from :meth:`AsyncClient.space` or `create_space`.
+
+    Every method may raise :class:`engram.errors.SpaceNotFound`, and what the embedded verb of the
+    same name raises.
+    """
+
+    def __init__(self, transport: Transport, space_id: str, silence_s: float) -> None:
+        self._transport = transport
+        self._id = space_id
+        self._silence_s = silence_s
+        self._path = requests.space_path(space_id)
+
+    @property
+    def id(self) -> str:
+        return self._id
+
+    def __repr__(self) -> str:
+        return f"<engram.AsyncSpace {self._id!r} of {self._transport.url!r}>"
+
+    async def info(self) -> SpaceInfo:
+        """The space's description, figures included."""
+        return read(await self._transport.request("GET", self._path), SpaceInfo, self._id)
+
+    async def remember(
+        self,
+        content: str,
+        *,
+        id: str | None = None,
+        kind: Kind = "episode",
+        tags: Sequence[str] = (),
+        metadata: Mapping[str, Any] | None = None,
+        confidence: float = 1.0,
+        occurred_at: datetime | None = None,
+        expires_at: datetime | None = None,
+        source: str | None = None,
+        embedding: Sequence[float] | Vector | None = None,
+    ) -> Memory:
+        """Store one memory; durable when this returns. See :meth:`remember_many`."""
+        new = NewMemory(
+            content=content,
+            id=id,
+            kind=kind,
+            tags=tags,  # type: ignore[arg-type]  # checked and made a tuple by memory_body
+            metadata={} if metadata is None else metadata,  # type: ignore[arg-type]
+            confidence=confidence,
+            occurred_at=occurred_at,
+            expires_at=expires_at,
+            source=source,
+            embedding=embedding,  # type: ignore[arg-type]
+        )
+        return (await self._remember(requests.memory_body("", new), 1)).memories[0]
+
+    async def remember_many(
+        self, memories: Iterable[NewMemory | Mapping[str, Any] | str]
+    ) -> Remembered:
+        """Store a batch, all or nothing; durable when this returns.
+
+        Items are :class:`engram.NewMemory`, mappings with its fields, or bare contents. Raises
+        :class:`engram.errors.MemoryExists` if an id lives, `Invalid`, `TooLarge`,
+        `EmbedderMismatch` or `EmbedderUnavailable`; nothing is stored then.
+        """
+        body = requests.batch_body(memories)
+        return await self._remember(body, len(body["memories"]))
+
+    async def _remember(self, body: Body, count: int) -> Remembered:
+        answer = await self._write("POST", f"{self._path}/memories", body)
+        remembered = read(answer, Remembered, self._id)
+        if len(remembered.memories) != count:
+            raise answer.invalid(f"{len(remembered.memories)} memories for {count}")
+        return remembered
+
+    async def get(self, memory_id: str, *, include_embedding: bool = False) -> Memory:
+        """The living memory of that id. Raises :class:`engram.errors.MemoryNotFound`."""
+        path = requests.memory_path(self._id, memory_id)
+        parameters = [("include", "embedding")] if include_embedding else None
+        answer = await self._transport.request("GET", path, parameters=parameters)
+        return read(answer, Memory, self._id)
+
+    async def list(
+        self,
+        filter: Filter | None = None,
+        *,
+        limit: int = limits.LIST_LIMIT_DEFAULT,
+        after: int | None = None,
+        include_embedding: bool = False,
+    ) -> Page:
+        """Living memories by ascending position, those behind position `after` only.
+
+        Of a filter, `tags_any` and `metadata` are refused: the route does not know them.
+        """
+        parameters = requests.list_parameters(
+            filter, limit, after, include_embedding=include_embedding
+        )
+        path = f"{self._path}/memories"
+        answer = await self._transport.request("GET", path, parameters=parameters)
+        return read(answer, Page, self._id)
+
+    async def revise(self, memory_id: str, changes: Changes) -> Memory:
+        """Change the given fields of a memory, each as a whole; None clears a field.
+
+        Raises :class:`engram.errors.MemoryNotFound`, `Invalid`, `TooLarge`, `EmbedderMismatch` or
+        `EmbedderUnavailable`; nothing is changed then.
+        """
+        path = requests.memory_path(self._id, memory_id)
+        answer = await self._write("PATCH", path, requests.changes_body(changes))
+        return read(answer, Memory, self._id)
+
+    async def forget(self, memory_id: str) -> Forgotten:
+        """Stop recalling a memory; logged, so that it stays forgotten. Its id may be used again.
+
+        Raises :class:`engram.errors.MemoryNotFound`.
+        """
+        answer = await self._write("DELETE", requests.memory_path(self._id, memory_id), None)
+        return read(answer, Forgotten)
+
+    async def recall(
+        self,
+        query: str | None = None,
+        *,
+        embedding: Sequence[float] | Vector | None = None,
+        memory_ids: Sequence[str] = (),
+        limit: int = 10,
+        mode: Mode | None = None,
+        filter: Filter | None = None,
+        min_confidence: float | None = None,
+        explain: bool = False,
+        record: bool = True,
+    ) -> Recall:
+        """The memories that best answer a cue: words, a vector, memories, or several of these.
+
+        With `record` the recall becomes an event of the space, as `memory.recalled`. Raises
+        :class:`engram.errors.Invalid`, `MemoryNotFound` for a cue that is not there,
+        `EmbedderUnavailable`.
+        """
+        body = requests.recall_body(
+            query,
+            embedding=embedding,
+            memory_ids=memory_ids,
+            limit=limit,
+            mode=mode,
+            filter=filter,
+            min_confidence=min_confidence,
+            explain=explain,
+            record=record,
+        )
+        path = f"{self._path}/recall"
+        return read(await self._transport.request("POST", path, body=body), Recall, self._id)
+
+    async def history(self, memory_id: str) -> tuple[Event, ...]:
+        """The events of one memory, oldest first. Raises :class:`engram.errors.MemoryNotFound`."""
+        path = f"{requests.memory_path(self._id, memory_id)}/history"
+        return read(await self._transport.request("GET", path), EventsPage, self._id).events
+
+    def events(
+        self, after: int | None = None, *, types: Sequence[str] = (), follow: bool = True
+    ) -> EventFeed:
+        """The events behind position `after`, then live ones as they become durable.
+
+        `after` None begins now, or at the first event where `follow` is False: then the feed ends
+        at the position the space had when it began. `types` leaves out all others. It connects
+        again by itself, and gives each position once, in order. Raises, while iterating,
+        :class:`engram.errors.HistoryGone` if the space was made anew or the position is no longer
+        held, and `PositionBeyondEnd`; if the first connection fails, also why.
+        """
+        return EventFeed(
+            self._transport,
+            self._id,
+            after=None if after is None else requests.position("after", after),
+            types=requests.event_types(types),
+            follow=follow,
+            silence_s=self._silence_s,
+        )
+
+    async def _write(self, method: str, path: str, body: Body | None) -> Answer:
+        return await self._transport.request(method, path, body=body, write=True)

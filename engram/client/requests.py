@@ -1,0 +1,278 @@
+"""What callers hand in, as the JSON and the parameters of requests. Pure.
+
+Everything is checked here by the rules of the engine, in its words, before anything is sent. That
+is not for the server's sake, which checks again: JSON encoders turn what JSON cannot hold (NaN,
+bytes, times without a zone) into something else without a word.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
+from typing import Any, Final
+from urllib.parse import quote
+
+import msgspec
+
+from engram import limits
+from engram.errors import Invalid, TooLarge
+from engram.indexes.attributes import validate_metadata_filter
+from engram.memory import validate as check
+from engram.memory.model import MODES, Changes, EmbeddingSpec, Filter, NewMemory
+from engram.spaces.ids import check_space_id
+
+POSITION_MAX: Final = (1 << 63) - 1
+Body = dict[str, Any]
+Parameters = list[tuple[str, str]]
+
+
+def encoded(body: Body) -> bytes:
+    """A request's body. Raises :class:`engram.errors.TooLarge` for what no server would take."""
+    data = msgspec.json.encode(body)
+    if len(data) > limits.BODY_BYTES_MAX:
+        raise TooLarge(
+            f"the request has {len(data)} bytes as JSON; at most {limits.BODY_BYTES_MAX} are "
+            "allowed. Split it"
+        )
+    return data
+
+
+def space_path(space_id: object) -> str:
+    return f"/spaces/{check_space_id(space_id)}"
+
+
+def memory_path(space_id: str, memory_id: object) -> str:
+    """The path of a memory. Its id is percent-encoded whole: `?`, `%` and `#` are allowed in it."""
+    return (
+        f"{space_path(space_id)}/memories/{quote(check.check_memory_id('id', memory_id), safe='')}"
+    )
+
+
+def embedding_body(spec: EmbeddingSpec | None) -> Body:
+    if spec is None:
+        return {}
+    spec = check.check_embedding_spec(spec)
+    return {"embedding": {"model": spec.model, "dimensions": spec.dimensions}}
+
+
+def spaces_limit(limit: object) -> int | None:
+    if limit is None:
+        return None
+    if isinstance(limit, bool) or not isinstance(limit, int) or limit < 0:
+        raise Invalid.of("limit", "must be a whole number, or None for all spaces")
+    return limit
+
+
+def batch_body(memories: object) -> Body:
+    """The body of a batch, from `NewMemory` values, mappings with its fields, or texts."""
+    if isinstance(memories, str | Mapping) or not isinstance(memories, Iterable):
+        raise Invalid.of("memories", f"must be a list, not {type(memories).__name__}")
+    items = list(memories)
+    if not items:
+        raise Invalid.of("memories", "is empty; there is nothing to remember")
+    if len(items) > limits.MEMORIES_PER_REQUEST_MAX:
+        raise TooLarge(
+            f"memories has {len(items)} items; at most {limits.MEMORIES_PER_REQUEST_MAX} go into "
+            "one atomic batch. Split it"
+        )
+    fields = [f"memories[{i}]." for i in range(len(items))]
+    return {
+        "memories": [
+            memory_body(field, _new_memory(field, item))
+            for field, item in zip(fields, items, strict=True)
+        ]
+    }
+
+
+def _new_memory(field: str, item: object) -> NewMemory:
+    if isinstance(item, NewMemory):
+        return item
+    if isinstance(item, str):
+        return NewMemory(content=item)
+    if not isinstance(item, Mapping):
+        raise Invalid.of(
+            field.rstrip("."), f"must be text or a memory's fields, not {type(item).__name__}"
+        )
+    unknown = sorted(str(key) for key in set(item) - set(NewMemory.__struct_fields__))
+    if unknown:
+        known = ", ".join(NewMemory.__struct_fields__)
+        raise Invalid.of(f"{field}{unknown[0]}", f"is not a field of a memory: {known}")
+    if "content" not in item:
+        raise Invalid.of(f"{field}content", "is missing")
+    return NewMemory(**item)
+
+
+def memory_body(field: str, new: NewMemory) -> Body:
+    """One memory; `field` leads to it in errors. What has its default is left out."""
+    tags = check.check_tags(field + "tags", new.tags)
+    metadata = check.check_metadata(field + "metadata", new.metadata)
+    body = {
+        "content": check.check_content(field + "content", new.content),
+        "id": None if new.id is None else check.check_memory_id(field + "id", new.id),
+        "kind": check.check_kind(field + "kind", new.kind),
+        "tags": tags or None,
+        "metadata": metadata or None,
+        "confidence": check.check_confidence(field + "confidence", new.confidence),
+        "occurred_at": check.check_time(field + "occurred_at", new.occurred_at),
+        "expires_at": check.check_time(field + "expires_at", new.expires_at),
+        "source": check.check_source(field + "source", new.source),
+        "embedding": _vector(field + "embedding", new.embedding),
+    }
+    return _given(body)
+
+
+def changes_body(changes: object) -> Body:
+    """A revision: fields left UNSET stay out, None clears."""
+    if not isinstance(changes, Changes):
+        raise Invalid.of("changes", f"must be engram.Changes, not {type(changes).__name__}")
+    checks = {
+        "content": check.check_content,
+        "tags": check.check_tags,
+        "metadata": check.check_metadata,
+        "confidence": check.check_confidence,
+        "occurred_at": check.check_time,
+        "expires_at": check.check_time,
+        "source": check.check_source,
+        "embedding": _cue_vector,
+    }
+    body: Body = {}
+    for name, checked in checks.items():
+        value = getattr(changes, name)
+        if value is msgspec.UNSET:
+            continue
+        clears = value is None and name not in {"content", "embedding"}
+        body[name] = None if clears else checked(name, value)
+    if not body:
+        raise Invalid("nothing to change was given; name at least one field")
+    return body
+
+
+def list_parameters(
+    filter: Filter | None, limit: object, after: object, *, include_embedding: bool
+) -> Parameters:
+    """The query of a listing. Raises `Invalid` for conditions that its route does not know."""
+    parameters: Parameters = [("limit", str(_limit("limit", limit, limits.LIST_LIMIT_MAX)))]
+    if after is not None:
+        parameters.append(("after", str(position("after", after))))
+    if include_embedding:
+        parameters.append(("include", "embedding"))
+    given = _filter_body(filter)
+    for name in ("tags_any", "metadata"):
+        if name in given:
+            raise Invalid.of(
+                f"filter.{name}",
+                "cannot be listed by over HTTP in this release; recall can, and a listing knows "
+                "tags_all, kind, source, since and until",
+            )
+    parameters += [("tag", tag) for tag in given.pop("tags_all", ())]
+    for name, value in given.items():
+        parameters.append((name, _time(value) if isinstance(value, datetime) else value))
+    return parameters
+
+
+def position(field: str, value: object) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= POSITION_MAX:
+        raise Invalid.of(field, "must be a position: a whole number, as `next` or an event gave it")
+    return int(value)
+
+
+def event_types(types: object) -> tuple[str, ...]:
+    if isinstance(types, str) or not isinstance(types, Sequence):
+        raise Invalid.of("types", f"must be a list of event types, not {type(types).__name__}")
+    return tuple(
+        check.check_text(f"types[{i}]", name, limits.TAG_CHARACTERS_MAX)
+        for i, name in enumerate(types)
+    )
+
+
+def recall_body(
+    query: object,
+    *,
+    embedding: object,
+    memory_ids: object,
+    limit: object,
+    mode: object,
+    filter: Filter | None,
+    min_confidence: object,
+    explain: bool,
+    record: bool,
+) -> Body:
+    """A recall. `record` is said only where it differs from the default."""
+    if mode is not None and not (isinstance(mode, str) and mode in MODES):
+        raise Invalid.of("mode", f"must be one of {', '.join(MODES)}, or left out")
+    certain = None
+    if min_confidence is not None:
+        certain = check.check_confidence("min_confidence", min_confidence)
+    body = {
+        "query": None if query is None else check.check_query("query", query),
+        "embedding": _vector("embedding", embedding),
+        "memory_ids": _cue_ids(memory_ids) or None,
+        "limit": _limit("limit", limit, limits.RECALL_LIMIT_MAX),
+        "mode": mode,
+        "filter": _filter_body(filter) or None,
+        "min_confidence": certain,
+        "explain": True if explain else None,
+        "record": None if record else False,
+    }
+    if all(body[cue] is None for cue in ("query", "embedding", "memory_ids")):
+        raise Invalid("no cue was given: name at least one of query, embedding, memory_ids")
+    return _given(body)
+
+
+def _cue_ids(memory_ids: object) -> list[str]:
+    if isinstance(memory_ids, str) or not isinstance(memory_ids, Sequence):
+        raise Invalid.of("memory_ids", f"must be a list of ids, not {type(memory_ids).__name__}")
+    if len(memory_ids) > limits.RECALL_MEMORY_IDS_MAX:
+        raise Invalid.of(
+            "memory_ids", f"must be a list of at most {limits.RECALL_MEMORY_IDS_MAX} ids"
+        )
+    return [check.check_memory_id(f"memory_ids[{i}]", item) for i, item in enumerate(memory_ids)]
+
+
+def _filter_body(filter: object) -> Body:
+    """The conditions given, by the names they have over HTTP."""
+    if filter is None:
+        return {}
+    if not isinstance(filter, Filter):
+        raise Invalid.of("filter", f"must be an engram.Filter, not {type(filter).__name__}")
+    body = {
+        "tags_all": check.check_tags("filter.tags_all", filter.tags_all) or None,
+        "tags_any": check.check_tags("filter.tags_any", filter.tags_any) or None,
+        "kind": None if filter.kind is None else check.check_kind("filter.kind", filter.kind),
+        "source": check.check_source("filter.source", filter.source),
+        "from": check.check_time("filter.from", filter.since),
+        "to": check.check_time("filter.to", filter.until),
+        "metadata": validate_metadata_filter(filter.metadata) or None,
+    }
+    return _given(body)
+
+
+def _vector(field: str, value: object) -> list[float] | None:
+    return None if value is None else _cue_vector(field, value)
+
+
+def _cue_vector(field: str, value: object) -> list[float]:
+    """A vector as numbers that float32 holds exactly; only the server knows its right length."""
+    try:
+        dimensions = len(value)  # type: ignore[arg-type]  # that is what is being tried
+    except TypeError:
+        dimensions = 0
+    if dimensions == 0:
+        raise Invalid.of(field, "must be a list of numbers")
+    numbers: list[float] = check.check_cue_vector(field, value, dimensions).tolist()
+    return numbers
+
+
+def _limit(field: str, value: object, most: int) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= most:
+        raise Invalid.of(field, f"must be a whole number from 1 to {most}")
+    return int(value)
+
+
+def _time(value: datetime) -> str:
+    text: str = msgspec.to_builtins(value)
+    return text
+
+
+def _given(body: Body) -> Body:
+    return {name: value for name, value in body.items() if value is not None}

@@ -1,0 +1,311 @@
+"""`Client` and its spaces: :mod:`engram.client.asynchronous` for programs without an event loop.
+
+All of it runs in one background thread with an event loop of its own (anyio's blocking portal);
+the methods here hand their call over and wait. So a client may be shared by threads.
+"""
+
+from __future__ import annotations
+
+import warnings
+import weakref
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import CancelledError
+from contextlib import ExitStack
+from datetime import datetime
+from functools import partial
+from types import TracebackType
+from typing import Any, Final, ParamSpec, TypeVar
+
+from anyio.from_thread import BlockingPortal, start_blocking_portal
+
+from engram import limits
+from engram.client.asynchronous import HEARTBEAT_TIMEOUT_S, TIMEOUT_S, AsyncClient, AsyncSpace
+from engram.client.feed import EventFeed
+from engram.errors import Unavailable
+from engram.memory.model import (
+    Changes,
+    EmbeddingSpec,
+    Event,
+    Filter,
+    Forgotten,
+    Kind,
+    Memory,
+    Mode,
+    NewMemory,
+    Page,
+    Recall,
+    Remembered,
+    SpaceInfo,
+    Vector,
+)
+
+_THREAD: Final = "engram-client"
+_T = TypeVar("_T")
+_P = ParamSpec("_P")
+
+
+class _Loop:
+    """An asynchronous client and the event loop it lives in, in a thread of its own.
+
+    The thread would keep the process from ending, and what is in it can be reached by others, so
+    whoever lets go of the last handle without closing, or ends the process, closes it thereby.
+    """
+
+    def __init__(self, client: AsyncClient) -> None:
+        running = ExitStack()
+        self._portal = running.enter_context(start_blocking_portal("asyncio", name=_THREAD))
+        self._end = weakref.finalize(self, _end, running, self._portal, client)
+        self._closed = False
+
+    def call(self, verb: Callable[_P, Awaitable[_T]], *args: _P.args, **kwargs: _P.kwargs) -> _T:
+        try:
+            if self._closed:
+                raise RuntimeError
+            future = self._portal.start_task_soon(partial(verb, *args, **kwargs))
+        except RuntimeError:
+            # Of the portal's, there is one only: that it no longer runs.
+            raise Unavailable("the client was closed; make a new one") from None
+        try:
+            return future.result()
+        except CancelledError:
+            raise Unavailable("the client was closed during the call") from None
+        except BaseException:
+            future.cancel()  # of use when this thread was interrupted while it waited
+            raise
+
+    def close(self) -> None:
+        """End the loop and what runs in it. Idempotent; the first call returns once it is done."""
+        self._closed = True
+        self._end()
+
+    def __del__(self) -> None:
+        if not getattr(self, "_closed", True):
+            warnings.warn("an engram.Client was not closed", ResourceWarning, 2, source=self)
+
+
+def _end(running: ExitStack, portal: BlockingPortal, client: AsyncClient) -> None:
+    with running:
+        portal.call(client.close)
+
+
+class Client:
+    """A server's spaces. Thread-safe; use it as a context manager, or close it.
+
+    The same as :class:`engram.AsyncClient`, whose documentation says what may be raised.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        api_key: str | None = None,
+        *,
+        timeout_s: float = TIMEOUT_S,
+        heartbeat_timeout_s: float = HEARTBEAT_TIMEOUT_S,
+    ) -> None:
+        self._client = AsyncClient(
+            url, api_key, timeout_s=timeout_s, heartbeat_timeout_s=heartbeat_timeout_s
+        )
+        self._loop = _Loop(self._client)
+
+    @property
+    def url(self) -> str:
+        return self._client.url
+
+    def __repr__(self) -> str:
+        return f"<engram.Client {self.url!r}>"
+
+    def create_space(
+        self, space_id: str | None = None, *, embedding: EmbeddingSpec | None = None
+    ) -> ClientSpace:
+        """See :meth:`engram.AsyncClient.create_space`."""
+        made = self._loop.call(self._client.create_space, space_id, embedding=embedding)
+        return ClientSpace(self._loop, made)
+
+    def ensure_space(
+        self, space_id: str, *, embedding: EmbeddingSpec | None = None
+    ) -> tuple[ClientSpace, bool]:
+        """See :meth:`engram.AsyncClient.ensure_space`."""
+        space, created = self._loop.call(self._client.ensure_space, space_id, embedding=embedding)
+        return ClientSpace(self._loop, space), created
+
+    def space(self, space_id: str) -> ClientSpace:
+        """A handle on a space. Asks nothing: whether it exists is known at its first use."""
+        return ClientSpace(self._loop, self._client.space(space_id))
+
+    def spaces(self, *, limit: int | None = None, after: str | None = None) -> list[SpaceInfo]:
+        """Descriptions of the spaces in order of id, those behind `after`; opens none."""
+        return self._loop.call(self._client.spaces, limit=limit, after=after)
+
+    def space_info(self, space_id: str) -> SpaceInfo:
+        """A space's description with figures; a damaged one says so in `state` and `detail`."""
+        return self._loop.call(self._client.space_info, space_id)
+
+    def close(self) -> None:
+        """End what runs in any thread, feeds too, and close all connections. Idempotent."""
+        self._loop.close()
+
+    def __enter__(self) -> Client:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+
+class ClientSpace:
+    """One memory space of a server, as :class:`engram.client.asynchronous.AsyncSpace`."""
+
+    def __init__(self, loop: _Loop, space: AsyncSpace) -> None:
+        self._loop = loop
+        self._space = space
+
+    @property
+    def id(self) -> str:
+        return self._space.id
+
+    def __repr__(self) -> str:
+        return repr(self._space).replace("AsyncSpace", "ClientSpace", 1)
+
+    def info(self) -> SpaceInfo:
+        """The space's description, figures included."""
+        return self._loop.call(self._space.info)
+
+    def remember(
+        self,
+        content: str,
+        *,
+        id: str | None = None,
+        kind: Kind = "episode",
+        tags: Sequence[str] = (),
+        metadata: Mapping[str, Any] | None = None,
+        confidence: float = 1.0,
+        occurred_at: datetime | None = None,
+        expires_at: datetime | None = None,
+        source: str | None = None,
+        embedding: Sequence[float] | Vector | None = None,
+    ) -> Memory:
+        """Store one memory; durable when this returns."""
+        return self._loop.call(
+            self._space.remember,
+            content,
+            id=id,
+            kind=kind,
+            tags=tags,
+            metadata=metadata,
+            confidence=confidence,
+            occurred_at=occurred_at,
+            expires_at=expires_at,
+            source=source,
+            embedding=embedding,
+        )
+
+    def remember_many(self, memories: Iterable[NewMemory | Mapping[str, Any] | str]) -> Remembered:
+        """Store a batch, all or nothing; durable when this returns."""
+        if isinstance(memories, Iterator):
+            memories = [*memories]  # the caller's code runs in the caller's thread
+        return self._loop.call(self._space.remember_many, memories)
+
+    def get(self, memory_id: str, *, include_embedding: bool = False) -> Memory:
+        """The living memory of that id. Raises :class:`engram.errors.MemoryNotFound`."""
+        return self._loop.call(self._space.get, memory_id, include_embedding=include_embedding)
+
+    def list(
+        self,
+        filter: Filter | None = None,
+        *,
+        limit: int = limits.LIST_LIMIT_DEFAULT,
+        after: int | None = None,
+        include_embedding: bool = False,
+    ) -> Page:
+        """Living memories by ascending position, those behind position `after` only."""
+        return self._loop.call(
+            self._space.list,
+            filter,
+            limit=limit,
+            after=after,
+            include_embedding=include_embedding,
+        )
+
+    def revise(self, memory_id: str, changes: Changes) -> Memory:
+        """Change the given fields of a memory, each as a whole; None clears a field."""
+        return self._loop.call(self._space.revise, memory_id, changes)
+
+    def forget(self, memory_id: str) -> Forgotten:
+        """Stop recalling a memory. Raises :class:`engram.errors.MemoryNotFound`."""
+        return self._loop.call(self._space.forget, memory_id)
+
+    def recall(
+        self,
+        query: str | None = None,
+        *,
+        embedding: Sequence[float] | Vector | None = None,
+        memory_ids: Sequence[str] = (),
+        limit: int = 10,
+        mode: Mode | None = None,
+        filter: Filter | None = None,
+        min_confidence: float | None = None,
+        explain: bool = False,
+        record: bool = True,
+    ) -> Recall:
+        """The memories that best answer a cue: words, a vector, memories, or several of these."""
+        return self._loop.call(
+            self._space.recall,
+            query,
+            embedding=embedding,
+            memory_ids=memory_ids,
+            limit=limit,
+            mode=mode,
+            filter=filter,
+            min_confidence=min_confidence,
+            explain=explain,
+            record=record,
+        )
+
+    def history(self, memory_id: str) -> tuple[Event, ...]:
+        """The events of one memory, oldest first."""
+        return self._loop.call(self._space.history, memory_id)
+
+    def events(
+        self, after: int | None = None, *, types: Sequence[str] = (), follow: bool = True
+    ) -> Events:
+        """The events behind position `after`, then live ones; see `AsyncSpace.events`."""
+        return Events(self._loop, self._space.events(after, types=types, follow=follow))
+
+
+class Events(Iterator[Event]):
+    """A feed read by ordinary threads. Close it, or use it as a context manager, to end it early;
+    closing it or its client ends an iteration in another thread too.
+    """
+
+    def __init__(self, loop: _Loop, feed: EventFeed) -> None:
+        self._loop = loop
+        self._feed = feed
+
+    def __next__(self) -> Event:
+        # Events come in bunches; only a wait for more goes through the loop.
+        while (event := self._feed.ready()) is None:
+            if not self._loop.call(self._feed.wait):
+                raise StopIteration
+        return event
+
+    def close(self) -> None:
+        """End the feed and its connection. Idempotent."""
+        try:
+            self._loop.call(self._feed.aclose)
+        except Unavailable:
+            pass  # the client was closed, and the feed with it
+
+    def __enter__(self) -> Events:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()

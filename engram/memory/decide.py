@@ -11,12 +11,17 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
 import msgspec
-import numpy as np
 
 from engram.errors import Invalid, MemoryExists, MemoryNotFound
-from engram.memory.events import MemoryForgotten, MemoryRevised, MemoryStored, MemoryVersion
+from engram.memory.events import (
+    MemoryForgotten,
+    MemoryRecalled,
+    MemoryRevised,
+    MemoryStored,
+    MemoryVersion,
+)
 from engram.memory.model import Vector
-from engram.memory.payload import Batch
+from engram.memory.payload import NO_VECTORS, Batch
 
 
 class Remember(NamedTuple):
@@ -43,7 +48,13 @@ class Forget(NamedTuple):
     now_us: int
 
 
-Command = Remember | Revise | Forget
+class Observe(NamedTuple):
+    """Something happened that is to be on record; nothing about it can be refused."""
+
+    event: MemoryRecalled
+
+
+Command = Remember | Revise | Forget | Observe
 
 
 class Latest(NamedTuple):
@@ -78,7 +89,9 @@ def decide(known: Known, command: Command, memory_space_id: str) -> Batch:
             event = MemoryForgotten(
                 id=command.id, revision=latest.version.revision, reason="request"
             )
-            return Batch([event], np.empty((0, 0), np.float32))
+            return Batch([event], NO_VECTORS)
+        case Observe():
+            return Batch([command.event], NO_VECTORS)
 
 
 def _remember(known: Known, command: Remember, memory_space_id: str) -> Batch:

@@ -58,4 +58,32 @@ class MemoryForgotten(
     reason: str
 
 
-Event = SpaceCreated | MemoryStored | MemoryRevised | MemoryForgotten
+class MemoryRecalled(
+    msgspec.Struct, frozen=True, array_like=True, kw_only=True, tag="memory.recalled"
+):
+    """A recall was answered. Observed: a crash may lose the last of these.
+
+    `ids` and `scores` run side by side, best first and no more than a named limit. Of the query
+    only a digest is kept, keyed by the space's uuid.
+    """
+
+    recall_id: str
+    mode: str
+    query_digest: str | None
+    ids: tuple[str, ...]
+    scores: tuple[float, ...]
+
+
+Event = SpaceCreated | MemoryStored | MemoryRevised | MemoryForgotten | MemoryRecalled
+EVENT_TYPES: tuple[str, ...] = (
+    "space.created",
+    "memory.stored",
+    "memory.revised",
+    "memory.forgotten",
+    "memory.recalled",
+)
+
+
+def event_type(event: Event) -> str:
+    """The name of an event's type, as it is stored and told."""
+    return str(type(event).__struct_config__.tag)

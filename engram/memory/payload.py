@@ -37,6 +37,10 @@ class Batch(NamedTuple):
     vectors: Vector
 
 
+NO_VECTORS: Final[Vector] = np.empty((0, 0), np.float32)
+"""Of a batch that holds no memory version."""
+
+
 def encode_batch(batch: Batch) -> list[bytes]:
     """The payload as buffers, to be written behind each other."""
     versions = sum(isinstance(event, MemoryVersion) for event in batch.events)

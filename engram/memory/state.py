@@ -30,6 +30,7 @@ from engram.memory.decide import Latest
 from engram.memory.events import (
     Event,
     MemoryForgotten,
+    MemoryRecalled,
     MemoryRevised,
     MemoryStored,
     MemoryVersion,
@@ -38,6 +39,8 @@ from engram.memory.events import (
 from engram.memory.model import Filter, Memory, Vector
 from engram.memory.payload import Batch
 from engram.memory.times import NEVER_US, from_us, to_us
+
+NO_ROW: Final = -1
 
 PUBLISH_ROWS: Final = 32_768
 """Rows collected before they are moved into the columns even without a `publish`."""
@@ -52,7 +55,10 @@ class StateError(Exception):
 
 
 class View:
-    """The durable state at one position; never changes. All columns have `rows` rows."""
+    """The durable state at one position; never changes. All columns have `rows` rows, but for
+    `forgotten`, which pairs the row of each forgotten memory with the position it was forgotten at.
+    `previous` leads from a row to the one before it with the same id, or to NO_ROW.
+    """
 
     __slots__ = (
         "attributes",
@@ -60,11 +66,13 @@ class View:
         "documents",
         "earliest_expiry_us",
         "expires_us",
+        "forgotten",
         "lexicon",
         "live",
         "memory_space_id",
         "position",
         "positions",
+        "previous",
         "rows",
         "stored_us",
         "timeline",
@@ -86,6 +94,8 @@ class View:
         lexicon: LexiconView,
         attributes: AttributesView,
         timeline: TimelineView,
+        previous: npt.NDArray[np.int64],
+        forgotten: npt.NDArray[np.int64],
     ) -> None:
         self.memory_space_id = memory_space_id
         self.position = position
@@ -101,6 +111,8 @@ class View:
         self.lexicon = lexicon
         self.attributes = attributes
         self.timeline = timeline
+        self.previous = previous
+        self.forgotten = forgotten
 
     def visible(self, now_us: int) -> BoolArray:
         """The rows that may be shown at that time, bool (rows,): alive and not expired."""
@@ -122,6 +134,14 @@ class View:
             within[self.timeline.between(_us(filter.since), _us(filter.until))] = True
             mask &= within
         return mask
+
+    def history(self, row: int) -> list[int]:
+        """The positions of what happened to the id whose newest row is `row`, oldest first."""
+        rows = [row]
+        while (row := int(self.previous[row])) != NO_ROW:
+            rows.append(row)
+        ended = self.forgotten[np.isin(self.forgotten[:, 0], rows), 1]
+        return sorted([*self.positions[rows].tolist(), *ended.tolist()])
 
     def version(self, row: int) -> MemoryVersion:
         """The memory version in a row."""
@@ -176,6 +196,8 @@ class State:
         self._documents = BytesColumn()
         self._positions = GrowingColumn(np.int64)
         self._stored_us = GrowingColumn(np.int64)
+        self._previous = GrowingColumn(np.int64)
+        self._forgotten = GrowingColumn(np.int64, 2)
         self._expires_us = GrowingColumn(np.int64)
         self._confidences = GrowingColumn(np.float64)
         self._earliest_expiry_us = NEVER_US
@@ -192,6 +214,8 @@ class State:
         self._new_vectors: list[npt.NDArray[np.float32]] = []
         self._new_rows: dict[str, int] = {}
         self._dead_rows: set[int] = set()
+        self._new_previous: list[int] = []
+        self._new_forgotten: list[tuple[int, int]] = []
         # Held while ids and the view move on together, so that `find` sees both or neither.
         self._moving_on = threading.Lock()
         self.view = self._capture()
@@ -218,36 +242,42 @@ class State:
     def _apply(self, event: Event, position: int, time_us: int) -> None:
         match event:
             case MemoryStored():
-                if self._living_row(event.id) is not None:
+                row = self._row(event.id)
+                if row is not None and self._lives(row):
                     raise StateError(f"position {position} stores {event.id!r}, which lives")
-                self._add(event, position, time_us)
+                self._add(event, row, position, time_us)
             case MemoryRevised() | MemoryForgotten():
-                row = self._living_row(event.id)
-                if row is None:
+                row = self._row(event.id)
+                if row is None or not self._lives(row):
                     raise StateError(
                         f"position {position} changes {event.id!r}, which is not there"
                     )
                 self._dead_rows.add(row)
                 if isinstance(event, MemoryRevised):
-                    self._add(event, position, time_us)
+                    self._add(event, row, position, time_us)
+                else:
+                    self._new_forgotten.append((row, position))
+            case MemoryRecalled():
+                pass  # on record, and told; what it does to recall is not part of this state yet
             case SpaceCreated():
                 if position != 1 or event.memory_space_id != self._memory_space_id:
                     raise StateError(f"position {position} creates space {event.memory_space_id!r}")
 
-    def _add(self, version: MemoryVersion, position: int, time_us: int) -> None:
+    def _add(
+        self, version: MemoryVersion, previous: int | None, position: int, time_us: int
+    ) -> None:
+        self._new_previous.append(NO_ROW if previous is None else previous)
         self._new_rows[version.id] = len(self._live) + len(self._versions)
         self._versions.append(version)
         self._new_positions.append(position)
         self._new_times_us.append(time_us)
 
-    def _living_row(self, memory_id: str) -> int | None:
-        """The row of a living id, counting what was applied but not yet published."""
-        row = self._row(memory_id)
-        if row is None or row in self._dead_rows:
-            return None
-        return row if row >= len(self._live) or self._live.alive(row) else None
+    def _lives(self, row: int) -> bool:
+        """Whether a row is alive, counting what was applied but not yet published."""
+        return row not in self._dead_rows and (row >= len(self._live) or self._live.alive(row))
 
     def _row(self, memory_id: str) -> int | None:
+        """The newest row of an id, counting what was applied but not yet published."""
         row = self._new_rows.get(memory_id)
         return self._ids.get(memory_id) if row is None else row
 
@@ -256,12 +286,15 @@ class State:
         self._extend_columns()
         for row in self._dead_rows:
             self._live.kill(row)
+        if self._new_forgotten:
+            self._forgotten.extend(self._new_forgotten)
         view = self._capture()
         with self._moving_on:
             self._ids.extend(self._new_rows.items())
             self.view = view
         self._versions, self._new_positions, self._new_times_us = [], [], []
         self._new_vectors, self._new_rows, self._dead_rows = [], {}, set()
+        self._new_previous, self._new_forgotten = [], []
 
     def _extend_columns(self) -> None:
         versions = self._versions
@@ -271,6 +304,7 @@ class State:
         self._documents.extend([_encode(version) for version in versions])
         self._positions.extend(self._new_positions)
         self._stored_us.extend(self._new_times_us)
+        self._previous.extend(self._new_previous)
         expires_us = [NEVER_US if v.expires_us is None else v.expires_us for v in versions]
         self._expires_us.extend(expires_us)
         self._earliest_expiry_us = min(self._earliest_expiry_us, *expires_us)
@@ -300,7 +334,15 @@ class State:
             self._lexicon.view(),
             self._attributes.view(),
             self._timeline.view(),
+            self._previous.view(),
+            self._forgotten.view(),
         )
+
+    def history(self, memory_id: str) -> list[int]:
+        """The positions of all events of an id, oldest first; none for an id never stored."""
+        with self._moving_on:
+            view, row = self.view, self._ids.get(memory_id)
+        return [] if row is None else view.history(row)
 
     def find(self, memory_id: str, now_us: int) -> tuple[View, int] | None:
         """The row of an id that may be shown at that time, and the view that shows it."""

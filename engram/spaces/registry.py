@@ -20,7 +20,6 @@ from contextlib import ExitStack, suppress
 from typing import Final
 
 import msgspec
-import numpy as np
 
 from engram.embedding.protocol import RemoteEmbedder
 from engram.embedding.registry import DEFAULT, embedder_for
@@ -36,9 +35,11 @@ from engram.errors import (
     SpaceNotFound,
     Unavailable,
 )
+from engram.feed.feed import Feed
+from engram.feed.telling import SpaceName
 from engram.memory.events import SpaceCreated
 from engram.memory.model import EmbeddingSpec, SpaceInfo
-from engram.memory.payload import Batch, encode_batch
+from engram.memory.payload import NO_VECTORS, Batch, encode_batch
 from engram.memory.times import from_us
 from engram.memory.validate import CALLER, check_embedding_spec
 from engram.spaces.identity import IDENTITY_NAME, Identity, read_identity, write_identity
@@ -68,8 +69,9 @@ _EXHAUSTED: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM})
 class Entry:
     """A space known to this process: its identity, and its store once it has been used."""
 
-    def __init__(self, identity: Identity, open_store: Callable[[Identity], Store]) -> None:
+    def __init__(self, identity: Identity, open_store: Callable[[Identity, Feed], Store]) -> None:
         self.identity = identity
+        self.feed = Feed(SpaceName(identity.memory_space_id, identity.uuid))
         self._open_store = open_store
         self._lock = threading.Lock()
         self._store: Store | None = None
@@ -98,7 +100,7 @@ class Entry:
             if self._damage is not None and time.monotonic() < self._damage[0]:
                 raise SpaceDamaged(self._damage[1], memory_space_id=space_id)
             try:
-                self._store = self._open_store(self.identity)
+                self._store = self._open_store(self.identity, self.feed)
             except SpaceDamaged as error:
                 self._damage = (time.monotonic() + DAMAGE_REMEMBERED_S, error.detail)
                 raise
@@ -108,8 +110,11 @@ class Entry:
         with self._lock:
             self._closed = True
             store, self._store = self._store, None
-        if store is not None:
-            store.close()
+        try:
+            if store is not None:
+                store.close()
+        finally:
+            self.feed.close()
 
 
 class Registry:
@@ -239,7 +244,7 @@ class Registry:
             embedding_model=spec.model,
             dimensions=spec.dimensions,
         )
-        payload = encode_batch(Batch([created], np.empty((0, 0), np.float32)))
+        payload = encode_batch(Batch([created], NO_VECTORS))
         tmp = self._control.open_dir(TMP_DIR)
         try:
             space_dir = tmp.make_dir(identity.uuid)
@@ -323,17 +328,17 @@ class Registry:
     def _remember_entry(self, identity: Identity) -> Entry:
         return self._entries.setdefault(identity.memory_space_id, Entry(identity, self._open_store))
 
-    def _open_store(self, identity: Identity) -> Store:
+    def _open_store(self, identity: Identity, feed: Feed) -> Store:
         space_id = identity.memory_space_id
         try:
             # Whoever made the space may have been killed before its name was durable; what is
             # stored in it from now on must not vanish with it.
             self._root.sync()
-            return self._open_folder(self._root.open_dir(space_id), identity)
+            return self._open_folder(self._root.open_dir(space_id), identity, feed)
         except OSError as error:
             raise self._cannot_open(space_id, error) from error
 
-    def _open_folder(self, space_dir: Directory, identity: Identity) -> Store:
+    def _open_folder(self, space_dir: Directory, identity: Identity, feed: Feed) -> Store:
         space_id = identity.memory_space_id
         try:
             with translated(space_id):
@@ -342,7 +347,12 @@ class Registry:
                         IDENTITY_NAME, 0, "the folder was replaced by that of another space"
                     )
             return Store(
-                space_dir, identity, owner=self._owner, clock=self._clock, options=self._options
+                space_dir,
+                identity,
+                feed=feed,
+                owner=self._owner,
+                clock=self._clock,
+                options=self._options,
             )
         except BaseException:
             space_dir.close()

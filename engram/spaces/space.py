@@ -6,10 +6,10 @@ cheap, thread-safe, and opens its space at first use.
 
 from __future__ import annotations
 
-import secrets
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
+from hashlib import blake2b
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
@@ -19,15 +19,18 @@ from engram import limits
 from engram.cognition.recall import Cue, Wanted, recall
 from engram.embedding.registry import embedder_for
 from engram.errors import EmbedderUnavailable, EngramError, Invalid, MemoryNotFound, TooLarge
-from engram.indexes.attributes import validate_metadata_filter
+from engram.feed.reader import Reader
+from engram.feed.reader import follow as read_on
 from engram.memory import validate as check
-from engram.memory.decide import Forget, Remember, Revise
-from engram.memory.events import MemoryRevised, MemoryStored
+from engram.memory.decide import Forget, Observe, Remember, Revise
+from engram.memory.events import MemoryRecalled, MemoryRevised, MemoryStored
 from engram.memory.model import (
     MODES,
     Changes,
+    Event,
     Filter,
     Forgotten,
+    Hit,
     Kind,
     Memory,
     Mode,
@@ -39,14 +42,22 @@ from engram.memory.model import (
     Vector,
 )
 from engram.memory.state import View, memory_of
-from engram.memory.times import to_us
+from engram.spaces.requests import (
+    changed_fields,
+    check_cue_ids,
+    check_limit,
+    checked_filter,
+    new_id,
+    new_memory,
+    version_of,
+)
+
+_DIGEST_BYTES: Final = 16
 
 if TYPE_CHECKING:
     from engram.embedding.protocol import Embedder
     from engram.spaces.registry import Entry
     from engram.spaces.store import Committed, Store
-
-_ID_BYTES: Final = 12
 
 
 class Space:
@@ -122,11 +133,11 @@ class Space:
             )
         fields = [f"memories[{i}]." for i in range(len(items))]
         return self._remember(
-            [_new(f, item) for f, item in zip(fields, items, strict=True)], fields
+            [new_memory(f, item) for f, item in zip(fields, items, strict=True)], fields
         )
 
     def _remember(self, items: list[NewMemory], fields: list[str]) -> Remembered:
-        versions = [self._version(f, item) for f, item in zip(fields, items, strict=True)]
+        versions = [version_of(f, item) for f, item in zip(fields, items, strict=True)]
         vectors = self._vectors(
             fields, [v.content for v in versions], [item.embedding for item in items]
         )
@@ -137,26 +148,6 @@ class Space:
             memory_space_id=self.id,
             position=committed.ack.last_position,
             memories=self._memories(committed),
-        )
-
-    def _version(self, field: str, new: NewMemory) -> MemoryStored:
-        content = check.check_content(field + "content", new.content)
-        kind = check.check_kind(field + "kind", new.kind)
-        occurred_at = check.check_time(field + "occurred_at", new.occurred_at)
-        expires_at = check.check_time(field + "expires_at", new.expires_at)
-        return MemoryStored(
-            id=secrets.token_hex(_ID_BYTES)
-            if new.id is None
-            else check.check_memory_id(field + "id", new.id),
-            revision=0,
-            kind=kind,
-            content=content,
-            tags=check.check_tags(field + "tags", new.tags),
-            metadata=check.check_metadata(field + "metadata", new.metadata),
-            confidence=check.check_confidence(field + "confidence", new.confidence),
-            occurred_us=None if occurred_at is None else to_us(occurred_at),
-            expires_us=None if expires_at is None else to_us(expires_at),
-            source=check.check_source(field + "source", new.source),
         )
 
     def _vectors(
@@ -213,12 +204,12 @@ class Space:
         include_embedding: bool = False,
     ) -> Page:
         """Living memories by ascending position, those behind position `after` only."""
-        _check_limit("limit", limit, limits.LIST_LIMIT_MAX)
+        check_limit("limit", limit, limits.LIST_LIMIT_MAX)
         if after is not None and (isinstance(after, bool) or not isinstance(after, int)):
             raise Invalid.of("after", "must be a position, as `next` gave it")
         store = self._store()
         view = store.state.view
-        mask = view.matching(_checked(filter), view.visible(store.now_ns() // 1_000))
+        mask = view.matching(checked_filter(filter), view.visible(store.now_ns() // 1_000))
         rows = np.flatnonzero(mask)
         if after is not None:
             rows = rows[np.searchsorted(view.positions[rows], after, side="right") :]
@@ -236,7 +227,7 @@ class Space:
         `EmbedderUnavailable`; nothing is changed then.
         """
         memory_id = check.check_memory_id("id", memory_id)
-        fields = self._changed(changes)
+        fields = changed_fields(changes)
         self._find(memory_id)  # an unknown id is told before anything is embedded
         vector = None
         if "content" in fields:
@@ -249,31 +240,6 @@ class Space:
         store = self._store()
         command = Revise(memory_id, fields, vector, store.now_ns() // 1_000)
         return self._memories(self._commit(store, command))[0]
-
-    def _changed(self, changes: Changes) -> dict[str, Any]:
-        """The given fields, checked, by the names that events use."""
-        if not isinstance(changes, Changes):
-            raise Invalid.of("changes", f"must be engram.Changes, not {type(changes).__name__}")
-        fields: dict[str, Any] = {}
-        if changes.content is not msgspec.UNSET:
-            fields["content"] = check.check_content("content", changes.content)
-        if changes.tags is not msgspec.UNSET:
-            fields["tags"] = check.check_tags("tags", () if changes.tags is None else changes.tags)
-        if changes.metadata is not msgspec.UNSET:
-            given = {} if changes.metadata is None else changes.metadata
-            fields["metadata"] = check.check_metadata("metadata", given)
-        if changes.confidence is not msgspec.UNSET:
-            certain = 1.0 if changes.confidence is None else changes.confidence
-            fields["confidence"] = check.check_confidence("confidence", certain)
-        if changes.occurred_at is not msgspec.UNSET:
-            occurred_at = check.check_time("occurred_at", changes.occurred_at)
-            fields["occurred_us"] = None if occurred_at is None else to_us(occurred_at)
-        if changes.expires_at is not msgspec.UNSET:
-            expires_at = check.check_time("expires_at", changes.expires_at)
-            fields["expires_us"] = None if expires_at is None else to_us(expires_at)
-        if changes.source is not msgspec.UNSET:
-            fields["source"] = check.check_source("source", changes.source)
-        return fields
 
     def forget(self, memory_id: str) -> Forgotten:
         """Stop recalling a memory; logged, so that it stays forgotten. Its id may be used again.
@@ -296,23 +262,28 @@ class Space:
         filter: Filter | None = None,
         min_confidence: float | None = None,
         explain: bool = False,
+        record: bool = True,
     ) -> Recall:
         """The memories that best answer a cue: words, a vector, memories, or several of these.
 
         Memories given as a cue are not in the answer. `mode` None chooses by what the cue and the
-        space allow, and the answer names the choice. Raises :class:`engram.errors.Invalid`,
-        `MemoryNotFound` for a cue that is not there, `EmbedderUnavailable`.
+        space allow, and the answer names the choice. With `record`, the recall itself becomes an
+        event (`memory.recalled`, with a digest of the query) soon after the answer; where that
+        cannot be, on a full disk for one, the answer comes all the same and says so.
+
+        Raises :class:`engram.errors.Invalid`, `MemoryNotFound` for a cue that is not there,
+        `EmbedderUnavailable`.
         """
         started = time.perf_counter()
-        _check_limit("limit", limit, limits.RECALL_LIMIT_MAX)
+        check_limit("limit", limit, limits.RECALL_LIMIT_MAX)
         if min_confidence is not None:
             check.check_confidence("min_confidence", min_confidence)
         if mode is not None and not (isinstance(mode, str) and mode in MODES):
             raise Invalid.of("mode", f"must be one of {', '.join(MODES)}, or left out")
-        filter = _checked(filter)
+        filter = checked_filter(filter)
         store = self._store()
         now_us = store.now_ns() // 1_000
-        _check_cue_ids(memory_ids)
+        check_cue_ids(memory_ids)
         view, rows = store.state.find_all(memory_ids, now_us)
         cue = self._cue(view, self._found(memory_ids, rows), query, embedding, mode)
         chosen = mode or _choose(cue)
@@ -326,12 +297,14 @@ class Space:
             raise Invalid.of("mode", "lexical needs words: give `query` or `memory_ids`")
         wanted = Wanted(chosen, limit, filter, min_confidence, explain, now_us)
         hits = recall(view, cue, wanted)
+        recall_id = new_id()
+        recorded = record and store.observe(Observe(self._recalled(recall_id, chosen, query, hits)))
         return Recall(
             memory_space_id=self.id,
-            recall_id=secrets.token_hex(_ID_BYTES),
+            recall_id=recall_id,
             position=view.position,
             mode=chosen,
-            recorded=False,
+            recorded=recorded,
             results=tuple(hits),
             took_ms=round((time.perf_counter() - started) * 1_000, 3),
         )
@@ -363,6 +336,56 @@ class Space:
             directions /= np.linalg.norm(directions, axis=1, keepdims=True)
             vector = directions.mean(axis=0).astype(np.float32)
         return Cue(" ".join(texts) if texts else None, vector, tuple(rows))
+
+    def _recalled(
+        self, recall_id: str, mode: Mode, query: str | None, hits: Sequence[Hit]
+    ) -> MemoryRecalled:
+        noted = hits[: limits.RECALLED_IDS_RECORDED_MAX]
+        digest = None
+        if query is not None:
+            key = self._entry.identity.uuid_bytes
+            digest = blake2b(query.encode(), digest_size=_DIGEST_BYTES, key=key).hexdigest()
+        return MemoryRecalled(
+            recall_id=recall_id,
+            mode=mode,
+            query_digest=digest,
+            ids=tuple(hit.memory.id for hit in noted),
+            scores=tuple(hit.score for hit in noted),
+        )
+
+    def history(self, memory_id: str) -> tuple[Event, ...]:
+        """Everything that happened to an id, oldest first, also if it is forgotten now.
+
+        Raises :class:`engram.errors.MemoryNotFound` for an id that was never stored.
+        """
+        memory_id = check.check_memory_id("id", memory_id)
+        store = self._store()
+        positions = store.state.history(memory_id)
+        if not positions:
+            raise MemoryNotFound(
+                f"there never was a memory {memory_id!r} in space {self.id!r}",
+                memory_space_id=self.id,
+            )
+        return tuple(store.event(position) for position in positions)
+
+    def events(
+        self, after: int | None = None, *, types: Sequence[str] = (), follow: bool = False
+    ) -> Iterator[Event]:
+        """The events behind position `after` (None or 0: all), oldest first; durable ones only.
+
+        It ends with what is durable now; with `follow` it never ends, and waits for what comes
+        (then None means: only what comes). `types` narrows it. Raises
+        :class:`engram.errors.PositionBeyondEnd` or `Invalid`; and while iterating, `Unavailable`
+        once the database is closed.
+        """
+        reader = self.reader(0 if after is None and not follow else after, types)
+        until = None if follow else reader.feed.snapshot.durable
+        return read_on(reader, until=until)
+
+    def reader(self, after: int | None, types: Sequence[str]) -> Reader:
+        """A cursor on this space's feed, for surfaces that wait in their own way."""
+        store = self._store()
+        return Reader(self._entry.feed, store.events, after, types)
 
     def _found(self, memory_ids: Sequence[str], rows: Sequence[int | None]) -> Sequence[int]:
         found = [row for row in rows if row is not None]
@@ -399,58 +422,7 @@ class Space:
         )
 
 
-def _new(field: str, item: object) -> NewMemory:
-    if isinstance(item, NewMemory):
-        return item
-    if isinstance(item, str):
-        return NewMemory(content=item)
-    if isinstance(item, Mapping):
-        unknown = sorted(str(key) for key in set(item) - set(NewMemory.__struct_fields__))
-        if unknown:
-            known = ", ".join(NewMemory.__struct_fields__)
-            raise Invalid.of(f"{field}{unknown[0]}", f"is not a field of a memory: {known}")
-        if "content" not in item:
-            raise Invalid.of(f"{field}content", "is missing")
-        return NewMemory(**item)
-    raise Invalid.of(
-        field.rstrip("."), f"must be text or a memory's fields, not {type(item).__name__}"
-    )
-
-
 def _choose(cue: Cue) -> Mode:
     if cue.vector is None:
         return "lexical"
     return "similarity" if cue.text is None else "hybrid"
-
-
-def _check_limit(field: str, value: object, most: int) -> None:
-    if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= most:
-        raise Invalid.of(field, f"must be a whole number from 1 to {most}")
-
-
-def _check_cue_ids(memory_ids: object) -> None:
-    if isinstance(memory_ids, str) or not isinstance(memory_ids, Sequence):
-        raise Invalid.of("memory_ids", f"must be a list of ids, not {type(memory_ids).__name__}")
-    if len(memory_ids) > limits.RECALL_MEMORY_IDS_MAX:
-        raise Invalid.of(
-            "memory_ids", f"must be a list of at most {limits.RECALL_MEMORY_IDS_MAX} ids"
-        )
-    for index, memory_id in enumerate(memory_ids):
-        check.check_memory_id(f"memory_ids[{index}]", memory_id)
-
-
-def _checked(filter: Filter | None) -> Filter | None:
-    """The filter in plain values, if it is one that can be evaluated."""
-    if filter is None:
-        return None
-    if not isinstance(filter, Filter):
-        raise Invalid.of("filter", f"must be an engram.Filter, not {type(filter).__name__}")
-    return Filter(
-        tags_all=check.check_tags("filter.tags_all", filter.tags_all),
-        tags_any=check.check_tags("filter.tags_any", filter.tags_any),
-        kind=None if filter.kind is None else check.check_kind("filter.kind", filter.kind),
-        source=check.check_source("filter.source", filter.source),
-        since=check.check_time("filter.from", filter.since),
-        until=check.check_time("filter.to", filter.until),
-        metadata=validate_metadata_filter(filter.metadata),
-    )

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import closing, contextmanager
 from typing import Final, NamedTuple
 
 from engram.errors import (
@@ -23,15 +23,18 @@ from engram.errors import (
     TooLarge,
     Unavailable,
 )
-from engram.memory.decide import Command, Latest, decide
+from engram.feed.feed import Feed
+from engram.feed.telling import tell
+from engram.memory.decide import Command, Latest, Observe, decide
 from engram.memory.events import MemoryForgotten, MemoryVersion
-from engram.memory.model import Vector
+from engram.memory.model import Event, Vector
 from engram.memory.payload import Batch, PayloadError, decode_batch, encode_batch
 from engram.memory.state import State, StateError
 from engram.spaces.identity import Identity
 from wal import errors as wal_errors
 from wal.codec import Draft, Record, check_draft
 from wal.commit import Decided, GroupCommitter
+from wal.format import FLAG_OBSERVED
 from wal.log import DEFAULT_OPTIONS, Ack, Log, LogOptions
 from wal.vfs import Directory
 
@@ -55,6 +58,7 @@ class Store:
         space_dir: Directory,
         identity: Identity,
         *,
+        feed: Feed,
         owner: str,
         clock: Clock = time.time_ns,
         options: LogOptions = DEFAULT_OPTIONS,
@@ -78,7 +82,9 @@ class Store:
         except BaseException:
             self.log.close()
             raise
-        self._machine = _Machine(identity.memory_space_id, self.state)
+        feed.begin(self.log.durable_position)
+        self._name = feed.space
+        self._machine = _Machine(identity.memory_space_id, self.state, feed)
         self._committer = GroupCommitter(
             self.log, self._machine, name=f"engram-writer-{identity.memory_space_id}"
         )
@@ -95,6 +101,24 @@ class Store:
         """
         with translated(self.identity.memory_space_id):
             return self._committer.submit(_Timed(command, self._clock())).result()
+
+    def observe(self, command: Observe) -> bool:
+        """Have `command` recorded without waiting for it; whether it will be, but for a crash."""
+        return self._committer.observe(_Timed(command, self._clock()))
+
+    def events(self, from_position: int) -> Generator[Event, None, None]:
+        """The durable events from a position on, as of this call, as the feed tells them."""
+        with translated(self.identity.memory_space_id):
+            for record in self.log.read(from_position):
+                batch = decode_batch(record.payload)
+                for event in tell(batch, self._name, record.position, record.time_ns):
+                    if event.position >= from_position:
+                        yield event
+
+    def event(self, position: int) -> Event:
+        """The durable event at a position."""
+        with closing(self.events(position)) as events:
+            return next(events)
 
     def close(self) -> None:
         self._committer.close()
@@ -119,9 +143,10 @@ class _Timed(NamedTuple):
 class _Machine:
     """The state machine that the writer thread drives: `decide` over an overlay of its group."""
 
-    def __init__(self, memory_space_id: str, state: State) -> None:
+    def __init__(self, memory_space_id: str, state: State, feed: Feed) -> None:
         self._memory_space_id = memory_space_id
         self._state = state
+        self._feed = feed
         self._overlay: dict[str, tuple[Latest, Vector]] = {}
 
     def latest(self, memory_id: str) -> Latest | None:
@@ -134,7 +159,8 @@ class _Machine:
 
     def decide(self, timed: _Timed) -> Decided[Batch]:
         batch = decide(self, timed.command, self._memory_space_id)
-        draft = Draft(encode_batch(batch), len(batch.events), timed.time_ns)
+        flags = FLAG_OBSERVED if isinstance(timed.command, Observe) else 0
+        draft = Draft(encode_batch(batch), len(batch.events), timed.time_ns, flags=flags)
         # Refused before the rest of the group may see it: what is too large never happens.
         check_draft(draft)
         self._overlay_batch(batch)
@@ -160,6 +186,7 @@ class _Machine:
             self._state.apply(batch, ack.position, ack.time_ns)
             committed.append(Committed(batch, ack))
         self._state.publish()
+        self._feed.publish([(c.batch, c.ack.position, c.ack.time_ns) for c in committed])
         return committed
 
     def abandon(self) -> None:

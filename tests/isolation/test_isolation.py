@@ -105,9 +105,11 @@ def act(space: engram.Space, step: Step) -> object:
 def answers(space: engram.Space, query: str, words: tuple[str, ...]) -> object:
     vector = vector_of(words) if SPACES[space.id] is not None else None
     found = [
-        space.recall(query, embedding=vector, limit=100, explain=True),
-        space.recall(query, mode="lexical", explain=True),
-        space.recall(query, embedding=vector, filter=Filter(tags_any=words[:1]), limit=2),
+        space.recall(query, embedding=vector, limit=100, explain=True, record=False),
+        space.recall(query, mode="lexical", explain=True, record=False),
+        space.recall(
+            query, embedding=vector, filter=Filter(tags_any=words[:1]), limit=2, record=False
+        ),
     ]
     # repr of a float is exact
     return [(answer.position, answer.mode, repr(answer.results)) for answer in found]

@@ -494,11 +494,12 @@ def test_a_memory_that_is_revised_all_the_time_is_always_found_as_a_cue(
 
 
 def test_the_answer_names_the_position_it_was_read_at(facts: engram.Space) -> None:
-    first = facts.recall("deploy")
+    first = facts.recall("deploy", record=False)
     assert first.position == facts.info().position == 1 + len(FACTS)
     facts.remember("one more")
-    second = facts.recall("deploy")
+    second = facts.recall("deploy", record=False)
     assert second.position == first.position + 1
     assert first.recall_id != second.recall_id
     assert first.memory_space_id == "alpha"
     assert not first.recorded
+    assert facts.recall("deploy").recorded

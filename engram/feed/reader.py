@@ -1,0 +1,149 @@
+"""One subscription to one space: pages of events in order, from the tail or from the log."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Iterator, Sequence
+from typing import Final, NamedTuple
+
+from engram.errors import HistoryGone, Invalid, PositionBeyondEnd
+from engram.feed.cursor import Behind, Skip, Wait, plan
+from engram.feed.feed import Feed, Told
+from engram.memory.events import EVENT_TYPES
+from engram.memory.model import Event
+
+PAGE_EVENTS_MAX: Final = 256
+PAGE_BYTES_MAX: Final = 256 << 10
+SCANNED_MAX: Final = 4_096
+"""Events that one page may pass over, so that a filter does not hold a thread for long."""
+
+ReadLog = Callable[[int], Generator[Event, None, None]]
+"""The durable events from a position on, as of the call."""
+
+
+class Page(NamedTuple):
+    """What was read: the events that pass the filter, and the position up to which was scanned."""
+
+    entries: Sequence[Told]
+    position: int
+
+
+class Reader:
+    """A cursor on a feed. Not thread-safe: one subscriber uses it, one call at a time."""
+
+    def __init__(
+        self, feed: Feed, read_log: ReadLog, after: int | None, types: Sequence[str]
+    ) -> None:
+        """Start behind position `after`, or at the end for None; take only `types`, if any.
+
+        Raises :class:`engram.errors.PositionBeyondEnd` and `Invalid` for a type there is not.
+        """
+        durable = feed.snapshot.durable
+        self.position = durable if after is None else check_after(after, durable)
+        self.feed = feed
+        self._types = check_types(types)
+        self._read_log = read_log
+        self._log: Generator[Event, None, None] | None = None
+
+    @property
+    def behind(self) -> bool:
+        """Whether the log has to be read, which blocks: call :meth:`history` then."""
+        return self._log is not None or isinstance(self._plan(), Behind)
+
+    def live(self) -> Page | None:
+        """The next page without blocking; None if nothing new has come."""
+        snapshot = self.feed.snapshot
+        step = plan(self.position, self._types, snapshot, PAGE_EVENTS_MAX)
+        if isinstance(step, Wait | Behind):
+            return None
+        self.position = step.position
+        if isinstance(step, Skip):
+            return Page((), self.position)
+        taken = snapshot.tail[step.start : step.stop]
+        return Page([entry for entry in taken if self._wants(entry.event)], self.position)
+
+    def history(self) -> Page:
+        """The next page from the log. Raises what reading the log raises."""
+        if self._log is None:
+            self._log = self._read_log(self.position + 1)
+        entries: list[Told] = []
+        size = 0
+        for scanned, event in enumerate(self._log, 1):
+            self.position = event.position
+            if self._wants(event):
+                entries.append(Told(event))
+                size += entries[-1].bytes
+            if len(entries) >= PAGE_EVENTS_MAX or size >= PAGE_BYTES_MAX or scanned >= SCANNED_MAX:
+                return Page(entries, self.position)
+        self._log = None
+        return Page(entries, self.position)
+
+    def close(self) -> None:
+        if self._log is not None:
+            self._log.close()
+            self._log = None
+
+    def _plan(self) -> object:
+        return plan(self.position, self._types, self.feed.snapshot, PAGE_EVENTS_MAX)
+
+    def _wants(self, event: Event) -> bool:
+        return not self._types or event.type in self._types
+
+
+def check_after(after: object, durable: int) -> int:
+    """The position to start behind, if there is one like it."""
+    if isinstance(after, bool) or not isinstance(after, int) or after < 0:
+        raise Invalid.of("after", "must be a position: 0 for all of history, or one that was told")
+    if after > durable:
+        raise PositionBeyondEnd(
+            f"position {after} lies beyond the end; the last one is {durable}. Start from a "
+            "position this space has told, or leave it out to see only what comes"
+        )
+    return after
+
+
+def check_types(types: object) -> frozenset[str]:
+    """The types to take, if all of them are event types."""
+    if isinstance(types, str) or not isinstance(types, Sequence | frozenset | set):
+        raise Invalid.of("types", "must be a list of event types")
+    unknown = [name for name in types if name not in EVENT_TYPES]
+    if unknown:
+        raise Invalid.of(
+            "types", f"{unknown[0]!r} is no event type; there are {', '.join(EVENT_TYPES)}"
+        )
+    return frozenset(types)
+
+
+def check_incarnation(given: str | None, feed: Feed) -> None:
+    """Refuse to go on with the feed of a space that has been replaced since."""
+    space = feed.space
+    if given is not None and given != space.space_uuid:
+        raise HistoryGone(
+            f"space {space.memory_space_id!r} is another incarnation than the one asked for; its "
+            "positions mean something else. Start again from position 0",
+            memory_space_id=space.memory_space_id,
+            oldest_position=1,
+            position=feed.snapshot.durable,
+            space_uuid=space.space_uuid,
+        )
+
+
+def follow(reader: Reader, *, until: int | None) -> Iterator[Event]:
+    """The events a reader gets, blocking; ends once `until` was scanned, or never for None."""
+    import threading
+
+    came = threading.Event()
+    unsubscribe = reader.feed.subscribe(came.set)
+    try:
+        while until is None or reader.position < until:
+            came.clear()
+            page = reader.history() if reader.behind else reader.live()
+            if page is None:
+                came.wait()
+                continue
+            for entry in page.entries:
+                if until is not None and entry.event.position > until:
+                    return
+                yield entry.event
+    finally:
+        unsubscribe()
+        reader.close()

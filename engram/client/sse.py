@@ -9,6 +9,7 @@ because JSON decoders take bytes.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from typing import Final, NamedTuple
 
 from engram.errors import ServerAnswerInvalid
@@ -67,31 +68,29 @@ class SseParser:
         self._at_start = True
         self._block = _Fields()
 
-    def feed(self, chunk: bytes) -> list[Block]:
-        """The blocks that `chunk` completes.
+    def feed(self, chunk: bytes) -> Iterator[Block]:
+        """The blocks that `chunk` completes; to be read to the end, one chunk after the other.
 
         Raises :class:`engram.errors.ServerAnswerInvalid` for a block that is too large or not
-        UTF-8; the parser is of no use after that.
+        UTF-8, behind the blocks before it; the parser is of no use after that.
         """
         if not chunk:
-            return []
+            return
         if self._after_cr and chunk.startswith(b"\n"):
             chunk = chunk[1:]
         self._after_cr = chunk.endswith(b"\r")
         *ended, rest = _LINE_END.split(chunk)
-        blocks = []
         for line in ended:
             if self._line:
                 line = b"".join([*self._line, line])
                 self._line, self._line_bytes = [], 0
             block = self._take(line)
             if block is not None:
-                blocks.append(block)
+                yield block
         if rest:
             self._line.append(rest)
             self._line_bytes += len(rest)
             self._check_size(self._block_bytes + self._line_bytes)
-        return blocks
 
     def _take(self, line: bytes) -> Block | None:
         if self._at_start:

@@ -40,15 +40,23 @@ class FakeServer:
         self.keeps = False
         self.left = asyncio.Event()
         self.url = ""
+        self._came = asyncio.Event()
 
-    def paths(self, method: str, path: str) -> list[Request]:
-        return [r for r in self.requests if (r.method, r.path) == (method, path)]
+    def on(self, path: str) -> list[Request]:
+        return [request for request in self.requests if request.path == path]
+
+    async def asked(self, times: int, path: str | None = None) -> None:
+        """Wait until so many requests came, on `path` if it is given."""
+        while len(self.requests if path is None else self.on(path)) < times:
+            self._came.clear()
+            await self._came.wait()
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.connections += 1
         try:
             while (request := await _read(reader)) is not None:
                 self.requests.append(request)
+                self._came.set()
                 await self._answer(request, reader, writer)
                 if not self.keeps or writer.is_closing():
                     break
@@ -84,7 +92,7 @@ class FakeServer:
 
 
 @asynccontextmanager
-async def fake_server(answer: Answer) -> AsyncIterator[FakeServer]:
+async def fake_server(answer: Answer, port: int = 0) -> AsyncIterator[FakeServer]:
     fake = FakeServer(answer)
     running: set[asyncio.Task[None]] = set()
 
@@ -93,7 +101,7 @@ async def fake_server(answer: Answer) -> AsyncIterator[FakeServer]:
         running.add(task)
         await asyncio.wait({task})
 
-    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    server = await asyncio.start_server(serve, "127.0.0.1", port)
     fake.url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
     try:
         yield fake

@@ -18,7 +18,6 @@ from engram.errors import EngramError
 from .fake_server import (
     ABORT,
     CLOSE,
-    FakeServer,
     always,
     document,
     fake_server,
@@ -365,19 +364,13 @@ def test_a_closed_client_says_so(name: str) -> None:
     run(main())
 
 
-async def until_asked(fake: FakeServer) -> None:
-    async with asyncio.timeout(10):
-        while not fake.requests:
-            await asyncio.sleep(0)
-
-
 @pytest.mark.parametrize("name", VERBS)
 def test_closing_ends_what_waits_for_an_answer(name: str) -> None:
     async def main() -> None:
         async with fake_server(silence) as fake:
             client = AsyncClient(fake.url)
             waiting = asyncio.ensure_future(error_from(VERBS[name](client)))
-            await until_asked(fake)
+            await fake.asked(1)
             await client.close()
             kind = errors.OutcomeUnknown if name in WRITES else errors.Unavailable
             assert type(await waiting) is kind

@@ -104,7 +104,7 @@ def test_no_bytes_raise_anything_else_than_our_error(stream: bytes, cuts: list[i
     parser = SseParser(64)
     with suppress(ServerAnswerInvalid):
         for start, end in pairwise(edges):
-            parser.feed(stream[start:end])
+            list(parser.feed(stream[start:end]))
 
 
 @pytest.mark.parametrize(
@@ -118,7 +118,7 @@ def test_a_block_beyond_the_bound_is_refused(stream: bytes, size: int) -> None:
 
     def feed_all() -> None:
         for start in range(0, len(stream), size):
-            parser.feed(stream[start : start + size])
+            list(parser.feed(stream[start : start + size]))
 
     with pytest.raises(ServerAnswerInvalid, match="more than 64 bytes"):
         feed_all()
@@ -127,10 +127,18 @@ def test_a_block_beyond_the_bound_is_refused(stream: bytes, size: int) -> None:
 def test_small_blocks_and_comments_never_add_up_to_the_bound() -> None:
     parser = SseParser(64)
     for number in range(100):
-        assert parser.feed(b": ping\nid: %d\n\n: ping\n" % number) == [Block(str(number))]
+        stream = b": ping\nid: %d\n\n: ping\n" % number
+        assert list(parser.feed(stream)) == [Block(str(number))]
 
 
 @pytest.mark.parametrize("stream", [b"id: \xff\n\n", b"event: \xc3\n\n"])
 def test_names_that_are_not_utf8_are_refused(stream: bytes) -> None:
     with pytest.raises(ServerAnswerInvalid, match="UTF-8"):
         parse(stream)
+
+
+def test_what_stands_before_a_fault_comes_out() -> None:
+    blocks = SseParser().feed(b"id: 1\n\nid: \xff\n\n")
+    assert next(blocks) == Block("1")
+    with pytest.raises(ServerAnswerInvalid):
+        next(blocks)

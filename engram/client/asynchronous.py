@@ -12,6 +12,7 @@ from engram.client import requests
 from engram.client.answers import Answer, EventsPage, SpacesPage, read
 from engram.client.feed import EventFeed
 from engram.client.transport import Transport, seconds
+from engram.feed.reader import check_types
 from engram.memory.model import (
     Changes,
     EmbeddingSpec,
@@ -312,7 +313,7 @@ class AsyncSpace:
             self._transport,
             self._id,
             after=None if after is None else requests.position("after", after),
-            types=requests.event_types(types),
+            types=tuple(sorted(check_types(types))),
             follow=follow,
             silence_s=self._silence_s,
         )

@@ -16,10 +16,10 @@ import msgspec
 
 from engram import limits
 from engram.errors import Invalid, TooLarge
-from engram.indexes.attributes import validate_metadata_filter
 from engram.memory import validate as check
 from engram.memory.model import MODES, Changes, EmbeddingSpec, Filter, NewMemory
 from engram.spaces.ids import check_space_id
+from engram.spaces.requests import check_cue_ids, check_limit, checked_filter, new_memory
 
 POSITION_MAX: Final = (1 << 63) - 1
 Body = dict[str, Any]
@@ -78,28 +78,10 @@ def batch_body(memories: object) -> Body:
     fields = [f"memories[{i}]." for i in range(len(items))]
     return {
         "memories": [
-            memory_body(field, _new_memory(field, item))
+            memory_body(field, new_memory(field, item))
             for field, item in zip(fields, items, strict=True)
         ]
     }
-
-
-def _new_memory(field: str, item: object) -> NewMemory:
-    if isinstance(item, NewMemory):
-        return item
-    if isinstance(item, str):
-        return NewMemory(content=item)
-    if not isinstance(item, Mapping):
-        raise Invalid.of(
-            field.rstrip("."), f"must be text or a memory's fields, not {type(item).__name__}"
-        )
-    unknown = sorted(str(key) for key in set(item) - set(NewMemory.__struct_fields__))
-    if unknown:
-        known = ", ".join(NewMemory.__struct_fields__)
-        raise Invalid.of(f"{field}{unknown[0]}", f"is not a field of a memory: {known}")
-    if "content" not in item:
-        raise Invalid.of(f"{field}content", "is missing")
-    return NewMemory(**item)
 
 
 def memory_body(field: str, new: NewMemory) -> Body:
@@ -148,10 +130,11 @@ def changes_body(changes: object) -> Body:
 
 
 def list_parameters(
-    filter: Filter | None, limit: object, after: object, *, include_embedding: bool
+    filter: Filter | None, limit: int, after: object, *, include_embedding: bool
 ) -> Parameters:
     """The query of a listing. Raises `Invalid` for conditions that its route does not know."""
-    parameters: Parameters = [("limit", str(_limit("limit", limit, limits.LIST_LIMIT_MAX)))]
+    check_limit("limit", limit, limits.LIST_LIMIT_MAX)
+    parameters: Parameters = [("limit", str(limit))]
     if after is not None:
         parameters.append(("after", str(position("after", after))))
     if include_embedding:
@@ -176,21 +159,12 @@ def position(field: str, value: object) -> int:
     return int(value)
 
 
-def event_types(types: object) -> tuple[str, ...]:
-    if isinstance(types, str) or not isinstance(types, Sequence):
-        raise Invalid.of("types", f"must be a list of event types, not {type(types).__name__}")
-    return tuple(
-        check.check_text(f"types[{i}]", name, limits.TAG_CHARACTERS_MAX)
-        for i, name in enumerate(types)
-    )
-
-
 def recall_body(
     query: object,
     *,
     embedding: object,
-    memory_ids: object,
-    limit: object,
+    memory_ids: Sequence[str],
+    limit: int,
     mode: object,
     filter: Filter | None,
     min_confidence: object,
@@ -198,6 +172,8 @@ def recall_body(
     record: bool,
 ) -> Body:
     """A recall. `record` is said only where it differs from the default."""
+    check_limit("limit", limit, limits.RECALL_LIMIT_MAX)
+    check_cue_ids(memory_ids)
     if mode is not None and not (isinstance(mode, str) and mode in MODES):
         raise Invalid.of("mode", f"must be one of {', '.join(MODES)}, or left out")
     certain = None
@@ -206,8 +182,8 @@ def recall_body(
     body = {
         "query": None if query is None else check.check_query("query", query),
         "embedding": _vector("embedding", embedding),
-        "memory_ids": _cue_ids(memory_ids) or None,
-        "limit": _limit("limit", limit, limits.RECALL_LIMIT_MAX),
+        "memory_ids": list(memory_ids) or None,
+        "limit": limit,
         "mode": mode,
         "filter": _filter_body(filter) or None,
         "min_confidence": certain,
@@ -219,30 +195,19 @@ def recall_body(
     return _given(body)
 
 
-def _cue_ids(memory_ids: object) -> list[str]:
-    if isinstance(memory_ids, str) or not isinstance(memory_ids, Sequence):
-        raise Invalid.of("memory_ids", f"must be a list of ids, not {type(memory_ids).__name__}")
-    if len(memory_ids) > limits.RECALL_MEMORY_IDS_MAX:
-        raise Invalid.of(
-            "memory_ids", f"must be a list of at most {limits.RECALL_MEMORY_IDS_MAX} ids"
-        )
-    return [check.check_memory_id(f"memory_ids[{i}]", item) for i, item in enumerate(memory_ids)]
-
-
-def _filter_body(filter: object) -> Body:
+def _filter_body(filter: Filter | None) -> Body:
     """The conditions given, by the names they have over HTTP."""
-    if filter is None:
+    checked = checked_filter(filter)
+    if checked is None:
         return {}
-    if not isinstance(filter, Filter):
-        raise Invalid.of("filter", f"must be an engram.Filter, not {type(filter).__name__}")
     body = {
-        "tags_all": check.check_tags("filter.tags_all", filter.tags_all) or None,
-        "tags_any": check.check_tags("filter.tags_any", filter.tags_any) or None,
-        "kind": None if filter.kind is None else check.check_kind("filter.kind", filter.kind),
-        "source": check.check_source("filter.source", filter.source),
-        "from": check.check_time("filter.from", filter.since),
-        "to": check.check_time("filter.to", filter.until),
-        "metadata": validate_metadata_filter(filter.metadata) or None,
+        "tags_all": checked.tags_all or None,
+        "tags_any": checked.tags_any or None,
+        "kind": checked.kind,
+        "source": checked.source,
+        "from": checked.since,
+        "to": checked.until,
+        "metadata": checked.metadata or None,
     }
     return _given(body)
 
@@ -261,12 +226,6 @@ def _cue_vector(field: str, value: object) -> list[float]:
         raise Invalid.of(field, "must be a list of numbers")
     numbers: list[float] = check.check_cue_vector(field, value, dimensions).tolist()
     return numbers
-
-
-def _limit(field: str, value: object, most: int) -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= most:
-        raise Invalid.of(field, f"must be a whole number from 1 to {most}")
-    return int(value)
 
 
 def _time(value: datetime) -> str:

@@ -1,0 +1,420 @@
+"""One contract, three doors: embedded, `Client` and `AsyncClient` on a real server.
+
+Every test here runs against all three, so that what one of them does differently is seen.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import AsyncIterator, Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta, timezone
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+import pytest
+from anyio.from_thread import BlockingPortal, start_blocking_portal
+
+import engram
+from engram import Changes, EmbeddingSpec, Filter, NewMemory, errors
+from engram.client.asynchronous import AsyncSpace
+from engram.client.synchronous import ClientSpace
+
+from .harness import Server
+
+EMBEDDED_ONLY = {"reader"}
+"""What `Space` has for the surfaces, not for users."""
+CALLER = EmbeddingSpec(model="caller", dimensions=3)
+NOON = datetime(2026, 5, 1, 12, tzinfo=timezone(timedelta(hours=2)))
+
+
+class Awaited:
+    """An asynchronous object whose verbs are awaited in another thread, so that tests are one."""
+
+    def __init__(self, portal: BlockingPortal, target: Any) -> None:
+        self._portal = portal
+        self._target = target
+
+    def __getattr__(self, name: str) -> Any:
+        value = getattr(self._target, name)
+        return partial(self._called, value) if callable(value) else value
+
+    def _called(self, verb: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        async def call() -> Any:
+            result = verb(*args, **kwargs)
+            if isinstance(result, AsyncIterator):
+                return [event async for event in result]
+            return await result if inspect.isawaitable(result) else result
+
+        return self._wrapped(self._portal.call(call))
+
+    def _wrapped(self, value: Any) -> Any:
+        if isinstance(value, AsyncSpace):
+            return Awaited(self._portal, value)
+        return tuple(map(self._wrapped, value)) if type(value) is tuple else value
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    server = Server(tmp_path_factory.mktemp("served"))
+    yield server
+    server.kill()
+
+
+@pytest.fixture(scope="module", params=["embedded", "client", "async"])
+def db(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    if request.param == "embedded":
+        with engram.open(tmp_path_factory.mktemp("embedded")) as database:
+            yield database
+        return
+    server: Server = request.getfixturevalue("server")
+    if request.param == "client":
+        with engram.Client(server.url) as client:
+            yield client
+        return
+    with (
+        start_blocking_portal("asyncio") as portal,
+        portal.wrap_async_context_manager(engram.AsyncClient(server.url)) as asynchronous,
+    ):
+        yield Awaited(portal, asynchronous)
+
+
+@pytest.fixture
+def space(db: Any) -> Any:
+    return db.create_space()
+
+
+@pytest.fixture
+def vectors(db: Any) -> Any:
+    return db.create_space(embedding=CALLER)
+
+
+def plain(value: Any) -> Any:
+    """A model without what two runs cannot have in common."""
+    document = msgspec.to_builtins(value, enc_hook=lambda array: array.tolist())
+
+    def strip(item: Any) -> Any:
+        if isinstance(item, dict):
+            varying = {"memory_space_id", "stored_at", "recall_id", "took_ms", "recorded"}
+            return {k: strip(v) for k, v in item.items() if k not in varying}
+        return [strip(v) for v in item] if isinstance(item, list | tuple) else item
+
+    return strip(document)
+
+
+@pytest.mark.parametrize("door", [ClientSpace, AsyncSpace])
+def test_every_verb_takes_what_the_embedded_one_takes(door: type) -> None:
+    for name, verb in vars(engram.Space).items():
+        if name.startswith("_") or isinstance(verb, property) or name in EMBEDDED_ONLY:
+            continue
+        here = [str(p) for p in inspect.signature(getattr(door, name)).parameters.values()]
+        there = [str(p) for p in inspect.signature(verb).parameters.values()]
+        if name == "events":
+            # Over a network one follows; the embedded feed is read to its end unless told.
+            assert (here[-1], there[-1]) == ("follow: 'bool' = True", "follow: 'bool' = False")
+            here, there = here[:-1], there[:-1]
+        assert here == there, name
+
+
+@pytest.mark.parametrize("door", [engram.Client, engram.AsyncClient])
+def test_every_verb_on_spaces_takes_what_the_embedded_one_takes(door: type) -> None:
+    for name in ("create_space", "ensure_space", "space", "spaces", "space_info", "close"):
+        here = inspect.signature(getattr(door, name)).parameters
+        there = inspect.signature(getattr(engram.Database, name)).parameters
+        assert [str(p) for p in here.values()] == [str(p) for p in there.values()], name
+
+
+def test_a_memory_keeps_all_it_was_given(space: Any) -> None:
+    given = {
+        "id": "a?b#c%2F +ü",
+        "kind": "fact",
+        "tags": ["one", "two", "one"],
+        "metadata": {"n": 1, "x": 1.5, "deep": {"list": [None, True, "ü"]}},
+        "confidence": 0.25,
+        "occurred_at": NOON,
+        "expires_at": NOON.replace(year=2999),
+        "source": "a test",
+    }
+    stored = space.remember("The deploy key is rotated", **given)
+    assert type(stored) is engram.Memory
+    assert stored.memory_space_id == space.id
+    assert (stored.id, stored.kind, stored.tags) == ("a?b#c%2F +ü", "fact", ("one", "two"))
+    assert stored.metadata == given["metadata"]
+    assert stored.occurred_at == NOON
+    assert stored.occurred_at.tzinfo is UTC
+    assert stored.stored_at.tzinfo is UTC
+    assert (stored.confidence, stored.source) == (0.25, "a test")
+    assert (stored.revision, stored.position, stored.embedding) == (1, 2, None)
+    assert space.get(stored.id) == stored
+    assert space.list().memories == (stored,)
+
+
+def test_a_batch_takes_models_mappings_and_texts(space: Any) -> None:
+    batch = iter([NewMemory(content="a", id="1"), {"content": "b", "tags": {"t"}}, "c"])
+    remembered = space.remember_many(batch)
+    assert type(remembered) is engram.Remembered
+    assert remembered.memory_space_id == space.id
+    assert [m.content for m in remembered.memories] == ["a", "b", "c"]
+    assert [m.position for m in remembered.memories] == [2, 3, 4]
+    assert remembered.position == 4
+
+
+def test_revising_replaces_and_clears(space: Any) -> None:
+    space.remember("old", id="m", tags=["t"], metadata={"k": 1}, source="s", occurred_at=NOON)
+    changes = Changes(content="new", tags=None, metadata={"j": 2}, source=None, occurred_at=None)
+    revised = space.revise("m", changes)
+    assert (revised.content, revised.tags, revised.metadata) == ("new", (), {"j": 2})
+    assert (revised.source, revised.occurred_at, revised.revision) == (None, None, 2)
+    assert space.get("m") == revised
+
+
+def test_forgetting(space: Any) -> None:
+    space.remember("x", id="m")
+    assert space.forget("m") == engram.Forgotten(id="m", position=3)
+    for verb in (space.get, space.forget):
+        with pytest.raises(errors.MemoryNotFound):
+            verb("m")
+
+
+def test_listing_by_pages_and_filters(space: Any) -> None:
+    space.remember_many(
+        [
+            {"content": str(i), "tags": ["even" if i % 2 == 0 else "odd", "all"], "source": "s"}
+            for i in range(5)
+        ]
+    )
+    first = space.list(limit=2)
+    rest = space.list(limit=10, after=first.next)
+    assert [m.content for m in first.memories] == ["0", "1"]
+    assert [m.content for m in rest.memories] == ["2", "3", "4"]
+    assert rest.next is None
+    wanted = Filter(tags_all=("odd", "all"), kind="episode", source="s", until=datetime.now(UTC))
+    assert [m.content for m in space.list(wanted).memories] == ["1", "3"]
+    later = Filter(since=datetime.now(UTC) + timedelta(hours=1))
+    assert space.list(later).memories == ()
+
+
+def test_vectors_come_back_as_they_were_given(vectors: Any) -> None:
+    vectors.remember("north", id="n", embedding=[1, 0, 0.1])
+    vectors.remember_many([{"content": "up", "id": "u", "embedding": np.array([0.0, 0.3, 1.0])}])
+    vectors.revise("u", Changes(embedding=np.array([0, 1 / 3, 1], dtype=np.float32)))
+    north = vectors.get("n", include_embedding=True).embedding
+    assert north.dtype == np.float32
+    assert np.array_equal(north, np.array([1, 0, 0.1], dtype=np.float32))
+    listed = vectors.list(include_embedding=True).memories[1].embedding
+    assert np.array_equal(listed, np.array([0, 1 / 3, 1], dtype=np.float32))
+    assert vectors.get("n").embedding is None
+    hits = vectors.recall(embedding=[0, 0.2, 1], limit=1)
+    assert [hit.memory.id for hit in hits] == ["u"]
+    assert [hit.memory.id for hit in vectors.recall(memory_ids=["u"], limit=1)] == ["n"]
+
+
+MEMORIES = [
+    {"id": "key", "content": "The deploy key is rotated every Monday", "tags": ["ops"]},
+    {"id": "lunch", "content": "Lunch is at noon", "metadata": {"place": "kitchen", "n": 3}},
+    {"id": "fact", "content": "Monday comes before Tuesday", "kind": "fact", "confidence": 0.5},
+]
+RECALLS: dict[str, dict[str, Any]] = {
+    "words": {"query": "when is the key rotated?", "explain": True},
+    "lexical": {"query": "Monday", "mode": "lexical", "explain": True},
+    "similarity": {"query": "weekday", "mode": "similarity", "limit": 2},
+    "hybrid": {"query": "Monday", "mode": "hybrid", "min_confidence": 0.1},
+    "a memory": {"memory_ids": ("key",)},
+    "words and a memory": {"query": "food", "memory_ids": ["key"], "explain": True},
+    "tags": {"query": "Monday", "filter": Filter(tags_any=("ops", "x"))},
+    "metadata": {"query": "Monday", "filter": Filter(metadata={"n": {"$gte": 2}})},
+    "kind": {"query": "Monday", "filter": Filter(kind="fact")},
+    "times": {"query": "Monday", "filter": Filter(until=NOON)},
+    "nothing there": {"query": "xylophone", "mode": "lexical"},
+}
+
+
+@pytest.mark.parametrize("asked", RECALLS.values(), ids=RECALLS.keys())
+def test_a_recall_answers_the_same(
+    db: Any, asked: dict[str, Any], tmp_path: Path, space: Any
+) -> None:
+    with engram.open(tmp_path / "data") as reference:
+        same = reference.create_space("same")
+        for door in (space, same):
+            door.remember_many(MEMORIES)
+        answer, expected = space.recall(**asked), same.recall(**asked)
+        assert type(answer) is engram.Recall
+        assert answer.memory_space_id == space.id
+        assert plain(answer) == plain(expected)
+
+
+def test_spaces_are_made_shown_and_listed(db: Any) -> None:
+    a, b = (f"listed-{letter}-{type(db).__name__.lower()}" for letter in "ab")
+    alpha = db.create_space(a, embedding=CALLER)
+    assert alpha.id == a
+    same, created = db.ensure_space(a, embedding=CALLER)
+    assert (same.id, created) == (a, False)
+    made, created = db.ensure_space(b)
+    assert (made.id, created) == (b, True)
+    alpha.remember("x", embedding=[1, 0, 0])
+    info = db.space_info(a)
+    assert info == alpha.info()
+    assert (info.state, info.memories, info.position, info.generation) == ("active", 1, 2, 1)
+    assert info.embedding == CALLER
+    assert info.created_at is not None
+    names = [found.memory_space_id for found in db.spaces()]
+    assert names == sorted(names)
+    assert {a, b} <= set(names)
+    following = [found.memory_space_id for found in db.spaces(after=a, limit=2)]
+    assert following == names[names.index(a) + 1 :][:2]
+    assert db.spaces(limit=0) == []
+
+
+REFUSED: dict[str, tuple[type[Exception], Callable[[Any], Any]]] = {
+    "no such memory": (errors.MemoryNotFound, lambda s: s.get("nope")),
+    "no such memory to revise": (
+        errors.MemoryNotFound,
+        lambda s: s.revise("nope", Changes(source="x")),
+    ),
+    "no such memory to forget": (errors.MemoryNotFound, lambda s: s.forget("nope")),
+    "no such cue": (errors.MemoryNotFound, lambda s: s.recall(memory_ids=["nope"])),
+    "an id that lives": (errors.MemoryExists, lambda s: s.remember("x", id="key")),
+    "one id twice": (errors.EngramError, lambda s: s.remember_many([MEMORIES[0]] * 2)),
+    "no content": (errors.Invalid, lambda s: s.remember(" ")),
+    "no text": (errors.Invalid, lambda s: s.remember(5)),
+    "a lone surrogate": (errors.Invalid, lambda s: s.remember("\ud800")),
+    "too long": (errors.TooLarge, lambda s: s.remember("x" * ((1 << 20) + 1))),
+    "an id that is none": (errors.Invalid, lambda s: s.get("a/b")),
+    "an id of dots": (errors.Invalid, lambda s: s.forget("..")),
+    "an id that is a number": (errors.Invalid, lambda s: s.get(7)),
+    "tags that are text": (errors.Invalid, lambda s: s.remember("x", tags="abc")),
+    "not a number": (errors.Invalid, lambda s: s.remember("x", metadata={"n": float("nan")})),
+    "bytes": (errors.Invalid, lambda s: s.remember("x", metadata={"n": b"x"})),
+    "a time in metadata": (errors.Invalid, lambda s: s.remember("x", metadata={"n": NOON})),
+    "a huge number": (errors.Invalid, lambda s: s.remember("x", metadata={"n": 1 << 64})),
+    "no zone": (errors.Invalid, lambda s: s.remember("x", occurred_at=datetime(2026, 5, 1))),
+    "no such kind": (errors.Invalid, lambda s: s.remember("x", kind="rumour")),
+    "too certain": (errors.Invalid, lambda s: s.remember("x", confidence=2)),
+    "a vector where none goes": (
+        errors.EmbedderMismatch,
+        lambda s: s.remember("x", embedding=[1.0, 2.0]),
+    ),
+    "an empty batch": (errors.Invalid, lambda s: s.remember_many([])),
+    "a batch that is text": (errors.Invalid, lambda s: s.remember_many("abc")),
+    "a batch too long": (errors.TooLarge, lambda s: s.remember_many(["x"] * 1001)),
+    "an unknown field": (errors.Invalid, lambda s: s.remember_many([{"content": "x", "y": 1}])),
+    "no changes": (errors.Invalid, lambda s: s.revise("key", Changes())),
+    "changes that are none": (errors.Invalid, lambda s: s.revise("key", {"source": "x"})),
+    "content cleared": (errors.Invalid, lambda s: s.revise("key", Changes(content=None))),
+    "no cue": (errors.Invalid, lambda s: s.recall()),
+    "an empty cue": (errors.Invalid, lambda s: s.recall("")),
+    "a limit of none": (errors.Invalid, lambda s: s.recall("x", limit=0)),
+    "no such mode": (errors.Invalid, lambda s: s.recall("x", mode="guess")),
+    "a vector that is none": (errors.Invalid, lambda s: s.recall(embedding="abc")),
+    "a vector of the wrong length": (errors.Invalid, lambda s: s.recall(embedding=[1.0])),
+    "a vector without end": (errors.Invalid, lambda s: s.recall(embedding=[float("inf")] * 3)),
+    "an operator that is none": (
+        errors.Invalid,
+        lambda s: s.recall("x", filter=Filter(metadata={"n": {"$near": 1}})),
+    ),
+    "a filter that is none": (errors.Invalid, lambda s: s.list({"kind": "fact"})),
+    "a list too long": (errors.Invalid, lambda s: s.list(limit=1001)),
+    "after nothing": (errors.Invalid, lambda s: s.list(after="2")),
+}
+
+
+@pytest.mark.parametrize(("kind", "verb"), REFUSED.values(), ids=REFUSED.keys())
+def test_a_refusal_is_the_same_error(
+    space: Any, kind: type[Exception], verb: Callable[[Any], Any]
+) -> None:
+    space.remember_many(MEMORIES)
+    before = space.info().position
+    with pytest.raises(kind) as caught:
+        verb(space)
+    if kind is not errors.EngramError:
+        assert type(caught.value) is kind
+    assert space.info().position == before
+
+
+FIELDS = {
+    "content": lambda s: s.remember(""),
+    "memories[1].tags[0]": lambda s: s.remember_many(["x", {"content": "y", "tags": [""]}]),
+    "filter.kind": lambda s: s.recall("x", filter=Filter(kind="rumour")),  # type: ignore[arg-type]
+    "memory_ids[1]": lambda s: s.recall(memory_ids=["a", "a/b"]),
+    "occurred_at": lambda s: s.revise("key", Changes(occurred_at=datetime(2026, 5, 1))),
+}
+
+
+@pytest.mark.parametrize(("field", "verb"), FIELDS.items(), ids=FIELDS.keys())
+def test_a_refusal_names_the_same_field(space: Any, field: str, verb: Callable[[Any], Any]) -> None:
+    space.remember_many(MEMORIES)
+    with pytest.raises(errors.Invalid) as caught:
+        verb(space)
+    assert [item.field for item in caught.value.errors] == [field]
+
+
+SPACE_REFUSED: dict[str, tuple[type[Exception], Callable[[Any], Any]]] = {
+    "exists": (
+        errors.SpaceExists,
+        lambda db: [db.create_space(f"twice-{type(db).__name__.lower()}") for _ in range(2)],
+    ),
+    "another embedding": (
+        errors.SpaceExists,
+        lambda db: [db.ensure_space("two-minds", embedding=e) for e in (None, CALLER)],
+    ),
+    "no such space": (errors.SpaceNotFound, lambda db: db.space("nowhere").info()),
+    "no such space to show": (errors.SpaceNotFound, lambda db: db.space_info("nowhere")),
+    "nor to write to": (errors.SpaceNotFound, lambda db: db.space("nowhere").remember("x")),
+    "an id that is none": (errors.SpaceInvalid, lambda db: db.space("Not An Id")),
+    "an id to create that is none": (errors.SpaceInvalid, lambda db: db.create_space("a/b")),
+    "an id that is a number": (errors.SpaceInvalid, lambda db: db.ensure_space(5)),
+    "a reserved id": (errors.SpaceInvalid, lambda db: db.space_info("con")),
+    "no such embedder": (
+        errors.Invalid,
+        lambda db: db.create_space(embedding=EmbeddingSpec(model="nope", dimensions=3)),
+    ),
+    "no dimensions": (
+        errors.Invalid,
+        lambda db: db.create_space(embedding=EmbeddingSpec(model="caller", dimensions=0)),
+    ),
+    "an embedding that is none": (errors.Invalid, lambda db: db.create_space(embedding="x")),
+}
+
+
+@pytest.mark.parametrize(("kind", "verb"), SPACE_REFUSED.values(), ids=SPACE_REFUSED.keys())
+def test_a_refusal_about_spaces_is_the_same_error(
+    db: Any, kind: type[Exception], verb: Callable[[Any], Any]
+) -> None:
+    with pytest.raises(kind) as caught:
+        verb(db)
+    assert type(caught.value) is kind
+
+
+def test_threads_share_a_door(db: Any, space: Any) -> None:
+    with ThreadPoolExecutor(8) as pool:
+        stored = list(pool.map(lambda n: space.remember(f"memory {n}"), range(40)))
+    assert sorted(m.position for m in stored) == list(range(2, 42))
+    assert {m.content for m in space.list(limit=100).memories} == {m.content for m in stored}
+
+
+def test_a_closed_client_says_so(server: Server) -> None:
+    client = engram.Client(server.url)
+    space = client.ensure_space("closed")[0]
+    client.close()
+    client.close()
+    for verb in (client.spaces, space.info, lambda: next(space.events(0))):
+        with pytest.raises(errors.Unavailable, match="closed"):
+            verb()
+
+
+def test_a_client_that_is_let_go_of_is_missed_and_closed(server: Server) -> None:
+    client = engram.Client(server.url)
+    client.spaces()
+    with pytest.warns(ResourceWarning, match="not closed"):
+        del client
+
+
+def test_what_cannot_be_listed_by_over_http_is_refused(server: Server) -> None:
+    with engram.Client(server.url) as client:
+        space = client.ensure_space("filters")[0]
+        for wanted in (Filter(tags_any=("a",)), Filter(metadata={"a": 1})):
+            with pytest.raises(errors.Invalid, match="recall can"):
+                space.list(wanted)

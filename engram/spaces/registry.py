@@ -7,11 +7,16 @@ A space is built whole under `.engram/tmp` and appears by one rename, so a crash
 space or none. Finding a known space is one dictionary look-up without a lock; an unknown one costs
 a look at the disk, so that spaces made by other processes are found too. Opening happens at first
 use.
+
+A data root opened belongs to the process that opened it. A forked child has its memory, files and
+file locks, but none of its threads: what it wrote would be lost, and what it closed would be taken
+from its parent. So it is refused everything, before any lock that a lost thread may have held.
 """
 
 from __future__ import annotations
 
 import errno
+import os
 import secrets
 import threading
 import time
@@ -73,6 +78,7 @@ class Entry:
         self.identity = identity
         self.feed = Feed(SpaceName(identity.memory_space_id, identity.uuid))
         self._open_store = open_store
+        self._pid = os.getpid()
         self._lock = threading.Lock()
         self._store: Store | None = None
         self._closed = False
@@ -88,6 +94,7 @@ class Entry:
 
         A damaged space is not read again for a few seconds: refusing must stay cheap.
         """
+        _check_process(self._pid, self.identity.memory_space_id)
         store = self._store
         if store is not None:
             return store
@@ -135,6 +142,7 @@ class Registry:
         :class:`engram.errors.DataRootUnusable` for a folder that is not ours or not writable.
         """
         self._root = root
+        self._pid = os.getpid()
         self._owner = owner
         self._clock = clock
         self._options = options
@@ -177,16 +185,15 @@ class Registry:
 
         Raises :class:`engram.errors.SpaceExists` if it exists with another embedding than given.
         """
+        self._check_open()
         if space_id is None:
             space_id = mint_space_id(secrets.token_bytes(16))
         check_space_id(space_id)
         spec = check_embedding_spec(embedding or DEFAULT)
         if spec.model != CALLER:
             embedder = embedder_for(spec)  # an unknown model is refused now
-            if isinstance(embedder, RemoteEmbedder):
-                self._check_open()
-                if self._find(space_id) is None:
-                    embedder.check()  # before the guard: it takes as long as the network does
+            if isinstance(embedder, RemoteEmbedder) and self._find(space_id) is None:
+                embedder.check()  # before the guard: it takes as long as the network does
         with self._guard:
             self._check_open()
             entry = self._find(space_id)
@@ -395,7 +402,12 @@ class Registry:
         return describe(entry, opened_only=False)
 
     def close(self) -> None:
-        """Finish what is queued, close every space and release the data root. Idempotent."""
+        """Finish what is queued, close every space and release the data root. Idempotent.
+
+        In another process than the one that opened it, nothing happens: nothing there is its own.
+        """
+        if self._pid != os.getpid():
+            return
         with self._guard:
             if self._closed:
                 return
@@ -412,8 +424,17 @@ class Registry:
         self._control.close()
 
     def _check_open(self) -> None:
+        _check_process(self._pid)
         if self._closed:
             raise Unavailable("the database was closed; open it again")
+
+
+def _check_process(pid: int, space_id: str | None = None) -> None:
+    if pid != os.getpid():
+        raise Unavailable(
+            f"the database was opened by another process (pid {pid}); open it again in this one",
+            memory_space_id=space_id,
+        )
 
 
 def describe(entry: Entry, *, opened_only: bool) -> SpaceInfo:

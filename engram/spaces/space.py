@@ -138,10 +138,10 @@ class Space:
 
     def _remember(self, items: list[NewMemory], fields: list[str]) -> Remembered:
         versions = [version_of(f, item) for f, item in zip(fields, items, strict=True)]
+        store = self._store()  # a space that cannot be used is told before anything is embedded
         vectors = self._vectors(
             fields, [v.content for v in versions], [item.embedding for item in items]
         )
-        store = self._store()
         command = Remember(versions, vectors, store.now_ns() // 1_000)
         committed = self._commit(store, command)
         return Remembered(

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Awaitable, Callable, Mapping
-from typing import TYPE_CHECKING, Final
+from functools import partial
+from typing import TYPE_CHECKING, Final, TypeVar
 
 import anyio
 import anyio.to_thread
@@ -22,10 +23,20 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from engram.errors import EngramError, MethodNotAllowed, RouteNotFound, Unavailable
+from engram.server.audience import Audiences
 from engram.server.calls import Call, read_call
+from engram.server.events import (
+    DEFAULT_STREAMS,
+    STREAM_OPERATIONS,
+    EventStream,
+    StreamOperation,
+    StreamOptions,
+    Subscription,
+    subscribe,
+)
 from engram.server.middleware import BodyDrain, LocalOnly, PathGuard
 from engram.server.problems import problem_of
-from engram.server.resolver import SPACE_HEADER, named_space, open_space, resolve
+from engram.server.resolver import SPACE_HEADER, NameSpace, named_space, open_space, resolve
 from engram.server.responses import problem_response
 from engram.server.rest import (
     API,
@@ -43,6 +54,7 @@ WORKER_THREADS_MAX: Final = 64
 """Requests at work at once. Most of them wait for one fdatasync that they share."""
 
 _LOG: Final = logging.getLogger("engram.server")
+_T = TypeVar("_T")
 _Endpoint = Callable[[Request], Awaitable[Response]]
 
 
@@ -58,21 +70,32 @@ class _SegmentConvertor(Convertor[str]):
         return value
 
 
-def build_app(db: Database) -> Starlette:
-    """The REST surface of `db`. The caller closes `db`, after the last request."""
+def build_app(db: Database, streams: StreamOptions = DEFAULT_STREAMS) -> Starlette:
+    """The HTTP surface of `db`: REST, and feeds as server-sent events.
+
+    The caller closes `app.state.audiences` when the server stops, which ends the streams, and `db`
+    after the last request.
+    """
     register_url_convertor("segment", _SegmentConvertor())
     limiter = anyio.CapacityLimiter(WORKER_THREADS_MAX)
+    audiences = Audiences()
     app = Starlette(
-        routes=[*_routes(db, limiter), Route("/healthz", _healthz)],
+        routes=[*_routes(db, limiter, audiences, streams), Route("/healthz", _healthz)],
         middleware=[Middleware(BodyDrain), Middleware(LocalOnly), Middleware(PathGuard)],
         exception_handlers={HTTPException: _http_exception},
     )
     # A slash at the end is another path: redirecting would lose the body of a POST.
     app.router.redirect_slashes = False
+    app.state.audiences = audiences
     return app
 
 
-def _routes(db: Database, limiter: anyio.CapacityLimiter) -> list[Route]:
+def _routes(
+    db: Database,
+    limiter: anyio.CapacityLimiter,
+    audiences: Audiences,
+    streams: StreamOptions,
+) -> list[Route]:
     """One route per path, so that a 405 can name every method the path knows."""
     methods: dict[str, dict[str, _Endpoint]] = {}
 
@@ -86,6 +109,14 @@ def _routes(db: Database, limiter: anyio.CapacityLimiter) -> list[Route]:
         endpoint = _in_space(db, limiter, space_operation)
         for prefix in ("/spaces/{space:segment}", ""):
             add(prefix + space_operation.path, space_operation.method, endpoint)
+
+    def respond(subscription: Subscription) -> Response:
+        return EventStream(subscription, audiences, streams)
+
+    for stream in STREAM_OPERATIONS:
+        path = stream.path.replace("{space}", "{space:segment}")
+        work = partial(subscribe, db)
+        add(path, "GET", _endpoint(stream, work, respond, limiter, stream.name_space))
     return [
         Route(path, _by_method(endpoints), methods=list(endpoints))
         for path, endpoints in methods.items()
@@ -101,26 +132,32 @@ def _by_method(endpoints: Mapping[str, _Endpoint]) -> _Endpoint:
 
 
 def _in_space(db: Database, limiter: anyio.CapacityLimiter, operation: SpaceOperation) -> _Endpoint:
-    def work(call: Call) -> Answer:
+    def work(call: Call) -> Response:
         space = open_space(db, call.path.get("space"), call.space_header)
         call.check()
-        return operation.run(space, call)
+        return _response(operation.run(space, call))
 
-    return _endpoint(operation, work, limiter, resolve)
+    return _endpoint(operation, work, _as_it_is, limiter, resolve)
 
 
 def _on_registry(
     db: Database, limiter: anyio.CapacityLimiter, operation: RegistryOperation
 ) -> _Endpoint:
-    return _endpoint(operation, lambda call: operation.run(db, call), limiter, named_space)
+    def work(call: Call) -> Response:
+        return _response(operation.run(db, call))
+
+    return _endpoint(operation, work, _as_it_is, limiter, named_space)
 
 
 def _endpoint(
-    operation: SpaceOperation | RegistryOperation,
-    work: Callable[[Call], Answer],
+    operation: SpaceOperation | RegistryOperation | StreamOperation,
+    work: Callable[[Call], _T],
+    respond: Callable[[_T], Response],
     limiter: anyio.CapacityLimiter,
-    name_space: Callable[[str | None, tuple[str, ...]], str | None],
+    name_space: NameSpace,
 ) -> _Endpoint:
+    """`work` runs in a worker thread, `respond` turns what it returns into a response here."""
+
     async def endpoint(request: Request) -> Response:
         space_id: str | None = None
         try:
@@ -137,7 +174,7 @@ def _endpoint(
                     Unavailable("the server stopped before the body had come; nothing was done"),
                     space_id,
                 )
-            return await anyio.to_thread.run_sync(_worked, work, call, limiter=limiter)
+            return respond(await anyio.to_thread.run_sync(work, call, limiter=limiter))
         except ClientDisconnect:
             # Nobody is left to read this; the request was never whole, so nothing was done.
             return Response(status_code=400)
@@ -156,8 +193,11 @@ def _endpoint(
     return endpoint
 
 
-def _worked(work: Callable[[Call], Answer], call: Call) -> Response:
-    answer = work(call)
+def _as_it_is(response: Response) -> Response:
+    return response
+
+
+def _response(answer: Answer) -> Response:
     headers = {"location": answer.location} if answer.location is not None else None
     return Response(answer.encoded(), answer.status, headers, media_type="application/json")
 

@@ -18,6 +18,7 @@ from engram.limits import BODY_BYTES_MAX
 from engram.server.query import Query, parse_query
 from engram.server.resolver import SPACE_HEADER
 
+LAST_EVENT_ID: Final = "Last-Event-ID"
 _UTF8: Final = frozenset({"utf-8", "utf8"})
 
 
@@ -29,12 +30,14 @@ class Call:
         *,
         path: Mapping[str, str],
         space_header: tuple[str, ...],
+        last_event_id: str | None = None,
         query: Query | None = None,
         body: bytes = b"",
         refusal: EngramError | None = None,
     ) -> None:
         self.path = path
         self.space_header = space_header
+        self.last_event_id = last_event_id
         self.body = body
         self._query = query
         self._refusal = refusal
@@ -46,6 +49,11 @@ class Call:
             raise RuntimeError("a call without a refusal has its parameters")
         return self._query
 
+    @property
+    def spaces(self) -> tuple[str, ...]:
+        """The spaces that the parameters name, for what works on several at once."""
+        return self.query.many("space")
+
     def check(self) -> None:
         """Raise what is wrong with the request apart from the space it names."""
         if self._refusal is not None:
@@ -56,6 +64,7 @@ async def read_call(request: Request, parameters: Collection[str], *, takes_body
     """Read a request. Raises ClientDisconnect when the caller hangs up before its end."""
     path = request.path_params
     space_header = tuple(request.headers.getlist(SPACE_HEADER))
+    last_event_id = request.headers.get(LAST_EVENT_ID)
     try:
         _check_idempotency_key(request.headers)
         query = parse_query(request.scope["query_string"], parameters)
@@ -64,7 +73,13 @@ async def read_call(request: Request, parameters: Collection[str], *, takes_body
             _check_body_headers(request.headers, takes_body=takes_body)
     except EngramError as error:
         return Call(path=path, space_header=space_header, refusal=error)
-    return Call(path=path, space_header=space_header, query=query, body=body)
+    return Call(
+        path=path,
+        space_header=space_header,
+        last_event_id=last_event_id,
+        query=query,
+        body=body,
+    )
 
 
 async def _read_body(request: Request) -> bytes:

@@ -6,7 +6,7 @@ from typing import Final
 
 import msgspec
 
-from engram.errors import EngramError
+from engram.errors import EngramError, HistoryGone
 
 PROBLEM_TYPE_BASE: Final = "https://engram.dev/problems/"
 PROBLEM_MEDIA_TYPE: Final = "application/problem+json"
@@ -28,10 +28,14 @@ class Problem(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     detail: str
     memory_space_id: str | None = None
     errors: tuple[ProblemField, ...] = ()
+    oldest_position: int | None = None
+    position: int | None = None
+    space_uuid: str | None = None
 
 
 def problem_of(error: EngramError, *, memory_space_id: str | None = None) -> Problem:
     """The document of `error`; `memory_space_id` counts where the error does not know its space."""
+    gone = error if isinstance(error, HistoryGone) else None
     return Problem(
         type=PROBLEM_TYPE_BASE + error.problem,
         title=error.title,
@@ -39,6 +43,9 @@ def problem_of(error: EngramError, *, memory_space_id: str | None = None) -> Pro
         detail=error.detail,
         memory_space_id=error.memory_space_id or memory_space_id,
         errors=tuple(ProblemField(item.field, item.message) for item in error.errors),
+        oldest_position=gone.oldest_position if gone else None,
+        position=gone.position if gone else None,
+        space_uuid=gone.space_uuid if gone else None,
     )
 
 

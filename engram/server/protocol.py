@@ -21,6 +21,8 @@ class EngramProtocol(HttpToolsProtocol):
     def on_message_begin(self) -> None:
         self._head_bytes = 0
         super().on_message_begin()
+        # For answers without an end whose reader takes nothing any more.
+        self.scope["state"]["abort_connection"] = self.transport.abort
 
     def on_url(self, url: bytes) -> None:
         self._count(len(url))

@@ -7,7 +7,7 @@ another.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Final
 
 from engram.errors import SpaceConflict, SpaceInvalid, SpaceRequired
@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from engram import Database, Space
 
 SPACE_HEADER: Final = "X-Memory-Space"
+NameSpace = Callable[[str | None, Sequence[str]], str | None]
+"""What :func:`named_space` and :func:`resolve` are."""
 
 
 def named_space(path_space: str | None, header_values: Sequence[str]) -> str | None:

@@ -129,6 +129,16 @@ def revise_memory(space: Space, call: Call) -> Answer:
     return Answer(200, space.revise(call.path["id"], changes))
 
 
+def memory_history(space: Space, call: Call) -> Answer:
+    memory_id = call.path["id"]
+    document = {
+        "memory_space_id": space.id,
+        "id": memory_id,
+        "events": space.history(memory_id),
+    }
+    return Answer(200, document)
+
+
 def forget_memory(space: Space, call: Call) -> Answer:
     return Answer(200, space.forget(call.path["id"]))
 
@@ -144,6 +154,7 @@ def recall(space: Space, call: Call) -> Answer:
         filter=body.filter.filter() if body.filter is not None else None,
         min_confidence=body.min_confidence,
         explain=body.explain,
+        record=body.record,
     )
     return Answer(200, answer)
 
@@ -209,6 +220,7 @@ SPACE_OPERATIONS: Final = (
     SpaceOperation("GET", "/memories/{id}", get_memory, frozenset({"include"})),
     SpaceOperation("PATCH", "/memories/{id}", revise_memory, takes_body=True),
     SpaceOperation("DELETE", "/memories/{id}", forget_memory),
+    SpaceOperation("GET", "/memories/{id}/history", memory_history),
     SpaceOperation("POST", "/recall", recall, takes_body=True),
 )
 

@@ -34,6 +34,8 @@ CLOSE_S_MAX: Final = 20
 """How long draining and closing may take together before the process is ended the hard way."""
 KEEP_ALIVE_S: Final = 65
 """How long an idle connection stays open: longer than the pools of usual clients keep theirs."""
+SILENT_PEER_MS_MAX: Final = 60_000
+"""How long what was sent may go unacknowledged before a connection counts as dead."""
 BACKLOG_MAX: Final = 2_048
 PORT_MAX: Final = 65_535
 
@@ -66,8 +68,9 @@ def serve(data_root: Path, host: str, port: int, *, announce: Callable[[str], No
                 owner=f"engram serve, pid {os.getpid()}, {url}",
             )
         )
+        app = build_app(db)
         config = uvicorn.Config(
-            build_app(db),
+            app,
             loop="asyncio",
             http=EngramProtocol,
             ws="none",
@@ -80,7 +83,8 @@ def serve(data_root: Path, host: str, port: int, *, announce: Callable[[str], No
             access_log=False,
             log_config=None,
         )
-        _Server(config, on_ready=lambda: announce(url)).run([listener])
+        server = _Server(config, on_ready=lambda: announce(url), on_stop=app.state.audiences.close)
+        server.run([listener])
 
 
 def listen(host: str, port: int) -> socket.socket:
@@ -97,6 +101,8 @@ def listen(host: str, port: int) -> socket.socket:
     try:
         # A port whose last server has just ended may be taken again at once.
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        # A connection whose other end is gone without a word is noticed, streams being endless.
+        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, SILENT_PEER_MS_MAX)
         listener.bind((address, port))
         listener.listen(BACKLOG_MAX)
     except OSError as error:
@@ -139,9 +145,16 @@ def _why_unavailable(address: str, port: int, error: OSError) -> str:
 class _Server(uvicorn.Server):
     """uvicorn's server, with a ready call and an end that is not a death by signal."""
 
-    def __init__(self, config: uvicorn.Config, *, on_ready: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        config: uvicorn.Config,
+        *,
+        on_ready: Callable[[], None],
+        on_stop: Callable[[], None],
+    ) -> None:
         super().__init__(config)
         self._on_ready = on_ready
+        self._on_stop = on_stop
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
@@ -161,6 +174,7 @@ class _Server(uvicorn.Server):
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         _end_hard_after(CLOSE_S_MAX)
+        self._on_stop()
         await super().shutdown(sockets)
 
     def _stop(self, number: int, frame: FrameType | None) -> None:

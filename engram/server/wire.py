@@ -144,6 +144,7 @@ class RecallBody(msgspec.Struct, forbid_unknown_fields=True):
     filter: FilterBody | None = None
     min_confidence: float | None = None
     explain: bool = False
+    record: bool = True
 
     def cue_vector(self) -> Vector | None:
         return _vector(self.embedding)

@@ -19,7 +19,7 @@ from engram import limits
 from engram.cognition.recall import Cue, Wanted, recall
 from engram.embedding.registry import embedder_for
 from engram.errors import EmbedderUnavailable, EngramError, Invalid, MemoryNotFound, TooLarge
-from engram.feed.reader import Reader
+from engram.feed.reader import Reader, check_incarnation
 from engram.feed.reader import follow as read_on
 from engram.memory import validate as check
 from engram.memory.decide import Forget, Observe, Remember, Revise
@@ -382,9 +382,16 @@ class Space:
         until = None if follow else reader.feed.snapshot.durable
         return read_on(reader, until=until)
 
-    def reader(self, after: int | None, types: Sequence[str]) -> Reader:
-        """A cursor on this space's feed, for surfaces that wait in their own way."""
+    def reader(
+        self, after: int | None, types: Sequence[str], *, incarnation: str | None = None
+    ) -> Reader:
+        """A cursor on this space's feed, for surfaces that wait in their own way.
+
+        Raises :class:`engram.errors.HistoryGone` if `incarnation` is given and is not this space's
+        uuid: a position belongs to one incarnation.
+        """
         store = self._store()
+        check_incarnation(incarnation, self._entry.feed)
         return Reader(self._entry.feed, store.events, after, types)
 
     def _found(self, memory_ids: Sequence[str], rows: Sequence[int | None]) -> Sequence[int]:

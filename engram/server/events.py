@@ -1,0 +1,244 @@
+"""Server-sent events: the feed of one space, or of several in one stream.
+
+A stream is history after a position, then what comes, without a seam. Its loop takes pages from
+each space's reader in turn, sends them, and when there is nothing left waits to be woken; reading
+the log happens in worker threads of its own, so that catching up holds up no other request. A
+client that takes nothing for too long is cut off: it resumes from its last id and misses nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Sequence
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+import anyio
+import anyio.to_thread
+from sse_starlette.sse import EventSourceResponse, SendTimeoutError
+from starlette.types import Receive, Scope, Send
+
+from engram.errors import EngramError, Invalid, Malformed, SpaceConflict
+from engram.feed.reader import Page, Reader
+from engram.server.audience import Audiences
+from engram.server.calls import Call
+from engram.server.frames import (
+    Reached,
+    decode_token,
+    encode_token,
+    event_block,
+    id_block,
+    position_of,
+    retry_block,
+)
+from engram.server.resolver import NameSpace, named_space, open_space, resolve
+
+if TYPE_CHECKING:
+    from engram import Database, Space
+
+SPACES_PER_STREAM_MAX: Final = 100
+HISTORY_THREADS_MAX: Final = 8
+"""Subscribers that read the log at once; others wait for their turn."""
+
+_LOG: Final = logging.getLogger("engram.server")
+
+
+class StreamOptions(NamedTuple):
+    """Times in seconds, but for `retry_ms`."""
+
+    heartbeat_s: float = 15.0
+    write_s: float = 30.0
+    retry_ms: int = 1_000
+
+
+DEFAULT_STREAMS: Final = StreamOptions()
+PARAMETERS: Final = frozenset({"after", "type", "incarnation"})
+SEVERAL_PARAMETERS: Final = frozenset({*PARAMETERS, "space"})
+
+
+class StreamOperation(NamedTuple):
+    """One route that answers with a stream; `name_space` is the part of the resolver it goes by."""
+
+    path: str
+    parameters: frozenset[str]
+    name_space: NameSpace
+    method: str = "GET"
+    takes_body: bool = False
+
+
+STREAM_OPERATIONS: Final = (
+    StreamOperation("/spaces/{space}/events", PARAMETERS, resolve),
+    # Its space, or spaces, may stand among the parameters too.
+    StreamOperation("/events", SEVERAL_PARAMETERS, named_space),
+)
+
+
+class Subscription:
+    """Where each space of a stream is read, and how ids are told. Made in a worker thread."""
+
+    def __init__(self, readers: Sequence[Reader], *, several: bool, live_only: bool) -> None:
+        self.readers = readers
+        self.live_only = live_only
+        self._reached = {
+            reader.feed.space.memory_space_id: Reached(
+                reader.feed.space.space_uuid, reader.position
+            )
+            for reader in readers
+        }
+        self._several = several
+
+    def blocks(self, reader: Reader, page: Page) -> bytes:
+        """A page of events, each with the id to resume behind it."""
+        parts = []
+        for entry in page.entries:
+            self._note(reader, entry.event.position)
+            parts.append(event_block(self.last_id(), entry))
+        return b"".join(parts)
+
+    def scanned(self) -> str:
+        """The id of how far all readers have looked."""
+        for reader in self.readers:
+            self._note(reader, reader.position)
+        return self.last_id()
+
+    def last_id(self) -> str:
+        """The id of the last block that was made."""
+        if self._several:
+            return encode_token(self._reached)
+        (reached,) = self._reached.values()
+        return str(reached.position)
+
+    def _note(self, reader: Reader, position: int) -> None:
+        space = reader.feed.space
+        self._reached[space.memory_space_id] = Reached(space.space_uuid, position)
+
+
+def subscribe(db: Database, call: Call) -> Subscription:
+    """What `GET …/events` asks for. Blocks while spaces open.
+
+    Raises, in this order, what the resolver raises, and then what is wrong with the parameters.
+    """
+    names = call.spaces
+    if names:
+        return _subscribe_several(db, call, names)
+    space = open_space(db, call.path.get("space"), call.space_header)
+    after, incarnation = _resume_from(call), call.query.one("incarnation")
+    reader = _reader(space, call, None if after is None else position_of(after), incarnation)
+    return Subscription([reader], several=False, live_only=after is None)
+
+
+def _subscribe_several(db: Database, call: Call, names: Sequence[str]) -> Subscription:
+    if call.space_header:
+        raise SpaceConflict(
+            "a stream of several spaces names them all with `space=`; leave the header out"
+        )
+    if len(set(names)) < len(names):
+        raise Malformed("the parameter 'space' names a space twice; name each once")
+    if len(names) > SPACES_PER_STREAM_MAX:
+        raise Malformed(f"one stream takes at most {SPACES_PER_STREAM_MAX} spaces; open several")
+    spaces = [open_space(db, name, ()) for name in names]
+    if call.query.one("incarnation") is not None:
+        raise Malformed("the ids of a stream of several spaces name incarnations; leave it out")
+    after = _resume_from(call)
+    reached = {} if after is None or after == "0" else decode_token(after)
+    if reached and set(reached) != set(names):
+        raise Malformed(
+            "`after` (or Last-Event-ID) belongs to a stream of other spaces: "
+            f"{', '.join(sorted(reached))}"
+        )
+    readers = []
+    for space in spaces:
+        start = reached.get(space.id)
+        position = start.position if start else None if after is None else 0
+        readers.append(_reader(space, call, position, start.space_uuid if start else None))
+    return Subscription(readers, several=True, live_only=after is None)
+
+
+def _reader(space: Space, call: Call, after: int | None, incarnation: str | None) -> Reader:
+    try:
+        return space.reader(after, call.query.many("type"), incarnation=incarnation)
+    except Invalid as error:
+        message = error.detail.removeprefix("types: ")
+        raise Malformed(f"the parameter 'type': {message}") from None
+
+
+def _resume_from(call: Call) -> str | None:
+    """Last-Event-ID, which a browser sends when it reconnects, beats the address it reconnects to.
+
+    An empty one means that no id was ever seen.
+    """
+    return call.last_event_id or call.query.one("after")
+
+
+class EventStream(EventSourceResponse):
+    """The response; ends with the client, with the server, or when a write takes too long."""
+
+    def __init__(
+        self, subscription: Subscription, audiences: Audiences, options: StreamOptions
+    ) -> None:
+        super().__init__(
+            _blocks(subscription, audiences, options),
+            ping=0,  # heartbeats come from the stream itself, where they cannot overtake an event
+            send_timeout=options.write_s,
+        )
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await super().__call__(scope, receive, send)
+        except SendTimeoutError:
+            _LOG.info("a subscriber took nothing for too long and was cut off")
+            # Closing politely would wait for it to take what is buffered.
+            abort = scope.get("state", {}).get("abort_connection")
+            if abort is not None:
+                abort()
+                await asyncio.sleep(0)
+
+
+async def _blocks(
+    subscription: Subscription, audiences: Audiences, options: StreamOptions
+) -> AsyncIterator[bytes]:
+    readers = subscription.readers
+    first = retry_block(options.retry_ms)
+    yield first + (id_block(subscription.scanned()) if subscription.live_only else b"")
+    told = subscription.scanned() if subscription.live_only else ""
+    loop = asyncio.get_running_loop()
+    sent_at = loop.time()
+    caught_up = False
+    try:
+        with audiences.listening([(reader.feed, reader.types) for reader in readers]) as came:
+            while not audiences.closing:
+                came.clear()
+                idle = True
+                for reader in readers:
+                    page = await _next_page(reader)
+                    if page is None:
+                        continue
+                    idle = False
+                    if page.entries:
+                        yield subscription.blocks(reader, page)
+                        told, sent_at = subscription.last_id(), loop.time()
+                if not idle:
+                    continue
+                due_s = sent_at + options.heartbeat_s - loop.time()
+                if due_s <= 0 or (not caught_up and subscription.scanned() != told):
+                    told, sent_at = subscription.scanned(), loop.time()
+                    yield id_block(told)
+                    due_s = options.heartbeat_s
+                caught_up = True
+                with anyio.move_on_after(due_s):
+                    await came.wait()
+    except EngramError as error:
+        # Mostly the end of the database. The client comes back with its last id, and is told then.
+        _LOG.info("a stream ended: problem=%s detail=%s", error.problem, error.detail)
+    finally:
+        for reader in readers:
+            reader.close()
+
+
+_history_limiter: Final = anyio.CapacityLimiter(HISTORY_THREADS_MAX)
+
+
+async def _next_page(reader: Reader) -> Page | None:
+    if reader.behind:
+        return await anyio.to_thread.run_sync(reader.history, limiter=_history_limiter)
+    return reader.live()

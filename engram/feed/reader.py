@@ -40,7 +40,7 @@ class Reader:
         durable = feed.snapshot.durable
         self.position = durable if after is None else check_after(after, durable)
         self.feed = feed
-        self._types = check_types(types)
+        self.types = check_types(types)
         self._read_log = read_log
         self._log: Generator[Event, None, None] | None = None
 
@@ -52,7 +52,7 @@ class Reader:
     def live(self) -> Page | None:
         """The next page without blocking; None if nothing new has come."""
         snapshot = self.feed.snapshot
-        step = plan(self.position, self._types, snapshot, PAGE_EVENTS_MAX)
+        step = plan(self.position, self.types, snapshot, PAGE_EVENTS_MAX)
         if isinstance(step, Wait | Behind):
             return None
         self.position = step.position
@@ -83,10 +83,10 @@ class Reader:
             self._log = None
 
     def _plan(self) -> object:
-        return plan(self.position, self._types, self.feed.snapshot, PAGE_EVENTS_MAX)
+        return plan(self.position, self.types, self.feed.snapshot, PAGE_EVENTS_MAX)
 
     def _wants(self, event: Event) -> bool:
-        return not self._types or event.type in self._types
+        return not self.types or event.type in self.types
 
 
 def check_after(after: object, durable: int) -> int:

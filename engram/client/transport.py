@@ -56,9 +56,11 @@ class Scopes:
 
     @contextmanager
     def scope(self) -> Iterator[anyio.CancelScope]:
-        """Ends early, with `cancelled_caught`, when :meth:`close` is called."""
+        """Ends early, with `cancelled_caught`, when :meth:`close` is or was called."""
         with anyio.CancelScope() as scope:
             self._open.add(scope)
+            if self.closed:
+                scope.cancel()
             try:
                 yield scope
             finally:
@@ -246,8 +248,12 @@ class Transport:
 
     def drop_stream(self, stream: Stream) -> None:
         """As :meth:`close_stream`, from any thread and later: for a reader that was forgotten."""
-        if self._loop is not None and not self._loop.is_closed():
+        if self._loop is None:
+            return
+        try:
             self._loop.call_soon_threadsafe(self.close_stream, stream)
+        except RuntimeError:
+            pass  # the loop was closed, and its connections with it
 
     async def pause(self, seconds: float) -> None:
         with self._scopes.scope() as scope:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from datetime import UTC, datetime, timedelta, timezone
 from functools import partial
 from pathlib import Path
@@ -19,7 +20,7 @@ import pytest
 from anyio.from_thread import BlockingPortal, start_blocking_portal
 
 import engram
-from engram import Changes, EmbeddingSpec, Filter, NewMemory, errors
+from engram import Changes, EmbeddingSpec, Event, Filter, NewMemory, errors
 from engram.client.asynchronous import AsyncSpace
 from engram.client.synchronous import ClientSpace
 
@@ -45,8 +46,6 @@ class Awaited:
     def _called(self, verb: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         async def call() -> Any:
             result = verb(*args, **kwargs)
-            if isinstance(result, AsyncIterator):
-                return [event async for event in result]
             return await result if inspect.isawaitable(result) else result
 
         return self._wrapped(self._portal.call(call))
@@ -54,7 +53,28 @@ class Awaited:
     def _wrapped(self, value: Any) -> Any:
         if isinstance(value, AsyncSpace):
             return Awaited(self._portal, value)
+        if isinstance(value, AsyncIterator):
+            return AwaitedEvents(self._portal, value)
         return tuple(map(self._wrapped, value)) if type(value) is tuple else value
+
+
+class AwaitedEvents:
+    def __init__(self, portal: BlockingPortal, events: Any) -> None:
+        self._portal = portal
+        self._events = events
+
+    def __iter__(self) -> AwaitedEvents:
+        return self
+
+    def __next__(self) -> Event:
+        try:
+            event: Event = self._portal.call(self._events.__anext__)
+        except StopAsyncIteration:
+            raise StopIteration from None
+        return event
+
+    def close(self) -> None:
+        self._portal.call(self._events.aclose)
 
 
 @pytest.fixture(scope="module")
@@ -349,6 +369,110 @@ def test_a_refusal_names_the_same_field(space: Any, field: str, verb: Callable[[
     with pytest.raises(errors.Invalid) as caught:
         verb(space)
     assert [item.field for item in caught.value.errors] == [field]
+
+
+def written(space: Any) -> Any:
+    """A space with one event of each kind that a caller can cause by a write: positions 1 to 5."""
+    space.remember_many(MEMORIES[:2])
+    space.revise("key", Changes(content="The key is rotated on Tuesdays", source="memo"))
+    space.forget("lunch")
+    return space
+
+
+FEEDS: dict[str, tuple[dict[str, Any], list[int]]] = {
+    "all": ({}, [1, 2, 3, 4, 5]),
+    "after zero": ({"after": 0}, [1, 2, 3, 4, 5]),
+    "after some": ({"after": 3}, [4, 5]),
+    "after all": ({"after": 5}, []),
+    "one type": ({"types": ["memory.stored"]}, [2, 3]),
+    "two types": ({"types": ["memory.forgotten", "space.created"]}, [1, 5]),
+    "a type that did not happen": ({"types": ["memory.recalled"]}, []),
+    "a type after some": ({"types": ["memory.stored"], "after": 2}, [3]),
+}
+
+
+@pytest.mark.parametrize(("asked", "positions"), FEEDS.values(), ids=FEEDS.keys())
+@pytest.mark.timeout(10)  # a feed that waits for a heartbeat before it ends is late
+def test_a_feed_tells_the_same(
+    space: Any, asked: dict[str, Any], positions: list[int], tmp_path: Path
+) -> None:
+    events = list(written(space).events(**asked, follow=False))
+    assert [event.position for event in events] == positions
+    assert {type(event) for event in events} <= {Event}
+    assert {event.memory_space_id for event in events} <= {space.id}
+    assert {event.space_uuid for event in events} <= {space.info().uuid}
+    with engram.open(tmp_path / "data") as reference:
+        same = written(reference.create_space("same"))
+        told = plain(list(same.events(**asked, follow=False)))
+    varying = {"time", "space_uuid"}
+    for event, expected in zip(plain(events), told, strict=True):
+        assert {k: v for k, v in event.items() if k not in varying} == {
+            k: v for k, v in expected.items() if k not in varying
+        }
+
+
+def test_a_feed_goes_on_with_what_is_written(space: Any) -> None:
+    with closing(space.events(0, follow=True)) as events:
+        assert next(events).type == "space.created"
+        for number in range(5):
+            stored = space.remember(f"memory {number}")
+            event = next(events)
+            assert (event.type, event.position) == ("memory.stored", stored.position)
+            assert event.memory == stored
+
+
+def test_a_recall_is_put_on_record_unless_told_otherwise(space: Any) -> None:
+    space.remember_many(MEMORIES)
+    with closing(space.events(0, types=["memory.recalled"], follow=True)) as events:
+        unseen = space.recall("Monday", record=False)
+        seen = space.recall("Monday", limit=1)
+        assert (unseen.recorded, seen.recorded) == (False, True)
+        event = next(events)
+        assert (event.recall_id, event.mode) == (seen.recall_id, seen.mode)
+        [hit] = seen.results
+        assert event.results == (engram.Recalled(id=hit.memory.id, score=hit.score),)
+
+
+def test_a_memory_has_a_history(space: Any) -> None:
+    history = written(space).history("key")
+    assert type(history) is tuple
+    assert [(e.position, e.type) for e in history] == [(2, "memory.stored"), (4, "memory.revised")]
+    assert history[1].memory == space.get("key")
+    assert [e.type for e in space.history("lunch")] == ["memory.stored", "memory.forgotten"]
+    with pytest.raises(errors.MemoryNotFound):
+        space.history("nope")
+
+
+FEED_REFUSED: dict[str, tuple[type[Exception], dict[str, Any]]] = {
+    "beyond the end": (errors.PositionBeyondEnd, {"after": 9}),
+    "before the beginning": (errors.Invalid, {"after": -1}),
+    "not a position": (errors.Invalid, {"after": "2"}),
+    "no such type": (errors.Invalid, {"types": ["memory.imagined"]}),
+    "types that are text": (errors.Invalid, {"types": "memory.stored"}),
+}
+
+
+@pytest.mark.parametrize("follow", [False, True])
+@pytest.mark.parametrize(("kind", "asked"), FEED_REFUSED.values(), ids=FEED_REFUSED.keys())
+def test_a_refused_feed_is_the_same_error(
+    space: Any, kind: type[Exception], asked: dict[str, Any], follow: bool
+) -> None:
+    with pytest.raises(kind) as caught:
+        next(written(space).events(**asked, follow=follow))
+    assert type(caught.value) is kind
+
+
+def test_a_feed_outlives_its_server(tmp_path: Path, start_server: Callable[..., Server]) -> None:
+    first = start_server(tmp_path / "data")
+    with engram.Client(first.url) as client:
+        space = written(client.ensure_space("alpha")[0])
+        with space.events(0) as events:
+            assert [next(events).position for _ in range(5)] == [1, 2, 3, 4, 5]
+            first.stop()
+            second = start_server(tmp_path / "data", "--port", first.url.rpartition(":")[2])
+            assert second.url == first.url
+            stored = space.remember("after the pause")
+            assert next(events).memory == stored
 
 
 SPACE_REFUSED: dict[str, tuple[type[Exception], Callable[[Any], Any]]] = {

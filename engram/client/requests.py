@@ -125,7 +125,7 @@ def changes_body(changes: object) -> Body:
         clears = value is None and name not in {"content", "embedding"}
         body[name] = None if clears else checked(name, value)
     if not body:
-        raise Invalid("nothing to change was given; name at least one field")
+        raise Invalid(f"nothing to change was given; name at least one of {', '.join(checks)}")
     return body
 
 

@@ -114,6 +114,7 @@ def test_what_is_not_ours_is_told_with_its_url_and_what_to_do(answer: bytes, ver
             assert "Check that the URL leads to an Engram server" in error.detail
             if answer.startswith(b"HTTP"):
                 assert answer[9:12].decode() in error.detail
+            assert ("with text/html" in error.detail) == (b"text/html" in answer)
             assert ("read before repeating" in error.detail) == (verb in WRITES.values())
             assert KEY not in shown(error)
             assert len(fake.requests) == 1

@@ -6,8 +6,10 @@ import asyncio
 import gc
 import json
 import logging
+import os
+import signal
 import threading
-from collections.abc import AsyncIterator, Coroutine, Iterator
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from contextlib import aclosing, asynccontextmanager, contextmanager
 from typing import Any
 
@@ -20,7 +22,7 @@ from engram import AsyncClient, Client, Event, errors
 from engram.client import feed
 from engram.errors import EngramError
 
-from .fake_server import FakeServer, Request, document, fake_server, http, problem
+from .fake_server import Answer, FakeServer, Request, document, fake_server, http, problem
 
 UUID, OTHER_UUID = "1" * 32, "2" * 32
 INFO, EVENTS = "/api/v1/spaces/alpha", "/api/v1/spaces/alpha/events"
@@ -472,7 +474,7 @@ def test_types_that_are_none_are_refused_at_once(types: Any) -> None:
 
 
 @contextmanager
-def running(script: Script) -> Iterator[FakeServer]:
+def running(script: Answer) -> Iterator[FakeServer]:
     """The scripted server in a thread of its own."""
     with (
         start_blocking_portal("asyncio") as portal,
@@ -513,3 +515,43 @@ def test_closing_from_another_thread_ends_an_iteration(closed: str) -> None:
         reader.join(10)
         assert ends == ["stop" if closed == "feed" else "unavailable"]
         events.close()
+
+
+class Interrupted(Exception):
+    """What a signal handler raises, as Ctrl-C does."""
+
+
+@pytest.fixture
+def interrupt() -> Iterator[Callable[[], None]]:
+    """Interrupts the main thread from another one."""
+
+    def raise_it(number: int, frame: object) -> None:
+        raise Interrupted
+
+    before = signal.signal(signal.SIGUSR1, raise_it)
+    yield lambda: os.kill(os.getpid(), signal.SIGUSR1)
+    signal.signal(signal.SIGUSR1, before)
+
+
+def test_an_interrupted_call_is_abandoned(interrupt: Callable[[], None]) -> None:
+    asked, abandoned = threading.Event(), threading.Event()
+
+    async def silent(request: Request) -> AsyncIterator[bytes]:
+        asked.set()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            abandoned.set()
+        yield b""
+
+    def interrupt_once_asked() -> None:
+        if asked.wait(10):
+            interrupt()
+
+    with running(silent) as fake, Client(fake.url) as client:
+        thread = threading.Thread(target=interrupt_once_asked)
+        thread.start()
+        with pytest.raises(Interrupted):
+            client.spaces()
+        assert abandoned.wait(10)
+        thread.join()

@@ -27,9 +27,9 @@ from engram.server.frames import (
     decode_token,
     encode_token,
     event_block,
+    first_block,
     id_block,
     position_of,
-    retry_block,
 )
 from engram.server.resolver import NameSpace, named_space, open_space, resolve
 
@@ -198,9 +198,8 @@ async def _blocks(
     subscription: Subscription, audiences: Audiences, options: StreamOptions
 ) -> AsyncIterator[bytes]:
     readers = subscription.readers
-    first = retry_block(options.retry_ms)
-    yield first + (id_block(subscription.scanned()) if subscription.live_only else b"")
-    told = subscription.scanned() if subscription.live_only else ""
+    told = subscription.scanned() if subscription.live_only else None
+    yield first_block(options.retry_ms, told)
     loop = asyncio.get_running_loop()
     sent_at = loop.time()
     caught_up = False

@@ -46,9 +46,12 @@ def id_block(stream_id: str) -> bytes:
     return b": scanned\nid: %b\n\n" % stream_id.encode()
 
 
-def retry_block(retry_ms: int) -> bytes:
-    """How long a reader that lost the stream shall wait before it comes back."""
-    return b"retry: %d\n\n" % retry_ms
+def first_block(retry_ms: int, stream_id: str | None) -> bytes:
+    """How long a reader that lost the stream shall wait before it comes back, and, where a stream
+    does not begin with history, the id it begins behind.
+    """
+    at = b"" if stream_id is None else b"id: %b\n" % stream_id.encode()
+    return b"retry: %d\n%b\n" % (retry_ms, at)
 
 
 def encode_token(reached: Mapping[str, Reached]) -> str:

@@ -18,6 +18,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from engram.client.asynchronous import AsyncClient
+    from engram.client.synchronous import Client
     from engram.errors import (
         DataRootUnusable,
         DiskFull,

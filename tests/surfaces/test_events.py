@@ -336,7 +336,7 @@ def test_head_says_what_get_would_without_a_stream(served: Serving) -> None:
 
 def test_a_reader_that_takes_nothing_is_cut_off_and_can_resume(tmp_path: Path) -> None:
     options = StreamOptions(heartbeat_s=0.2, write_s=0.5)
-    with serving(tmp_path, options, SO_SNDBUF=4_096) as served:
+    with serving(tmp_path, options, SO_SNDBUF=32_768) as served:
         plain = engram.EmbeddingSpec(model="caller", dimensions=1)
         alpha = served.db.create_space("alpha", embedding=plain)
         for _ in range(8):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Mapping, Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Annotated, Final
 from urllib.parse import parse_qsl
 
@@ -68,8 +68,8 @@ class Query:
         if text is None:
             return None
         try:
-            return utc(msgspec.convert(text, _AwareTime))
-        except (msgspec.ValidationError, OverflowError):
+            return msgspec.convert(text, _AwareTime)
+        except msgspec.ValidationError:
             hint = " (in a query, '+' is written %2B)" if " " in text else ""
             raise Malformed(
                 f"the parameter '{name}' must be an RFC 3339 time with its zone, for example "
@@ -109,11 +109,6 @@ def parse_query(query_string: bytes, known: Collection[str]) -> Query:
             takes = f"known are: {', '.join(sorted(known))}" if known else "this route takes none"
             raise Malformed(f"unknown parameter '{name[:64]}'; {takes}")
     return Query(values)
-
-
-def utc(time: datetime) -> datetime:
-    """The same moment in UTC. Raises OverflowError outside the years 1 to 9999."""
-    return time.astimezone(UTC)
 
 
 def _integer(text: str) -> int | None:

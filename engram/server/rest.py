@@ -14,8 +14,7 @@ from urllib.parse import quote
 
 import msgspec
 
-from engram.errors import Invalid, Malformed, SpaceConflict, TooLarge
-from engram.limits import MEMORIES_PER_REQUEST_MAX
+from engram.errors import Invalid, Malformed, SpaceConflict
 from engram.memory.model import Filter
 from engram.server.calls import Call
 from engram.server.resolver import agree, named_space, resolve
@@ -32,7 +31,7 @@ from engram.server.wire import (
 from engram.spaces.ids import check_space_id
 
 if TYPE_CHECKING:
-    from engram import Database, Space
+    from engram import Database, Recall, Space
 
 API: Final = "/api/v1"
 
@@ -71,8 +70,7 @@ class RegistryOperation(NamedTuple):
 def remember(space: Space, call: Call) -> Answer:
     given = decode_new_memories(call.body)
     if isinstance(given, MemoryBody):
-        new = given.new_memory("")
-        memory = space.remember(**msgspec.structs.asdict(new))
+        memory = space.remember(**msgspec.structs.asdict(given.new_memory()))
         location = f"{_space_path(space.id)}/memories/{quote(memory.id, safe='')}"
         document = {
             "memory_space_id": space.id,
@@ -80,13 +78,7 @@ def remember(space: Space, call: Call) -> Answer:
             "memories": [memory],
         }
         return Answer(201, document, location)
-    if len(given.memories) > MEMORIES_PER_REQUEST_MAX:
-        raise TooLarge(
-            f"memories holds {len(given.memories)} items; at most {MEMORIES_PER_REQUEST_MAX} fit "
-            "into one request. Split it"
-        )
-    new_memories = [m.new_memory(f"memories[{i}].") for i, m in enumerate(given.memories)]
-    return Answer(201, space.remember_many(new_memories))
+    return Answer(201, space.remember_many([item.new_memory() for item in given.memories]))
 
 
 def list_memories(space: Space, call: Call) -> Answer:
@@ -109,11 +101,15 @@ def list_memories(space: Space, call: Call) -> Answer:
     return Answer(200, page)
 
 
+_FIELDS_HERE: Final = {"filter.since": "filter.from", "filter.until": "filter.to"}
+"""What the engine calls by the names of its own API."""
+
+
 def _as_parameter(error: Invalid) -> Malformed:
     """The engine's words on a filter, as words on the query parameter it came from."""
     detail = error.detail
     for item in error.errors:
-        field = item.field.partition("[")[0]
+        field = _FIELDS_HERE.get(item.field, item.field.partition("[")[0])
         parameter = {"filter.tags_all": "tag"}.get(field, field.removeprefix("filter."))
         detail = f"the parameter '{parameter}' {item.message}"
     return Malformed(detail, memory_space_id=error.memory_space_id)
@@ -145,7 +141,17 @@ def forget_memory(space: Space, call: Call) -> Answer:
 
 def recall(space: Space, call: Call) -> Answer:
     body = decode(call.body, RecallBody)
-    answer = space.recall(
+    try:
+        return Answer(200, _recalled(space, body))
+    except Invalid as error:
+        for item in error.errors:
+            if item.field in _FIELDS_HERE:
+                raise Invalid.of(_FIELDS_HERE[item.field], item.message) from None
+        raise
+
+
+def _recalled(space: Space, body: RecallBody) -> Recall:
+    return space.recall(
         body.query,
         embedding=body.cue_vector(),
         memory_ids=body.memory_ids,
@@ -156,7 +162,6 @@ def recall(space: Space, call: Call) -> Answer:
         explain=body.explain,
         record=body.record,
     )
-    return Answer(200, answer)
 
 
 def create_space(db: Database, call: Call) -> Answer:

@@ -10,7 +10,17 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Annotated, Any, Final, Literal, NoReturn, TypeVar, get_args, get_type_hints
+from typing import (
+    Annotated,
+    Any,
+    Final,
+    Literal,
+    NoReturn,
+    TypeVar,
+    cast,
+    get_args,
+    get_type_hints,
+)
 
 import msgspec
 import numpy as np
@@ -27,12 +37,25 @@ from engram.memory.model import (
     SpaceInfo,
     Vector,
 )
-from engram.server.query import utc
 
 _T = TypeVar("_T")
 AwareTime = Annotated[datetime, msgspec.Meta(tz=True)]
 _Unset = msgspec.UnsetType
 _UNSET: Final = msgspec.UNSET
+_JSON_WORDS: Final = {
+    "str": "a string",
+    "int": "a whole number",
+    "float": "a number",
+    "bool": "a boolean",
+    "object": "an object",
+    "array": "an array",
+    "datetime": "an RFC 3339 time",
+}
+"""What msgspec calls by Python's names."""
+_HIGH, _LOW = rb"\\u[dD][89abAB]..", rb"\\u[dD][c-fC-F].."
+_LONE_SURROGATE: Final = re.compile(
+    rb"(?<!\\)(?:\\\\)*(?:%b(?!%b)|(?<!\\u[dD][89abAB]..)%b)" % (_HIGH, _LOW, _LOW), re.DOTALL
+)
 
 
 class NewSpaceBody(msgspec.Struct, forbid_unknown_fields=True):
@@ -62,8 +85,7 @@ class MemoryBody(msgspec.Struct, forbid_unknown_fields=True):
     source: str | None = None
     embedding: list[float] | None = None
 
-    def new_memory(self, prefix: str) -> NewMemory:
-        """`prefix` leads to this memory in the body, for errors: `` or `memories[3].`."""
+    def new_memory(self) -> NewMemory:
         return NewMemory(
             content=self.content,
             id=self.id,
@@ -71,8 +93,8 @@ class MemoryBody(msgspec.Struct, forbid_unknown_fields=True):
             tags=tuple(self.tags),
             metadata=self.metadata,
             confidence=self.confidence,
-            occurred_at=_in_utc(f"{prefix}occurred_at", self.occurred_at),
-            expires_at=_in_utc(f"{prefix}expires_at", self.expires_at),
+            occurred_at=self.occurred_at,
+            expires_at=self.expires_at,
             source=self.source,
             embedding=_vector(self.embedding),
         )
@@ -95,18 +117,13 @@ class ChangesBody(msgspec.Struct, forbid_unknown_fields=True):
     embedding: list[float] | _Unset = _UNSET
 
     def changes(self) -> Changes:
-        if all(getattr(self, name) is _UNSET for name in self.__struct_fields__):
-            raise Invalid(
-                "the body changes nothing; give at least one of "
-                + ", ".join(self.__struct_encode_fields__)
-            )
         return Changes(
             content=self.content,
             tags=tuple(self.tags) if isinstance(self.tags, list) else self.tags,
             metadata=self.metadata,
             confidence=self.confidence,
-            occurred_at=_in_utc("occurred_at", self.occurred_at),
-            expires_at=_in_utc("expires_at", self.expires_at),
+            occurred_at=self.occurred_at,
+            expires_at=self.expires_at,
             source=self.source,
             embedding=_vector(self.embedding),
         )
@@ -127,8 +144,8 @@ class FilterBody(msgspec.Struct, forbid_unknown_fields=True):
             tags_any=tuple(self.tags_any),
             kind=self.kind,
             source=self.source,
-            since=_in_utc("filter.from", self.from_),
-            until=_in_utc("filter.to", self.to),
+            since=self.from_,
+            until=self.to,
             metadata=self.metadata,
         )
 
@@ -162,7 +179,9 @@ def decode(body: bytes, shape: type[_T]) -> _T:
         return _decode_json(body, shape)
     except msgspec.ValidationError as error:
         # The decoder stops at the first oddity; whether all of it is JSON is the prior question.
-        _decode_json(body, object)
+        # Asked without making values of it: a number may be one that no value can hold.
+        _check_utf8(body)
+        _decode_json(body, msgspec.Raw)
         _refuse_shape(str(error), shape)
 
 
@@ -174,9 +193,18 @@ def _decode_json(body: bytes, shape: type[_T]) -> _T:
     except msgspec.DecodeError as error:
         raise Malformed(_what_is_malformed(body, str(error))) from None
     except UnicodeDecodeError:
-        raise Malformed("the body is not UTF-8; encode the JSON as UTF-8") from None
+        _check_utf8(body)
+        raise
     except RecursionError:
         raise Malformed("the body is nested too deeply to be read") from None
+
+
+def _check_utf8(body: bytes) -> None:
+    try:
+        body.decode()
+    except UnicodeDecodeError:
+        what = "UTF-16" if body.startswith((b"\xff\xfe", b"\xfe\xff")) else "not UTF-8"
+        raise Malformed(f"the body is {what}; encode the JSON as UTF-8") from None
 
 
 def decode_new_memories(body: bytes) -> MemoryBody | BatchBody:
@@ -192,28 +220,35 @@ def decode_new_memories(body: bytes) -> MemoryBody | BatchBody:
                     item.field, "stands beside 'memories'; send one memory, or a list of them alone"
                 ) from None
         raise
-    if not batch.memories:
-        raise Invalid.of("memories", "is empty; give at least one memory")
     return batch
 
 
 def _what_is_malformed(body: bytes, message: str) -> str:
     if not body.strip():
         return "the body is empty; send a JSON object"
+    if body.startswith(b"\xef\xbb\xbf"):
+        return "the body begins with a byte order mark; send the JSON without it"
+    if b"\0" in body[:4]:
+        return "the body looks like UTF-16 or UTF-32; encode the JSON as UTF-8"
+    if lone := _LONE_SURROGATE.search(body):
+        escape = lone[0].lstrip(b"\\").decode(errors="replace")
+        return (
+            f"the body holds \\{escape} without the other half of its pair; send the character "
+            "itself in UTF-8, or both escapes"
+        )
     detail = f"the body is not JSON: {message}"
     if at := re.search(r"\(byte (\d+)\)$", message):
         rest = body[int(at[1]) :].lstrip(b"-")
         if rest.startswith((b"NaN", b"Inf")):
             detail += "; JSON has neither NaN nor infinities"
-    if re.search(rb"\\u[dD][89a-fA-F]", body):
-        detail += "; it holds an escaped surrogate (\\ud800 to \\udfff), which only counts in pairs"
     return detail
 
 
 def _refuse_shape(message: str, shape: object) -> NoReturn:
     """Turn a msgspec message, `what - at `$.path``, into an error that names the field."""
     what, _, path = message.partition(" - at `$")
-    field = path.rstrip("`").removeprefix(".")
+    # Keys of objects that may hold anything are not told: `metadata[...][...][1]`.
+    field = path.rstrip("`").removeprefix(".").partition("[...]")[0]
     known = _type_at(shape, field)
     if unknown := re.fullmatch(r"Object contains unknown field `(.*)`", what, re.DOTALL):
         field, what = _join(field, unknown[1]), "unknown field"
@@ -225,9 +260,17 @@ def _refuse_shape(message: str, shape: object) -> NoReturn:
         what += f"; choose one of {', '.join(map(str, choices))}"
     elif what.startswith("Invalid RFC3339") or what.endswith("with a timezone component"):
         what = "must be an RFC 3339 time with its zone, for example 2026-05-01T09:00:00Z"
-    elif what == "Expected `object`, got `array`" and not field:
-        what = 'must be a JSON object, not an array; wrap a list as {"memories": […]}'
+    elif what == "Number out of range":
+        what = "holds a number that cannot be represented; the largest is about 1.8e308"
+    elif types := re.fullmatch(r"Expected `(.*)`, got `(.*)`", what):
+        what = f"must be {_in_json_words(types[1])}, not {_in_json_words(types[2])}"
+        if shape is _MemoriesKey and types[2] == "array":
+            what += '; wrap a list as {"memories": […]}'
     raise Invalid(f"{field or 'body'}: {what}", errors=(FieldError(field or "body", what),))
+
+
+def _in_json_words(types: str) -> str:
+    return " or ".join(_JSON_WORDS.get(name, name) for name in types.split(" | "))
 
 
 def _join(path: str, name: str) -> str:
@@ -265,27 +308,14 @@ def _is_literal(annotation: object) -> bool:
     return getattr(annotation, "__origin__", None) is Literal
 
 
-_MaybeTime = TypeVar("_MaybeTime", datetime | None, datetime | _Unset | None)
-
-
-def _in_utc(field: str, time: _MaybeTime) -> _MaybeTime:
-    if not isinstance(time, datetime):
-        return time
-    try:
-        return utc(time)
-    except OverflowError:
-        raise Invalid.of(field, "lies outside the years 1 to 9999 in UTC") from None
-
-
 _MaybeVector = TypeVar("_MaybeVector", None, _Unset)
 
 
 def _vector(numbers: Sequence[float] | _MaybeVector) -> Vector | _MaybeVector:
     if numbers is None or numbers is _UNSET:
         return numbers
-    # What overflows float32 becomes an infinity, which the engine refuses by name.
-    with np.errstate(over="ignore"):
-        return np.asarray(numbers, dtype=np.float32)
+    # As wide as they came: what float32 cannot hold is the engine's to refuse.
+    return cast(Vector, np.asarray(numbers, dtype=np.float64))
 
 
 def _plain(value: object) -> object:

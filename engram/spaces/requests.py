@@ -72,8 +72,8 @@ def checked_filter(filter: Filter | None) -> Filter | None:
         tags_any=check.check_tags("filter.tags_any", filter.tags_any),
         kind=None if filter.kind is None else check.check_kind("filter.kind", filter.kind),
         source=check.check_source("filter.source", filter.source),
-        since=check.check_time("filter.from", filter.since),
-        until=check.check_time("filter.to", filter.until),
+        since=check.check_time("filter.since", filter.since),
+        until=check.check_time("filter.until", filter.until),
         metadata=validate_metadata_filter(filter.metadata),
     )
 

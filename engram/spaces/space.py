@@ -236,7 +236,10 @@ class Space:
         elif changes.embedding is not msgspec.UNSET:
             vector = check.check_vector("embedding", changes.embedding, self._spec)
         elif not fields:
-            raise Invalid("nothing to change was given; name at least one field")
+            raise Invalid(
+                "nothing to change was given; name at least one of "
+                + ", ".join(Changes.__struct_fields__)
+            )
         store = self._store()
         command = Revise(memory_id, fields, vector, store.now_ns() // 1_000)
         return self._memories(self._commit(store, command))[0]

@@ -45,10 +45,13 @@ BROKEN_BODIES: dict[str, bytes] = {
     "trailing comma": b'{"content": "x",}',
     "not utf-8": b'{"content": "caf\xe9"}',
     "utf-16": '{"content": "x"}'.encode("utf-16"),
+    "utf-16 without a mark": '{"content": "x"}'.encode("utf-16-le"),
     "byte order mark": b'\xef\xbb\xbf{"content": "x"}',
     "encoded surrogate bytes": b'{"content": "\xed\xa0\x80"}',
     "lone surrogate": b'{"content": "\\ud800"}',
     "low surrogate first": b'{"content": "\\udc00 x"}',
+    "lone surrogate at the end": b'{"content": "\\ud83d\\ude00 \\uD83D"}',
+    "trailing comma after a pair": b'{"content": "\\ud83d\\ude00 \\\\ud800",}',
     "raw control character": b'{"content": "a\nb"}',
     "NaN": b'{"content": "x", "embedding": [NaN]}',
     "Infinity": b'{"content": "x", "confidence": Infinity}',
@@ -71,8 +74,82 @@ def test_a_body_that_is_not_json_is_malformed(unchanged: Api, path: str, name: s
         unchanged.client, method, path, 400, "malformed", content=BROKEN_BODIES[name]
     )
     assert document.get("memory_space_id") == (None if path == S else "alpha")
-    if name in {"NaN", "Infinity", "minus Infinity"}:
-        assert "NaN" in document["detail"]
+    hint = {
+        "NaN": "NaN",
+        "Infinity": "NaN",
+        "minus Infinity": "NaN",
+        "byte order mark": "byte order mark",
+        "utf-16": "UTF-16",
+        "utf-16 without a mark": "UTF-16",
+        "lone surrogate": "\\ud800 without",
+        "low surrogate first": "\\udc00 without",
+        "lone surrogate at the end": "\\uD83D without",
+        "trailing comma after a pair": "trailing comma",
+    }.get(name, "")
+    assert hint in document["detail"]
+
+
+# method, path, body, the field that is to blame
+BEYOND: list[tuple[str, str, bytes, str]] = [
+    ("POST", M, b'{"content": "x", "confidence": 1e999}', "confidence"),
+    ("POST", M, b'{"content": "x", "confidence": -1e999}', "confidence"),
+    ("POST", M, b'{"content": 1e999}', "content"),
+    ("POST", M, b'{"content": "x", "metadata": {"a": {"b": [1, 1e999]}}}', "metadata"),
+    ("POST", M, b'{"content": "x", "embedding": [1, 1e999]}', "embedding[1]"),
+    ("POST", M, b'{"content": "x", "colour": 1e999}', "colour"),
+    ("POST", M, b'{"memories": [{"content": "x", "confidence": 1e999}]}', "memories[0].confidence"),
+    ("POST", M, b"1e999", "body"),
+    ("POST", M, b"[1e999]", "body"),
+    ("PATCH", ONE, b'{"confidence": 1e999}', "confidence"),
+    ("PATCH", ONE, b'{"metadata": {"a": 1e999}}', "metadata"),
+    ("POST", R, b'{"query": "x", "min_confidence": 1e999}', "min_confidence"),
+    ("POST", R, b'{"query": "x", "limit": 1e999}', "limit"),
+    ("POST", R, b'{"embedding": [1e999]}', "embedding[0]"),
+    (
+        "POST",
+        R,
+        b'{"query": "x", "filter": {"metadata": {"a": {"$gt": 1e999}}}}',
+        "filter.metadata",
+    ),
+    ("POST", S, b'{"embedding": {"model": "m", "dimensions": 1e999}}', "embedding.dimensions"),
+    ("PUT", A, b'{"embedding": {"model": "m", "dimensions": 1e999}}', "embedding.dimensions"),
+]
+
+
+@pytest.mark.parametrize(("method", "path", "body", "field"), BEYOND)
+def test_a_number_that_no_float_can_hold_is_refused(
+    unchanged: Api, method: str, path: str, body: bytes, field: str
+) -> None:
+    document = refused(unchanged.client, method, path, 422, "invalid", content=body)
+    assert [error["field"] for error in document["errors"]] == [field]
+
+
+def test_a_number_too_large_does_not_hide_that_the_rest_is_not_json(unchanged: Api) -> None:
+    body = b'{"content": "x", "confidence": 1e999, oops}'
+    refused(unchanged.client, "POST", M, 400, "malformed", content=body)
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "message"),
+    [
+        (M, {"content": 5}, "must be a string, not a whole number"),
+        (M, {"content": "x", "id": 5.5}, "must be a string or null, not a number"),
+        (M, {"content": "x", "tags": {}}, "must be an array, not an object"),
+        (M, {"content": "x", "confidence": True}, "must be a number, not a boolean"),
+        (M, {"content": "x", "occurred_at": 5}, "must be an RFC 3339 time or null, not a whole"),
+        (M, [{"content": "x"}], 'must be an object, not an array; wrap a list as {"memories"'),
+        (M, {"content": "x", "embedding": [1e300, 0, 0, 0]}, "has length 1e+300"),
+        (R, [], "must be an object, not an array"),
+        (R, {"query": "x", "filter": {"from": "0001-01-01T00:00:00+05:00"}}, "1 to 9999"),
+    ],
+)
+def test_a_wrong_type_is_told_in_the_words_of_json(
+    unchanged: Api, path: str, body: Any, message: str
+) -> None:
+    path = V if "1e+300" in message else path
+    document = unchanged.client.post(path, json=body).json()
+    assert document["errors"][0]["message"].startswith(message) or message in document["detail"]
+    assert ("memories" in document["detail"]) == ("memories" in message)
 
 
 # path, body, the field that is to blame

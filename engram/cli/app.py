@@ -9,21 +9,41 @@ from typing import Annotated, Any
 import typer
 import typer.main
 
-from engram.cli import log, output, serve, space
+from engram.cli import (
+    configuration,
+    log,
+    memories,
+    output,
+    recall,
+    remember,
+    serve,
+    space,
+    status,
+    watch,
+)
 from engram.errors import EngramError, Malformed
 
 INTERRUPTED = 130
 
 app = typer.Typer(
     name="engram",
-    add_completion=False,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-app.command("serve")(serve.serve)
+app.command("remember")(remember.remember)
+app.command("recall")(recall.recall)
+app.command("get")(memories.get)
+app.command("list")(memories.list_memories)
+app.command("revise")(memories.revise)
+app.command("forget")(memories.forget)
+app.command("history")(memories.history)
+app.command("watch")(watch.watch)
+app.command("status")(status.status)
 app.add_typer(space.app, name="space")
+app.command("serve")(serve.serve)
 app.add_typer(log.app, name="log")
+app.add_typer(configuration.app, name="config")
 
 
 def _print_version(wanted: bool) -> None:
@@ -35,7 +55,8 @@ def _print_version(wanted: bool) -> None:
 
 
 @app.callback(
-    epilog="Exit codes: 0 done, 1 failed, 2 usage, 3 not found, 4 conflict, 5 damaged data found."
+    epilog="Exit codes: 0 done, 1 failed, 2 usage, 3 not found, 4 conflict, 5 damaged data found, "
+    "130 interrupted."
 )
 def engram(
     version: Annotated[
@@ -47,7 +68,12 @@ def engram(
 ) -> None:
     """Engram, a memory database for AI agents: every agent has a memory space of its own.
 
-    Begin with:  engram serve --data-root ./data
+    Commands work on a data root directly, or with --server on the spaces of a running server.
+
+    \b
+    Begin with:  engram space create alpha
+                 engram remember "Backups run at two" --space alpha
+                 engram recall "when do backups run?" --space alpha
     """
 
 

@@ -34,7 +34,9 @@ def verify(
     An unfinished record at the very end is what a crash leaves behind; it is reported, but it is
     not damage. Damage ends with exit code 5.
 
-    Example:  engram log verify ./data
+    \b
+    Example:  engram space create alpha --if-not-exists --data-root ./data && \
+engram log verify ./data
     """
     from engram.spaces.verify import verify as run
 

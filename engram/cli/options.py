@@ -1,36 +1,111 @@
-"""Options that several commands share, and the data root they mean."""
+"""Options that several commands share, and what the values given to them stand for."""
 
 from __future__ import annotations
 
-import os
-from pathlib import Path
-from typing import Annotated, Final
+from typing import Annotated, Literal, NamedTuple
 
 import typer
 
-DATA_ROOT_VARIABLE: Final = "ENGRAM_DATA_ROOT"
+from engram.cli.completion import complete_space
 
+Kind = Literal["episode", "belief", "fact"]
+Mode = Literal["similarity", "lexical", "hybrid"]
+
+SpaceOption = Annotated[
+    str | None,
+    typer.Option(
+        "--space",
+        metavar="ID",
+        help="The memory space. Default: $ENGRAM_SPACE, else default_space of engram.toml.",
+        show_default=False,
+        autocompletion=complete_space,
+    ),
+]
+ServerOption = Annotated[
+    str | None,
+    typer.Option(
+        "--server",
+        metavar="URL",
+        help="Work on the spaces of this server instead of a data root. Default: $ENGRAM_SERVER.",
+        show_default=False,
+    ),
+]
 DataRootOption = Annotated[
-    Path | None,
+    str | None,
     typer.Option(
         "--data-root",
         metavar="DIR",
-        help=f"Folder that holds the spaces. Default: ${DATA_ROOT_VARIABLE}, else your XDG data "
+        help="Folder that holds the spaces. Default: $ENGRAM_DATA_ROOT, else your XDG data "
         "folder (~/.local/share/engram).",
+        show_default=False,
+    ),
+]
+ConfigOption = Annotated[
+    str | None,
+    typer.Option(
+        "--config",
+        metavar="FILE",
+        help="Configuration file. Default: $ENGRAM_CONFIG, else ./engram.toml, else "
+        "~/.config/engram/engram.toml.",
         show_default=False,
     ),
 ]
 JsonOption = Annotated[
     bool, typer.Option("--json", help="Print JSON: one document, or one per line for lists.")
 ]
+MemoryArgument = Annotated[str, typer.Argument(metavar="ID", help="Id of the memory.")]
+TagFilterOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--tag", metavar="TAG", help="Only memories with this tag; several: with all of them."
+    ),
+]
+KindFilterOption = Annotated[
+    Kind | None, typer.Option("--kind", help="Only memories of this kind.", show_default=False)
+]
+SourceFilterOption = Annotated[
+    str | None,
+    typer.Option(
+        "--source", metavar="TEXT", help="Only memories from this source.", show_default=False
+    ),
+]
+FromOption = Annotated[
+    str | None,
+    typer.Option(
+        "--from",
+        metavar="TIME",
+        help="Only what happened at this time or later: 2026-05-01, or RFC 3339 as "
+        "2026-05-01T09:00:00Z. Without a zone it is your local time.",
+        show_default=False,
+    ),
+]
+ToOption = Annotated[
+    str | None,
+    typer.Option(
+        "--to",
+        metavar="TIME",
+        help="Only what happened before this time; a date means its midnight.",
+        show_default=False,
+    ),
+]
+AtOption = Annotated[str | None, typer.Option("--at", metavar="TIME", help="When it happened.")]
+ExpiresOption = Annotated[
+    str | None,
+    typer.Option("--expires", metavar="TIME", help="When it is to be forgotten by itself."),
+]
+SourceOption = Annotated[
+    str | None, typer.Option("--source", metavar="TEXT", help="Where it comes from.")
+]
+ConfidenceOption = Annotated[
+    float | None,
+    typer.Option("--confidence", metavar="NUMBER", help="How sure it is, from 0 to 1."),
+]
 
 
-def data_root(given: Path | None) -> Path:
-    """The folder to work on: the flag, else the environment, else the XDG data folder."""
-    if given is not None:
-        return given
-    if from_environment := os.environ.get(DATA_ROOT_VARIABLE):
-        return Path(from_environment)
-    base = Path(os.environ.get("XDG_DATA_HOME", ""))
-    # The XDG specification has relative paths ignored.
-    return (base if base.is_absolute() else Path.home() / ".local" / "share") / "engram"
+class Named(NamedTuple):
+    """What a command line named: where to work, and on which space. None was not given."""
+
+    server: str | None = None
+    data_root: str | None = None
+    config: str | None = None
+    space: str | None = None

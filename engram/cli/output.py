@@ -1,22 +1,31 @@
 """What commands print: text for people, JSON for programs, errors as one line or one document.
 
-JSON is always UTF-8. Text survives any terminal: what its encoding cannot show is escaped.
+JSON is always UTF-8. Text survives any terminal: what its encoding cannot show is escaped, and so
+is what would control it. Tables are laid out by rich on a terminal and plainly everywhere else.
 """
 
 from __future__ import annotations
 
 import os
 import sys
+import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from io import TextIOWrapper
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import TYPE_CHECKING, Any, Final, TextIO
 
 import typer
 
 if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.table import Table
+
     from engram.errors import EngramError
+
+_HARMLESS_FORMAT_CHARACTERS: Final = "\u200c\u200d"
+"""They join letters and emoji; the others of their category reorder or hide what stands there."""
+_ESCAPED: Final = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
 
 
 def prepare_streams() -> None:
@@ -27,6 +36,33 @@ def prepare_streams() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
+
+
+def printable(text: str) -> str:
+    """`text` with all that is not to reach a terminal written out: contents come from anywhere.
+
+    These are control and format characters, line breaks among them, and what the terminal's
+    encoding cannot show.
+    """
+    if not (text.isascii() and text.isprintable()):
+        text = "".join(_shown(character) for character in text)
+        encoding = sys.stdout.encoding or "utf-8"
+        text = text.encode(encoding, "backslashreplace").decode(encoding)
+    return text
+
+
+def _shown(character: str) -> str:
+    if unicodedata.category(character) not in _ESCAPED or character in _HARMLESS_FORMAT_CHARACTERS:
+        return character
+    code = ord(character)
+    if code < 0x100:
+        return f"\\x{code:02x}"
+    return f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
+
+
+def one_line(text: str) -> str:
+    """`text` with each run of white space as one space, and fit for a terminal."""
+    return printable(" ".join(text.split()))
 
 
 def print_line(text: str) -> None:
@@ -46,11 +82,69 @@ def print_json(document: Any) -> None:
 
 
 def print_table(titles: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
-    """Left-aligned columns with a heading."""
-    table = [list(titles), *(list(row) for row in rows)]
-    widths = [max(len(row[column]) for row in table) for column in range(len(titles))]
-    for row in table:
-        print_line("  ".join(map(str.ljust, row, widths)).rstrip())
+    """Columns with a heading. On a terminal the last one is cut to what fits, else nothing is."""
+    table = [list(row) for row in rows]
+    if is_terminal(sys.stdout):
+        console = console_on(sys.stdout)
+        with console.capture() as captured:
+            console.print(rich_table(titles, table))
+        for line in captured.get().splitlines():
+            print_line(line.rstrip())
+        return
+    for line in _plain_table([list(titles), *table]):
+        print_line(line)
+
+
+def rich_table(titles: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
+    """The table for a terminal. Cells are text: nothing in them is taken for markup."""
+    from rich.table import Table
+    from rich.text import Text
+
+    cut = "ellipsis" if is_utf8(sys.stdout) else "crop"
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
+    for title in titles:
+        table.add_column(title, no_wrap=True, overflow=cut)  # type: ignore[arg-type]
+    for row in rows:
+        table.add_row(*map(Text, row))
+    return table
+
+
+def _plain_table(rows: Sequence[Sequence[str]]) -> Iterator[str]:
+    from rich.cells import cell_len
+
+    widths = [max(map(cell_len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        cells = [
+            cell + " " * (width - cell_len(cell)) for cell, width in zip(row, widths, strict=True)
+        ]
+        yield "  ".join(cells).rstrip()
+
+
+def print_fields(fields: Iterable[tuple[str, str]]) -> None:
+    """Names and values, one a line."""
+    pairs = list(fields)
+    width = max(len(name) for name, _ in pairs)
+    for name, value in pairs:
+        print_line(f"{name.ljust(width)}  {value}".rstrip())
+
+
+def is_terminal(stream: TextIO) -> bool:
+    """Whether a terminal that can do more than print lines will show what is written."""
+    return stream.isatty() and os.environ.get("TERM", "") not in {"", "dumb", "unknown"}
+
+
+def console_on(stream: TextIO) -> Console:
+    """rich's view of a terminal. Colours are left out where NO_COLOR is set (no-color.org)."""
+    from rich.console import Console
+
+    return Console(
+        file=stream,
+        force_terminal=True,
+        color_system=None if os.environ.get("NO_COLOR") else "auto",
+        markup=False,
+        emoji=False,
+        highlight=False,
+    )
 
 
 def print_hint(text: str) -> None:
@@ -65,7 +159,11 @@ def print_error(error: EngramError, *, as_json: bool) -> None:
 
         print_hint(encode_problem(problem_of(error)).decode())
     else:
-        print_hint("engram: " + " ".join(error.detail.split()))
+        print_hint("engram: " + one_line(error.detail))
+
+
+def is_utf8(stream: TextIO) -> bool:
+    return (stream.encoding or "").lower().replace("-", "") in {"utf8", "utf8sig"}
 
 
 @contextmanager

@@ -4,35 +4,53 @@ from __future__ import annotations
 
 import logging
 import os
-from typing import Annotated, Final
+from pathlib import Path
+from typing import Annotated
 
 import typer
 
 from engram.cli import output
-from engram.cli.options import DataRootOption, JsonOption, data_root
-
-DEFAULT_HOST: Final = "127.0.0.1"
-DEFAULT_PORT: Final = 7432
+from engram.cli.options import ConfigOption, DataRootOption, JsonOption, Named
+from engram.cli.settings import read_settings
+from engram.config import DEFAULT_HOST, DEFAULT_PORT
 
 
 def serve(
-    data_root_given: DataRootOption = None,
+    data_root: DataRootOption = None,
     host: Annotated[
-        str, typer.Option(help="Loopback address to listen on; others need access keys.")
-    ] = DEFAULT_HOST,
-    port: Annotated[int, typer.Option(help="Port; 0 picks a free one.")] = DEFAULT_PORT,
+        str | None,
+        typer.Option(
+            "--host",
+            help="Loopback address to listen on; others need access keys. Default: $ENGRAM_HOST, "
+            f"else {DEFAULT_HOST}.",
+            show_default=False,
+        ),
+    ] = None,
+    port: Annotated[
+        int | None,
+        typer.Option(
+            "--port",
+            help=f"Port; 0 picks a free one. Default: $ENGRAM_PORT, else {DEFAULT_PORT}.",
+            show_default=False,
+        ),
+    ] = None,
+    config: ConfigOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Serve the spaces of a data root over HTTP until Ctrl-C or SIGTERM.
+    """Serve the spaces of a data root over HTTP.
 
-    Prints `engram ready http://HOST:PORT` once it takes requests.
+    Until Ctrl-C or SIGTERM. Prints `engram ready http://HOST:PORT` once it takes requests.
 
-    Example:  engram serve --data-root ./data --port 7432
+    \b
+    Example:  engram serve --data-root ./data
+    Example:  engram serve --port 0 --json
     """
+    settings = read_settings(Named(data_root=data_root, config=config), host=host, port=port)
+
     from engram.server.serve import serve as run
 
     logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    root = data_root(data_root_given)
+    root = Path(str(settings.data_root.value))
 
     def announce(url: str) -> None:
         if as_json:
@@ -42,7 +60,7 @@ def serve(
             output.print_hint(hint)
         output.print_line(f"engram ready {url}")
 
-    run(root, host, port, announce=announce)
+    run(root, str(settings.host.value), int(settings.port.value or 0), announce=announce)
 
 
 def _what_to_try(url: str) -> tuple[str, ...]:

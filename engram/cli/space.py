@@ -1,21 +1,19 @@
-"""`engram space create|list|show`: the spaces of a data root, without a server."""
+"""`engram space create|list|show`: the spaces of a data root or of a server."""
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from engram.cli import output
-from engram.cli.options import DataRootOption, JsonOption, data_root
+from engram.cli import output, render
+from engram.cli.completion import complete_space
+from engram.cli.connection import opened
+from engram.cli.options import ConfigOption, DataRootOption, JsonOption, Named, ServerOption
 from engram.errors import Malformed, SpaceDamaged
 
 if TYPE_CHECKING:
-    from engram import Database, SpaceInfo
+    from engram import SpaceInfo
 
 app = typer.Typer(rich_markup_mode=None, help="Create, list and show memory spaces.")
 
@@ -35,25 +33,29 @@ def create(
     if_not_exists: Annotated[
         bool, typer.Option("--if-not-exists", help="Succeed if it exists already.")
     ] = False,
-    data_root_given: DataRootOption = None,
+    server: ServerOption = None,
+    data_root: DataRootOption = None,
+    config: ConfigOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Create a memory space.
+    """Create a memory space, and the data root if it is not there yet.
 
     An id has 1 to 64 of a-z, 0-9, '_' and '-', and begins with a letter or digit.
 
-    Example:  engram space create alpha --data-root ./data
+    \b
+    Example:  engram space create alpha --if-not-exists
+    Example:  engram space create vectors --dimensions 384 --data-root ./data
     """
     from engram import EmbeddingSpec
 
     spec = None if dimensions is None else EmbeddingSpec(model="caller", dimensions=dimensions)
-    with _opened(data_root_given, create=True) as db:
-        if not if_not_exists:
-            space, created = db.create_space(space_id, embedding=spec), True
-        elif space_id is not None:
-            space, created = db.ensure_space(space_id, embedding=spec)
+    if if_not_exists and space_id is None:
+        raise Malformed("--if-not-exists needs an id; name the space")
+    with opened(Named(server, data_root, config), create=True) as spaces:
+        if if_not_exists and space_id is not None:
+            space, created = spaces.ensure_space(space_id, embedding=spec)
         else:
-            raise Malformed("--if-not-exists needs an id; name the space")
+            space, created = spaces.create_space(space_id, embedding=spec), True
         if as_json:
             output.print_json({**_document(space.info()), "created": created})
         else:
@@ -61,77 +63,57 @@ def create(
 
 
 @app.command("list")
-def list_spaces(data_root_given: DataRootOption = None, as_json: JsonOption = False) -> None:
-    """List the spaces of a data root, in order of id, without opening them.
+def list_spaces(
+    server: ServerOption = None,
+    data_root: DataRootOption = None,
+    config: ConfigOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """List the spaces, in order of id, without opening them.
 
-    Example:  engram space list --data-root ./data
+    \b
+    Example:  engram space create alpha --if-not-exists && engram space list
+    Example:  engram space list --server http://127.0.0.1:7432 --json
     """
-    with _opened(data_root_given, create=False) as db:
-        infos = db.spaces()
+    with opened(Named(server, data_root, config)) as spaces:
+        infos = spaces.spaces()
     if as_json:
         for info in infos:
             output.print_json(_document(info))
     elif infos:
-        titles = ("SPACE", "CREATED", "EMBEDDING", "DIMENSIONS")
-        output.print_table(titles, [_row(info) for info in infos])
+        output.print_table(render.SPACE_TITLES, map(render.space_row, infos))
     else:
         output.print_hint("no spaces yet; create one with: engram space create alpha")
 
 
 @app.command("show")
 def show(
-    space_id: Annotated[str, typer.Argument(metavar="ID", help="The space to show.")],
-    data_root_given: DataRootOption = None,
+    space_id: Annotated[
+        str,
+        typer.Argument(metavar="ID", help="The space to show.", autocompletion=complete_space),
+    ],
+    server: ServerOption = None,
+    data_root: DataRootOption = None,
+    config: ConfigOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Show a space: its state, position, memories, size and embedding.
 
-    Example:  engram space show alpha --data-root ./data
+    \b
+    Example:  engram space create alpha --if-not-exists && engram space show alpha
     """
-    with _opened(data_root_given, create=False) as db:
-        info = db.space_info(space_id)
+    with opened(Named(server, data_root, config)) as spaces:
+        info = spaces.space_info(space_id)
     document = _document(info)
     if as_json:
         output.print_json(document)
     else:
-        width = max(map(len, document))
-        for name, value in document.items():
-            output.print_line(f"{name.ljust(width)}  {_shown(value)}")
+        output.print_fields(render.space_fields(document))
     if info.state == "damaged":
         raise typer.Exit(SpaceDamaged.exit_code)
-
-
-@contextmanager
-def _opened(given: Path | None, *, create: bool) -> Iterator[Database]:
-    import engram
-
-    owner = f"engram space, pid {os.getpid()}"
-    with engram.open(data_root(given), create=create, owner=owner) as db:
-        yield db
 
 
 def _document(info: SpaceInfo) -> dict[str, object]:
     from engram.server.wire import space_document
 
     return space_document(info)
-
-
-def _row(info: SpaceInfo) -> tuple[str, ...]:
-    if info.embedding is None or info.created_at is None:
-        return (info.memory_space_id, info.state or "", "", "")
-    created = info.created_at.strftime("%Y-%m-%d %H:%M:%SZ")
-    return (
-        info.memory_space_id,
-        created,
-        info.embedding.model,
-        str(info.embedding.dimensions),
-    )
-
-
-def _shown(value: object) -> str:
-    """A figure of a space as text; what is not known is a dash."""
-    from engram import EmbeddingSpec
-
-    if isinstance(value, EmbeddingSpec):
-        return f"{value.model}, {value.dimensions} dimensions"
-    return "-" if value is None else str(value)

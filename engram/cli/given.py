@@ -1,0 +1,45 @@
+"""Contents and metadata as they are given on a command line or on standard input."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+from engram import limits
+from engram.errors import Invalid, Malformed, TooLarge
+
+
+def content_of(text: str) -> str:
+    """`text` itself, or for `-` what stands on standard input, less the last line's end."""
+    if text != "-":
+        return text
+    if sys.stdin is None:
+        raise Malformed("standard input is closed; give the text itself instead of -")
+    # Read no more than can be told apart from what is allowed.
+    data = sys.stdin.buffer.read(limits.CONTENT_BYTES_MAX + 3)
+    if len(data) > limits.CONTENT_BYTES_MAX + 2:
+        raise TooLarge(
+            f"standard input holds more than {limits.CONTENT_BYTES_MAX} bytes, which is what a "
+            "memory may have. Split it"
+        )
+    try:
+        content = data.decode()
+    except UnicodeDecodeError as error:
+        raise Invalid.of("content", f"standard input is not UTF-8 at byte {error.start}") from None
+    return content.removesuffix("\n").removesuffix("\r")
+
+
+def metadata_of(text: str | None) -> dict[str, Any] | None:
+    """The object that `--metadata` holds."""
+    if text is None:
+        return None
+    import msgspec
+
+    example = """give an object, as '{"agent": "planner"}'"""
+    try:
+        value = msgspec.json.decode(text)
+    except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
+        raise Invalid.of("--metadata", f"is not JSON ({error}); {example}") from None
+    if not isinstance(value, dict):
+        raise Invalid.of("--metadata", f"is not an object; {example}")
+    return value

@@ -1,0 +1,308 @@
+"""`engram get|list|revise|forget|history`: what a space holds, one memory or many."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from enum import StrEnum
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from engram import limits
+from engram.cli import output, render
+from engram.cli.connection import opened_space
+from engram.cli.given import content_of, metadata_of
+from engram.cli.options import (
+    AtOption,
+    ConfidenceOption,
+    ConfigOption,
+    DataRootOption,
+    ExpiresOption,
+    FromOption,
+    JsonOption,
+    KindFilterOption,
+    MemoryArgument,
+    Named,
+    ServerOption,
+    SourceFilterOption,
+    SourceOption,
+    SpaceOption,
+    TagFilterOption,
+    ToOption,
+)
+from engram.cli.times import time_of
+from engram.errors import Malformed
+
+if TYPE_CHECKING:
+    from engram import Changes, Memory
+    from engram.cli.connection import OpenSpace
+
+
+class Clearable(StrEnum):
+    """The fields of a memory that can be emptied."""
+
+    TAGS = "tags"
+    METADATA = "metadata"
+    CONFIDENCE = "confidence"
+    OCCURRED_AT = "occurred_at"
+    EXPIRES_AT = "expires_at"
+    SOURCE = "source"
+
+
+def get(
+    memory_id: MemoryArgument,
+    space: SpaceOption = None,
+    server: ServerOption = None,
+    data_root: DataRootOption = None,
+    config: ConfigOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Show one memory whole.
+
+    Its content, and everything it is filed under.
+
+    \b
+    Example:  engram space create alpha --if-not-exists; engram remember "Backups run at two" \
+--id backups --space alpha; engram get backups --space alpha
+    """
+    with opened_space(Named(server, data_root, config, space)) as place:
+        memory = place.get(memory_id)
+    if as_json:
+        output.print_json(memory)
+        return
+    output.print_fields(render.memory_fields(memory))
+    output.print_line("content")
+    for line in render.content_lines(memory):
+        output.print_line(line)
+
+
+def list_memories(
+    tag: TagFilterOption = None,
+    kind: KindFilterOption = None,
+    source: SourceFilterOption = None,
+    since: FromOption = None,
+    until: ToOption = None,
+    limit: Annotated[
+        int | None,
+        typer.Option(
+            "--limit", "-n", min=1, help="How many at most. Default: 50.", show_default=False
+        ),
+    ] = None,
+    after: Annotated[
+        int | None,
+        typer.Option(
+            "--after",
+            min=0,
+            metavar="POSITION",
+            help="Only memories behind this position: where the last list ended.",
+            show_default=False,
+        ),
+    ] = None,
+    everything: Annotated[
+        bool, typer.Option("--all", help="To the end, however many there are.")
+    ] = False,
+    space: SpaceOption = None,
+    server: ServerOption = None,
+    data_root: DataRootOption = None,
+    config: ConfigOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """List the living memories of a space.
+
+    They come in the order in which they were stored or last revised. A page ends with a hint at how
+    to go on, on stderr. With --json: one memory a line, in full.
+
+    \b
+    Example:  engram space create alpha --if-not-exists && engram list --space alpha
+    Example:  engram list --space alpha --tag ops --from 2026-05-01 --all --json
+    """
+    from engram import Filter
+
+    if everything and limit is not None:
+        raise Malformed("--all and --limit exclude each other. Give one of them")
+    wanted = Filter(
+        tags_all=tuple(tag or ()),
+        kind=kind,
+        source=source,
+        since=time_of("--from", since),
+        until=time_of("--to", until),
+    )
+    most = None if everything else limit or limits.LIST_LIMIT_DEFAULT
+    with opened_space(Named(server, data_root, config, space)) as place:
+        pages = _Pages(place, wanted, after, most)
+        for memories in pages:
+            if as_json:
+                for memory in memories:
+                    output.print_json(memory)
+            else:
+                output.print_table(render.LIST_TITLES, map(render.memory_row, memories))
+        if pages.next is not None:
+            output.print_hint(f"there is more: --after {pages.next}, or --all")
+        elif not pages.found and not as_json:
+            output.print_hint(f"no memories in {place.id} fit")
+
+
+class _Pages:
+    """Pages of a listing until `most` memories were given (None: all). `next` continues it."""
+
+    def __init__(self, place: OpenSpace, wanted: Any, after: int | None, most: int | None) -> None:
+        self._place = place
+        self._wanted = wanted
+        self._left = most
+        self.next = after
+        self.found = 0
+
+    def __iter__(self) -> Iterator[tuple[Memory, ...]]:
+        while self._left is None or self._left > 0:
+            size = limits.LIST_LIMIT_MAX if self._left is None else self._left
+            size = min(size, limits.LIST_LIMIT_MAX)
+            page = self._place.list(self._wanted, limit=size, after=self.next)
+            self.next = page.next
+            self.found += len(page.memories)
+            if self._left is not None:
+                self._left -= len(page.memories)
+            if page.memories:
+                yield page.memories
+            if page.next is None:
+                return
+
+
+def revise(
+    memory_id: MemoryArgument,
+    content: Annotated[
+        str | None,
+        typer.Option("--content", metavar="TEXT|-", help="Its new content; - reads it from stdin."),
+    ] = None,
+    tag: Annotated[
+        list[str] | None,
+        typer.Option("--tag", metavar="TAG", help="Its new tags: those given replace all it has."),
+    ] = None,
+    metadata: Annotated[
+        str | None,
+        typer.Option("--metadata", metavar="JSON", help="Its new metadata, replacing the old."),
+    ] = None,
+    at: AtOption = None,
+    expires: ExpiresOption = None,
+    source: SourceOption = None,
+    confidence: ConfidenceOption = None,
+    clear: Annotated[
+        list[Clearable] | None,
+        typer.Option("--clear", help="Empty this field; may be given several times."),
+    ] = None,
+    space: SpaceOption = None,
+    server: ServerOption = None,
+    data_root: DataRootOption = None,
+    config: ConfigOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Change a memory.
+
+    What is given replaces the field whole, all else stays, and old revisions are kept. Times are
+    dates (2026-05-01), local times or RFC 3339 (2026-05-01T09:00:00Z).
+
+    \b
+    Example:  engram space create alpha --if-not-exists; engram remember "Backups run at two" \
+--id backups --space alpha; engram revise backups --content "Backups run at three" --space alpha
+    """
+    given = {
+        "content": None if content is None else content_of(content),
+        "tags": None if tag is None else tuple(tag),
+        "metadata": metadata_of(metadata),
+        "occurred_at": time_of("--at", at),
+        "expires_at": time_of("--expires", expires),
+        "source": source,
+        "confidence": confidence,
+    }
+    cleared = [field.value for field in clear or ()]
+    changes = _changes({n: v for n, v in given.items() if v is not None}, cleared)
+    with opened_space(Named(server, data_root, config, space)) as place:
+        memory = place.revise(memory_id, changes)
+    if as_json:
+        output.print_json(memory)
+    else:
+        output.print_line(
+            f"revised {output.printable(memory.id)} to revision {memory.revision} at position "
+            f"{memory.position}"
+        )
+
+
+def _changes(given: dict[str, Any], clear: list[str]) -> Changes:
+    from engram import Changes
+
+    for name in clear:
+        if name in given:
+            raise Malformed(f"{name} is both given and cleared. Do one of it")
+    if not given and not clear:
+        raise Malformed(
+            "nothing to change was given; name at least one field, as --content TEXT or --clear "
+            "tags"
+        )
+    fields: dict[str, Any] = {**given, **dict.fromkeys(clear)}
+    return Changes(**fields)
+
+
+def forget(
+    memory_ids: Annotated[list[str], typer.Argument(metavar="ID...", help="Ids of the memories.")],
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    space: SpaceOption = None,
+    server: ServerOption = None,
+    data_root: DataRootOption = None,
+    config: ConfigOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Forget memories.
+
+    No recall and no list finds them again; their history stays. All of them have to be there, else
+    none is forgotten. It asks before it does it, and without a terminal to ask on it needs --yes.
+    This release cannot undo it.
+
+    \b
+    Example:  engram space create alpha --if-not-exists; engram remember "Backups run at two" \
+--id backups --space alpha; engram forget backups --yes --space alpha
+    """
+    ids = list(dict.fromkeys(memory_ids))
+    if not yes and not (sys.stdin is not None and sys.stdin.isatty()):
+        raise Malformed("to forget is for good, and there is no terminal to ask on; add --yes")
+    with opened_space(Named(server, data_root, config, space)) as place:
+        memories = [place.get(memory_id) for memory_id in ids]
+        if not yes:
+            for memory in memories:
+                shown = f"{output.printable(memory.id)}  {render.memory_line(memory)}"
+                output.print_hint(f"  {shown}")
+            what = "this memory" if len(ids) == 1 else f"these {len(ids)} memories"
+            typer.confirm(f"Forget {what} of {place.id} for good?", abort=True, err=True)
+        for memory_id in ids:
+            forgotten = place.forget(memory_id)
+            if as_json:
+                output.print_json(forgotten)
+            else:
+                shown = output.printable(forgotten.id)
+                output.print_line(f"forgot {shown} at position {forgotten.position}")
+
+
+def history(
+    memory_id: MemoryArgument,
+    space: SpaceOption = None,
+    server: ServerOption = None,
+    data_root: DataRootOption = None,
+    config: ConfigOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Show everything that happened to a memory.
+
+    Oldest first, and also once it is forgotten. With --json: one event a line, each revision in
+    full.
+
+    \b
+    Example:  engram space create alpha --if-not-exists; engram remember "Backups run at two" \
+--id backups --space alpha; engram history backups --space alpha
+    """
+    with opened_space(Named(server, data_root, config, space)) as place:
+        events = place.history(memory_id)
+    if as_json:
+        for event in events:
+            output.print_json(event)
+    else:
+        titles = ("TIME", "POSITION", "TYPE", "WHAT")
+        output.print_table(titles, map(render.event_parts, events))

@@ -1,0 +1,107 @@
+"""`engram recall`."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from engram import limits
+from engram.cli import output, render
+from engram.cli.connection import opened_space
+from engram.cli.options import (
+    ConfigOption,
+    DataRootOption,
+    FromOption,
+    JsonOption,
+    KindFilterOption,
+    Mode,
+    Named,
+    ServerOption,
+    SourceFilterOption,
+    SpaceOption,
+    TagFilterOption,
+    ToOption,
+)
+from engram.cli.times import time_of
+
+LimitOption = Annotated[
+    int,
+    typer.Option("--limit", "-n", min=1, max=limits.RECALL_LIMIT_MAX, help="How many at most."),
+]
+ModeOption = Annotated[
+    Mode | None,
+    typer.Option(
+        "--mode",
+        help="By meaning, by words or by both. Left out, what the space allows.",
+        show_default=False,
+    ),
+]
+
+
+def recall(
+    query: Annotated[str, typer.Argument(metavar="QUERY", help="What to look for, in words.")],
+    limit: LimitOption = 10,
+    mode: ModeOption = None,
+    tag: TagFilterOption = None,
+    kind: KindFilterOption = None,
+    source: SourceFilterOption = None,
+    since: FromOption = None,
+    until: ToOption = None,
+    min_confidence: Annotated[
+        float | None,
+        typer.Option("--min-confidence", help="Only memories at least this sure, from 0 to 1."),
+    ] = None,
+    explain: Annotated[
+        bool, typer.Option("--explain", help="Show the parts that each score is the sum of.")
+    ] = False,
+    no_record: Annotated[
+        bool, typer.Option("--no-record", help="Leave no event of this recall behind.")
+    ] = False,
+    space: SpaceOption = None,
+    server: ServerOption = None,
+    data_root: DataRootOption = None,
+    config: ConfigOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Find the memories that best answer a question.
+
+    CONFIDENCE is how likely each one is to answer it, with an interval; SCORE only ranks them. With
+    --explain, SCORE = SIMILARITY + LEXICAL, which were scaled from COSINE and BM25. The recall
+    itself becomes an event of the space, with a digest of the question in place of its words.
+
+    \b
+    Example:  engram space create alpha --if-not-exists && engram remember "Backups run at two" \
+--space alpha && engram recall "when do backups run?" --space alpha
+    Example:  engram recall "deploy key" --tag ops --from 2026-05-01 -n 3 --explain --space alpha
+    """
+    from engram import Filter
+
+    wanted = Filter(
+        tags_all=tuple(tag or ()),
+        kind=kind,
+        source=source,
+        since=time_of("--from", since),
+        until=time_of("--to", until),
+    )
+    with opened_space(Named(server, data_root, config, space)) as place:
+        found = place.recall(
+            query,
+            limit=limit,
+            mode=mode,
+            filter=wanted,
+            min_confidence=min_confidence,
+            explain=explain,
+            record=not no_record,
+        )
+    if as_json:
+        output.print_json(found)
+    elif found.results:
+        titles = render.EXPLAINED_TITLES if explain else render.HIT_TITLES
+        output.print_table(titles, map(render.hit_row, found.results))
+        if explain:
+            output.print_hint(f"mode {found.mode}; score = similarity + lexical")
+    else:
+        output.print_hint(f"nothing in {found.memory_space_id} answers that")
+    if not no_record and not found.recorded:
+        output.print_hint("this recall could not be recorded in the space's history")

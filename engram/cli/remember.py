@@ -1,0 +1,147 @@
+"""`engram remember`: one memory, or a file of them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any
+
+import typer
+
+from engram.cli import output
+from engram.cli.connection import opened_space
+from engram.cli.given import content_of, metadata_of
+from engram.cli.options import (
+    AtOption,
+    ConfidenceOption,
+    ConfigOption,
+    DataRootOption,
+    ExpiresOption,
+    JsonOption,
+    Kind,
+    Named,
+    ServerOption,
+    SourceOption,
+    SpaceOption,
+)
+from engram.cli.times import time_of
+from engram.errors import Malformed
+
+FileOption = Annotated[
+    str | None,
+    typer.Option(
+        "--file",
+        metavar="FILE|-",
+        help="Remember every line of a JSON Lines file, - for stdin.",
+    ),
+]
+FromLineOption = Annotated[
+    int | None,
+    typer.Option(
+        "--from-line", min=1, metavar="N", help="Pass over the lines of --file before this one."
+    ),
+]
+
+
+def remember(
+    text: Annotated[
+        str | None,
+        typer.Argument(metavar="TEXT|-", help="What to remember; - reads it from stdin."),
+    ] = None,
+    memory_id: Annotated[
+        str | None,
+        typer.Option("--id", metavar="ID", help="Its id. Left out, one is made up."),
+    ] = None,
+    tag: Annotated[
+        list[str] | None,
+        typer.Option("--tag", metavar="TAG", help="A tag; may be given several times."),
+    ] = None,
+    metadata: Annotated[
+        str | None,
+        typer.Option("--metadata", metavar="JSON", help="A JSON object to keep with it."),
+    ] = None,
+    at: AtOption = None,
+    expires: ExpiresOption = None,
+    source: SourceOption = None,
+    kind: Annotated[
+        Kind | None,
+        typer.Option("--kind", help="What it is. Default: episode.", show_default=False),
+    ] = None,
+    confidence: ConfidenceOption = None,
+    file: FileOption = None,
+    from_line: FromLineOption = None,
+    space: SpaceOption = None,
+    server: ServerOption = None,
+    data_root: DataRootOption = None,
+    config: ConfigOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Remember something, durably.
+
+    It is on disk when the command ends. Times are dates (2026-05-01), local times or RFC 3339
+    (2026-05-01T09:00:00Z).
+
+    Each line of --file is a JSON object: content and, if wanted, id, tags, metadata, occurred_at,
+    expires_at, kind, confidence, embedding and source. Up to 500 lines at once are stored or none
+    of them. If one cannot be, the command tells which, what is durable, and how to go on.
+
+    \b
+    Example:  engram space create alpha --if-not-exists && engram remember "Backups run at two" \
+--space alpha
+    Example:  engram remember --file messages.jsonl --space alpha
+    """
+    named = Named(server, data_root, config, space)
+    options: dict[str, Any] = {
+        "id": memory_id,
+        "tags": tag,
+        "metadata": metadata_of(metadata),
+        "occurred_at": time_of("--at", at),
+        "expires_at": time_of("--expires", expires),
+        "source": source,
+        "kind": kind,
+        "confidence": confidence,
+    }
+    given = {name: value for name, value in options.items() if value is not None}
+    if file is not None:
+        _refuse_beside_file(text, given)
+        _remember_file(named, file, from_line or 1, as_json=as_json)
+    elif text is None:
+        raise Malformed(
+            "there is nothing to remember: give the text, - for standard input, or --file FILE"
+        )
+    elif from_line is not None:
+        raise Malformed("--from-line goes with --file")
+    else:
+        _remember_one(named, content_of(text), given, as_json=as_json)
+
+
+def _remember_one(named: Named, content: str, given: Mapping[str, Any], *, as_json: bool) -> None:
+    with opened_space(named) as place:
+        memory = place.remember(content, **given)
+    if as_json:
+        output.print_json(memory)
+    else:
+        output.print_line(f"remembered {output.printable(memory.id)} at position {memory.position}")
+
+
+def _remember_file(named: Named, file: str, from_line: int, *, as_json: bool) -> None:
+    from engram.cli.ingest import ingest, opened_lines
+
+    with opened_lines(file) as lines, opened_space(named) as place:
+        stored = ingest(place, lines, from_line)
+        space_id = place.id
+    if as_json:
+        output.print_json(
+            {"memory_space_id": space_id, "memories": stored.memories, "position": stored.position}
+        )
+    else:
+        what = "1 memory" if stored.memories == 1 else f"{stored.memories} memories"
+        output.print_line(f"remembered {what}; durable up to position {stored.position}")
+
+
+def _refuse_beside_file(text: str | None, given: Mapping[str, object]) -> None:
+    if text is not None:
+        raise Malformed("TEXT and --file exclude each other. Give one of them")
+    if given:
+        raise Malformed(
+            f"with --file, {next(iter(given))} is said in each line of the file, not as an option"
+        )

@@ -1,0 +1,164 @@
+"""Memories, answers, events and spaces as people read them. Text only; printing is `output`'s."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, Final
+
+from engram.cli.output import one_line, printable
+
+if TYPE_CHECKING:
+    from engram import Event, Hit, Memory, SpaceInfo
+
+CONTENT_CHARACTERS_MAX: Final = 400
+"""How much of a memory a line of a table shows; `get` shows all of it."""
+
+LIST_TITLES: Final = ("POSITION", "TIME", "ID", "MEMORY")
+HIT_TITLES: Final = ("SCORE", "CONFIDENCE", "ID", "MEMORY")
+EXPLAINED_TITLES: Final = (
+    *("SCORE", "SIMILARITY", "LEXICAL", "COSINE", "BM25"),
+    *HIT_TITLES[1:],
+)
+SPACE_TITLES: Final = ("SPACE", "CREATED", "EMBEDDING", "DIMENSIONS")
+STATUS_TITLES: Final = ("SPACE", "STATE", "MEMORIES", "POSITION", "SIZE")
+
+
+def time_text(time: datetime) -> str:
+    return time.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%SZ")
+
+
+def memory_line(memory: Memory) -> str:
+    """The beginning of a memory, and what it is filed under."""
+    text = memory.content[: 2 * CONTENT_CHARACTERS_MAX]
+    cut = len(text) < len(memory.content)
+    text = " ".join(text.split())
+    if cut or len(text) > CONTENT_CHARACTERS_MAX:
+        text = text[:CONTENT_CHARACTERS_MAX] + " ..."
+    kind = "" if memory.kind == "episode" else f"[{memory.kind}] "
+    return one_line(f"{kind}{text} {' '.join(f'#{tag}' for tag in memory.tags)}")
+
+
+def memory_row(memory: Memory) -> tuple[str, ...]:
+    """For :data:`LIST_TITLES`. The time is when it happened, else when it was stored."""
+    time = time_text(memory.occurred_at or memory.stored_at)
+    return (str(memory.position), time, printable(memory.id), memory_line(memory))
+
+
+def memory_fields(memory: Memory) -> Iterator[tuple[str, str]]:
+    """Everything about a memory but its content, which may have many lines."""
+    yield "id", printable(memory.id)
+    yield "space", memory.memory_space_id
+    yield "kind", memory.kind
+    yield "tags", printable(", ".join(memory.tags)) or "-"
+    yield "metadata", _json(memory.metadata) if memory.metadata else "-"
+    yield "confidence", f"{memory.confidence:g}"
+    yield "occurred", "-" if memory.occurred_at is None else time_text(memory.occurred_at)
+    yield "expires", "-" if memory.expires_at is None else time_text(memory.expires_at)
+    yield "stored", time_text(memory.stored_at)
+    yield "source", "-" if memory.source is None else printable(memory.source)
+    yield "revision", str(memory.revision)
+    yield "position", str(memory.position)
+
+
+def content_lines(memory: Memory) -> Iterator[str]:
+    """The content, indented: whatever it says, it cannot be taken for a field."""
+    for line in memory.content.split("\n"):
+        yield f"  {printable(line.rstrip().expandtabs())}".rstrip()
+
+
+def hit_row(hit: Hit) -> tuple[str, ...]:
+    """For :data:`HIT_TITLES`, or :data:`EXPLAINED_TITLES` if the recall was asked to explain."""
+    why = hit.why
+    parts: tuple[str, ...] = ()
+    if why is not None:
+        parts = (
+            f"{why.similarity:.3f}",
+            f"{why.lexical:.3f}",
+            "-" if why.cosine is None else f"{why.cosine:.3f}",
+            "-" if why.bm25 is None else f"{why.bm25:.3f}",
+        )
+    sure = hit.confidence
+    return (
+        f"{hit.score:.3f}",
+        *parts,
+        f"{sure.point:.2f} ({sure.lower:.2f}-{sure.upper:.2f})",
+        printable(hit.memory.id),
+        memory_line(hit.memory),
+    )
+
+
+def event_parts(event: Event) -> tuple[str, str, str, str]:
+    """Time, position, type and what happened."""
+    return (
+        time_text(event.time),
+        str(event.position),
+        printable(event.type),
+        one_line(_what_happened(event)),
+    )
+
+
+def _what_happened(event: Event) -> str:
+    if event.memory is not None:
+        revised = f" (revision {event.memory.revision})" if event.memory.revision > 1 else ""
+        return f"{event.memory.id}{revised}: {memory_line(event.memory)}"
+    if event.type == "memory.forgotten":
+        return f"{event.id} ({'expired' if event.reason == 'expired' else 'on request'})"
+    if event.results is not None:
+        found = ", ".join(f"{item.id} {item.score:.3f}" for item in event.results)
+        return f"{event.recall_id} ({event.mode}) found {found or 'nothing'}"
+    if event.embedding is not None:
+        spec = event.embedding
+        return f"{event.memory_space_id}, embedding {spec.model} of {spec.dimensions} dimensions"
+    return "" if event.id is None else event.id
+
+
+def space_row(info: SpaceInfo) -> tuple[str, ...]:
+    """For :data:`SPACE_TITLES`."""
+    if info.embedding is None or info.created_at is None:
+        return (printable(info.memory_space_id), info.state or "", "", "")
+    return (
+        printable(info.memory_space_id),
+        time_text(info.created_at),
+        printable(info.embedding.model),
+        str(info.embedding.dimensions),
+    )
+
+
+def space_fields(document: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """A space's description; what is not known is a dash."""
+    from engram import EmbeddingSpec
+
+    for name, value in document.items():
+        if isinstance(value, EmbeddingSpec):
+            yield name, printable(f"{value.model}, {value.dimensions} dimensions")
+        else:
+            yield name, "-" if value is None else printable(str(value))
+
+
+def status_row(document: Mapping[str, Any]) -> tuple[str, ...]:
+    """For :data:`STATUS_TITLES`."""
+    figures = (document["memories"], document["position"], document["bytes"])
+    memories, position, size = figures
+    return (
+        printable(document["memory_space_id"]),
+        printable(document["state"] or "-"),
+        "-" if memories is None else f"{memories}",
+        "-" if position is None else f"{position}",
+        "-" if size is None else size_text(size),
+    )
+
+
+def size_text(size_bytes: int) -> str:
+    size = float(size_bytes)
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if size < 1_024:
+            return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
+        size /= 1_024
+    return f"{size:.1f} TiB"
+
+
+def _json(value: object) -> str:
+    from engram.server.wire import encode
+
+    return printable(encode(value).decode())

@@ -1,0 +1,201 @@
+"""Which settings hold, and where each comes from. Pure: what to judge is handed in.
+
+A setting comes from a flag, else from an environment variable, else from the configuration file,
+else from its default. The file is TOML:
+
+    data_root = "memories"                # relative to the file's own folder
+    server = "http://127.0.0.1:7432"
+    default_space = "alpha"
+    host = "127.0.0.1"                    # host and port are what `engram serve` listens on
+    port = 7432
+
+A command works on a server's spaces or on a data root. Whichever of the two is named closer to the
+command (flag, environment, file) decides; where both are named equally close, the server.
+"""
+
+from __future__ import annotations
+
+import posixpath
+from collections.abc import Mapping
+from typing import Final, Literal, NamedTuple
+
+from engram.errors import Malformed
+
+CONFIG_VARIABLE: Final = "ENGRAM_CONFIG"
+API_KEY_VARIABLE: Final = "ENGRAM_API_KEY"
+FILE_NAME: Final = "engram.toml"
+DEFAULT_HOST: Final = "127.0.0.1"
+DEFAULT_PORT: Final = 7432
+PORT_MAX: Final = 65_535
+
+Level = Literal["flag", "environment", "file", "default"]
+_LEVELS: Final[tuple[Level, ...]] = ("flag", "environment", "file", "default")
+
+
+class Key(NamedTuple):
+    """One setting: its name in the file, its flag and its environment variable."""
+
+    name: str
+    flag: str
+    variable: str
+    kind: type[str] | type[int] = str
+
+
+KEYS: Final = (
+    Key("data_root", "--data-root", "ENGRAM_DATA_ROOT"),
+    Key("server", "--server", "ENGRAM_SERVER"),
+    Key("default_space", "--space", "ENGRAM_SPACE"),
+    Key("host", "--host", "ENGRAM_HOST"),
+    Key("port", "--port", "ENGRAM_PORT", int),
+)
+
+
+class File(NamedTuple):
+    """A configuration file as it was read. `trusted` says whether its user named it or keeps it
+    among their own settings, rather than just being in the folder where it lies.
+    """
+
+    path: str
+    table: Mapping[str, object]
+    trusted: bool = True
+
+
+class Setting(NamedTuple):
+    """A setting's value and where it comes from; `origin` names the flag, variable or file."""
+
+    name: str
+    value: str | int | None
+    level: Level
+    origin: str
+
+
+class Settings(NamedTuple):
+    """All settings of one command."""
+
+    data_root: Setting
+    server: Setting
+    default_space: Setting
+    host: Setting
+    port: Setting
+    file: File | None
+
+    @property
+    def target(self) -> Setting:
+        """The server or the data root that the command works on."""
+        server, root = self.server, self.data_root
+        if server.value is None or _LEVELS.index(root.level) < _LEVELS.index(server.level):
+            return root
+        return server
+
+    @property
+    def key_may_be_sent(self) -> bool:
+        """Whether the server was named by the user, so that their API key may go to it.
+
+        A file that happens to lie in the current folder may be anybody's.
+        """
+        return self.server.level != "file" or (self.file is not None and self.file.trusted)
+
+
+def settings_of(
+    flags: Mapping[str, str | int | None],
+    environment: Mapping[str, str],
+    file: File | None,
+    *,
+    default_data_root: str,
+    home: str = "",
+) -> Settings:
+    """The settings that hold, by the names of :data:`KEYS`; a flag that is None was not given.
+
+    `home` stands in for a leading `~/` in the file. Raises :class:`engram.errors.Malformed` naming
+    the flag, variable or file, and the key, for what cannot be meant.
+    """
+    if flags.get("server") is not None and flags.get("data_root") is not None:
+        raise Malformed(
+            "--server and --data-root exclude each other: a command works on a server's spaces or "
+            "on those of a data root. Give one of them"
+        )
+    if file is not None:
+        _refuse_unknown(file)
+    defaults: dict[str, str | int] = {
+        "data_root": default_data_root,
+        "host": DEFAULT_HOST,
+        "port": DEFAULT_PORT,
+    }
+    found = {}
+    for key in KEYS:
+        setting = (
+            _from_flag(key, flags)
+            or _from_environment(key, environment)
+            or (None if file is None else _from_file(key, file, home))
+        )
+        found[key.name] = setting or Setting(key.name, defaults.get(key.name), "default", "default")
+    return Settings(**found, file=file)
+
+
+def _from_flag(key: Key, flags: Mapping[str, str | int | None]) -> Setting | None:
+    value = flags.get(key.name)
+    if value is None:
+        return None
+    return Setting(key.name, _checked(key, value, key.flag), "flag", f"flag {key.flag}")
+
+
+def _from_environment(key: Key, environment: Mapping[str, str]) -> Setting | None:
+    """A variable that is set to nothing counts as not set, as is usual."""
+    text = environment.get(key.variable)
+    if not text:
+        return None
+    value: str | int = text
+    if key.kind is int:
+        if not (text.isascii() and text.isdigit()):
+            raise Malformed(f"{key.variable}={text!r} must be a whole number")
+        value = int(text[:10])
+    checked = _checked(key, value, key.variable)
+    return Setting(key.name, checked, "environment", f"environment variable {key.variable}")
+
+
+def _from_file(key: Key, file: File, home: str) -> Setting | None:
+    if key.name not in file.table:
+        return None
+    value = file.table[key.name]
+    where = f"{file.path}: {key.name}"
+    if isinstance(value, bool) or not isinstance(value, key.kind):
+        kind = "a whole number" if key.kind is int else "a string"
+        raise Malformed(f"{where} must be {kind}, not {_TOML_NAMES.get(type(value), 'that')}")
+    checked = _checked(key, value, where)
+    if key.name == "data_root" and isinstance(checked, str):
+        checked = _placed(checked, file.path, home)
+    return Setting(key.name, checked, "file", file.path)
+
+
+def _checked(key: Key, value: str | int, where: str) -> str | int:
+    """The bounds that settings themselves have; what an id, a URL or a host may be is told by those
+    who use them.
+    """
+    if value == "":
+        raise Malformed(f"{where} is empty; give it a value, or leave it out")
+    if key.name == "port" and not (isinstance(value, int) and 0 <= value <= PORT_MAX):
+        raise Malformed(f"{where} must be a port: 1 to {PORT_MAX}, or 0 for a free one")
+    return value
+
+
+def _placed(data_root: str, file_path: str, home: str) -> str:
+    if home and (data_root == "~" or data_root.startswith("~/")):
+        return posixpath.join(home, data_root[2:]).rstrip("/")
+    return posixpath.join(posixpath.dirname(file_path), data_root)
+
+
+def _refuse_unknown(file: File) -> None:
+    known = [key.name for key in KEYS]
+    for name in file.table:
+        if name not in known:
+            raise Malformed(f"{file.path}: unknown key {name!r}; there are {', '.join(known)}")
+
+
+_TOML_NAMES: Final[dict[type, str]] = {
+    bool: "true or false",
+    str: "a string",
+    int: "a whole number",
+    float: "a fraction",
+    list: "a list",
+    dict: "a table",
+}

@@ -33,20 +33,21 @@ _LEVELS: Final[tuple[Level, ...]] = ("flag", "environment", "file", "default")
 
 
 class Key(NamedTuple):
-    """One setting: its name in the file, its flag and its environment variable."""
+    """One setting: its name in the file, its flag, its environment variable and a likely value."""
 
     name: str
     flag: str
     variable: str
+    example: str
     kind: type[str] | type[int] = str
 
 
 KEYS: Final = (
-    Key("data_root", "--data-root", "ENGRAM_DATA_ROOT"),
-    Key("server", "--server", "ENGRAM_SERVER"),
-    Key("default_space", "--space", "ENGRAM_SPACE"),
-    Key("host", "--host", "ENGRAM_HOST"),
-    Key("port", "--port", "ENGRAM_PORT", int),
+    Key("data_root", "--data-root", "ENGRAM_DATA_ROOT", "./data"),
+    Key("server", "--server", "ENGRAM_SERVER", f"http://{DEFAULT_HOST}:{DEFAULT_PORT}"),
+    Key("default_space", "--space", "ENGRAM_SPACE", "alpha"),
+    Key("host", "--host", "ENGRAM_HOST", DEFAULT_HOST),
+    Key("port", "--port", "ENGRAM_PORT", str(DEFAULT_PORT), int),
 )
 
 
@@ -172,7 +173,7 @@ def _checked(key: Key, value: str | int, where: str) -> str | int:
     who use them.
     """
     if value == "":
-        raise Malformed(f"{where} is empty; give it a value, or leave it out")
+        raise Malformed(f"{where} is empty; give a value, as {key.example}, or leave it out")
     if key.name == "port" and not (isinstance(value, int) and 0 <= value <= PORT_MAX):
         raise Malformed(f"{where} must be a port: 1 to {PORT_MAX}, or 0 for a free one")
     return value

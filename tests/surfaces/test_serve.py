@@ -203,7 +203,7 @@ def test_a_taken_port_is_refused_before_anything_is_made(tmp_path: Path, cli: Cl
         (["--port", "http"], "integer"),
         (["--grpc-port", "1"], "No such option"),
         (["--default-space", "x"], "No such option"),
-        (["--config", "x"], "No such option"),
+        (["--config", "x"], "No such file"),
     ],
 )
 def test_options_that_cannot_be_meant_are_refused(

@@ -10,7 +10,7 @@ LOCK := $(BIN)/python -m piptools compile --quiet --strip-extras --allow-unsafe 
 	--no-header --no-emit-index-url --no-emit-trusted-host --no-emit-find-links
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check fuzz bench lock clean
+.PHONY: help run demo test check fuzz bench lock clean
 
 help: ## list the targets
 	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -33,6 +33,9 @@ $(VENV)/.test-ready: $(VENV)/.run-ready requirements-dev.lock
 
 run: $(VENV)/.run-ready ## install and serve ./data on http://127.0.0.1:7432 until Ctrl-C
 	@$(BIN)/engram serve --data-root $(DATA) --port $(PORT)
+
+demo: $(VENV)/.run-ready ## two agents, one crash: see it work, in a minute
+	@$(BIN)/python -m tools.demo
 
 check: $(VENV)/.test-ready ## lint, formatting and types
 	@$(BIN)/ruff check .

@@ -79,8 +79,10 @@ class Settings:
         """From the environment. Raises EmbedderUnavailable naming the variable that is wrong."""
         given = variables.get(BASE_URL_VARIABLE, "").strip() or BASE_URL_DEFAULT
         base_url, basic, secrets = _without_credentials(BASE_URL_VARIABLE, given)
-        # Ours counts even when it is empty: the way to keep a key meant for others at home.
-        name = API_KEY_VARIABLE if API_KEY_VARIABLE in variables else API_KEY_VARIABLE_OF_OTHERS
+        # The key meant for OpenAI goes to OpenAI alone. Ours counts even when it is empty.
+        name = API_KEY_VARIABLE
+        if API_KEY_VARIABLE not in variables and base_url == BASE_URL_DEFAULT:
+            name = API_KEY_VARIABLE_OF_OTHERS
         key = variables.get(name, "").strip()
         if not (key.isascii() and key.isprintable()):
             raise _unusable(name, "holds a character that no key has")

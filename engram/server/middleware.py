@@ -12,13 +12,17 @@ import anyio
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from engram.errors import EngramError, Forbidden, Malformed, RouteNotFound
+from engram.errors import EngramError, Forbidden, Malformed, RouteNotFound, SpaceInvalid
 from engram.limits import BODY_BYTES_MAX
 from engram.server.problems import problem_of
 from engram.server.responses import problem_response
 
 DISCARD_BYTES_MAX: Final = 4 * BODY_BYTES_MAX
 """How much of a refused body is read, so that its sender lives to see the refusal."""
+DISCARD_S_MAX: Final = 2.0
+"""How long that may take: a sender that sends nothing is answered all the same."""
+SPACES_PATH: Final = b"/api/v1/spaces/"
+"""What stands before a space's id in a path."""
 
 
 class LocalOnly:
@@ -34,12 +38,14 @@ class LocalOnly:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":
+            # Every one of them: who reads a second Host after us may believe that one.
             headers = Headers(scope=scope)
-            host, origin = headers.get("host"), headers.get("origin")
-            for name, url in (("Host", host and f"//{host}"), ("Origin", origin)):
-                if url and not is_loopback(url):
+            named = [("Host", host, f"//{host}") for host in headers.getlist("host")]
+            named += [("Origin", origin, origin) for origin in headers.getlist("origin")]
+            for name, value, url in named:
+                if value and not is_loopback(url):
                     error = Forbidden(
-                        f"the header {name} is {headers[name]!r}; this server answers only to this "
+                        f"the header {name} is {value!r}; this server answers only to this "
                         "machine. Address it as 127.0.0.1 or localhost, and not from a web page of "
                         "another site"
                     )
@@ -81,16 +87,34 @@ class PathGuard:
 
 
 def decoded_path(raw_path: bytes) -> str:
-    """The path as text. Raises :class:`Malformed` or :class:`RouteNotFound`."""
+    """The path as text.
+
+    Raises :class:`SpaceInvalid` for what is wrong in the place of a space's id, elsewhere
+    :class:`Malformed` or :class:`RouteNotFound`.
+    """
+    in_space = raw_path.startswith(SPACES_PATH)
+    if in_space and (wrong := _what_no_id_has(raw_path.split(b"/")[SPACES_PATH.count(b"/")])):
+        raise SpaceInvalid(f"the memory space id in the path holds {wrong}, which no id can have")
+    if wrong := _what_no_id_has(raw_path):
+        if wrong is _NOT_UTF8:
+            raise Malformed("the path is not percent-encoded UTF-8")
+        raise RouteNotFound(f"the path holds {wrong}, which no id can have")
+    return unquote_to_bytes(raw_path).decode()
+
+
+_NOT_UTF8: Final = "what is not UTF-8"
+
+
+def _what_no_id_has(raw: bytes) -> str | None:
     try:
-        path = unquote_to_bytes(raw_path).decode("utf-8")
+        text = unquote_to_bytes(raw).decode()
     except UnicodeDecodeError:
-        raise Malformed("the path is not percent-encoded UTF-8") from None
-    if b"%2f" in raw_path.lower():
-        raise RouteNotFound("the path holds an encoded '/' (%2F), which no id can have")
-    if any(ord(character) < 0x20 or ord(character) == 0x7F for character in path):
-        raise RouteNotFound("the path holds a control character, which no id can have")
-    return path
+        return _NOT_UTF8
+    if b"%2f" in raw.lower():
+        return "an encoded '/' (%2F)"
+    if any(ord(character) < 0x20 or ord(character) == 0x7F for character in text):
+        return "a control character"
+    return None
 
 
 class BodyDrain:
@@ -109,6 +133,7 @@ class BodyDrain:
             return
         # Who waits for "100 Continue" sends no body unless it is asked for.
         pending = not any(name == b"expect" for name, _ in scope["headers"])
+        discarded = 0
 
         async def noted_receive() -> Message:
             nonlocal pending
@@ -121,9 +146,10 @@ class BodyDrain:
             return message
 
         async def drained_send(message: Message) -> None:
-            discarded = 0
-            while pending and discarded < DISCARD_BYTES_MAX:
-                discarded += len((await noted_receive()).get("body", b""))
+            nonlocal discarded
+            with anyio.move_on_after(DISCARD_S_MAX):
+                while pending and discarded < DISCARD_BYTES_MAX:
+                    discarded += len((await noted_receive()).get("body", b""))
             await send(message)
 
         await self._app(scope, noted_receive, drained_send)

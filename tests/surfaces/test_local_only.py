@@ -41,5 +41,17 @@ def test_a_page_of_another_site_is_refused(unchanged: Api, origin: str) -> None:
     assert answer.json()["type"].endswith("/forbidden")
 
 
+@pytest.mark.parametrize("hosts", [("localhost", "evil.example"), ("evil.example", "localhost")])
+@pytest.mark.parametrize("name", ["Host", "Origin"])
+def test_one_of_several_is_enough_to_be_refused(
+    unchanged: Api, name: str, hosts: tuple[str, str]
+) -> None:
+    prefix = "http://" if name == "Origin" else ""
+    headers = [(name, prefix + host) for host in hosts]
+    answer = unchanged.client.get(MEMORIES, headers=headers)
+    assert answer.status_code == 403
+    assert "evil.example" in answer.json()["detail"]
+
+
 def test_a_url_without_a_host_is_not_loopback() -> None:
     assert not is_loopback("")

@@ -491,7 +491,31 @@ def test_credentials_in_the_url_are_sent_where_there_is_no_key(
     monkeypatch.setenv(openai.BASE_URL_VARIABLE, server.url)
     embedder.embed(["x"])
     sent = [headers.get("Authorization") for _, headers, _ in server.requests]
-    assert sent == [f"Bearer {KEY}", "Basic bWU6cEBzcw==", "Bearer another", None]
+    assert sent == [f"Bearer {KEY}", "Basic bWU6cEBzcw==", "Basic bWU6cEBzcw==", None]
+
+
+@pytest.mark.parametrize(
+    ("base_url", "ours", "expected"),
+    [
+        ("", None, "Bearer theirs"),
+        ("https://api.openai.com/v1", None, "Bearer theirs"),
+        ("https://api.openai.com/v1/", None, "Bearer theirs"),
+        ("https://api.openai.com/v1", "ours", "Bearer ours"),
+        ("https://api.openai.com/v1", "", None),
+        ("http://api.openai.com/v1", None, None),
+        ("https://api.openai.com.evil.example/v1", None, None),
+        ("https://api.openai.com@evil.example/v1", None, "Basic YXBpLm9wZW5haS5jb206"),
+        ("http://localhost:11434/v1", None, None),
+        ("http://localhost:11434/v1", "ours", "Bearer ours"),
+    ],
+)
+def test_the_key_for_openai_goes_to_openai_alone(
+    base_url: str, ours: str | None, expected: str | None
+) -> None:
+    variables = {openai.BASE_URL_VARIABLE: base_url, openai.API_KEY_VARIABLE_OF_OTHERS: "theirs"}
+    if ours is not None:
+        variables[openai.API_KEY_VARIABLE] = ours
+    assert Settings.of(variables).authorization == expected
 
 
 @pytest.mark.parametrize(

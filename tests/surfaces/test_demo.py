@@ -96,6 +96,13 @@ def test_a_narrow_ascii_terminal_and_kept_data(scratch: Path, tmp_path: Path) ->
     assert framed
     assert all(len(line) == 48 for line in framed if line.startswith("|"))
     assert f"engram serve --data-root {kept}" in done.stdout
+    commands = [line for line in done.stdout.splitlines() if line.startswith("$ ")]
+    for command in commands[-3:-1]:  # the last one is the server
+        tried = subprocess.run(
+            command.removeprefix("$ "), shell=True, cwd=REPOSITORY, capture_output=True, check=False
+        )
+        assert tried.returncode == 0, tried.stderr
+        assert b"lisbon-office" in tried.stdout
     assert {path.name for path in kept.iterdir() if path.is_dir()} >= set(SPACES)
     assert_nothing_left(scratch)
 

@@ -104,15 +104,16 @@ def _farewell(show: Screen, keep: Path | None) -> None:
     """What to try next, in commands that work from here."""
     show.title("Try next")
     engram, python = _here("engram"), _here("python")
+    recall = f'{engram} recall "When does the Lisbon office move?" --space reviewer'
     if keep is not None:
         data = shlex.quote(str(keep))
-        show.command(f"{engram} serve --data-root {data}", "go on with this data")
-        show.command(f"{engram} space list --data-root {data}", "or look at it without a server")
-        show.command(f"{engram} log verify {data}", "read every byte again")
+        show.command(f"{recall} --explain --data-root {data}", "ask what was kept")
+        show.command(f"{engram} watch --space planner --after 0 --data-root {data}", "its history")
+        show.command(f"{engram} serve --data-root {data}", "go on with it")
     else:
         show.command(f"{python} -m tools.demo --keep ./demo-data", "the same, and keep the data")
         show.command(f"{engram} serve --data-root ./demo-data", "then serve it")
-        show.command("curl localhost:7432/api/v1/spaces", "and ask it, in another terminal")
+        show.command(f"{recall} --server http://127.0.0.1:7432", "and ask, in another terminal")
     show.say("")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import subprocess
 import sys
 import time
@@ -16,6 +17,10 @@ STOP_S_MAX: Final = 15.0
 POLL_S: Final = 0.01
 _COMMAND: Final = (sys.executable, "-m", "engram.cli.app")
 _READY: Final = "engram ready "
+_ENVIRONMENT: Final = {
+    name: value for name, value in os.environ.items() if not name.startswith("ENGRAM_")
+}
+"""The user's own settings are for the user's own data."""
 
 
 class ServerFailed(Exception):
@@ -54,6 +59,7 @@ class ServerProcess:
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=errors,
+                env=_ENVIRONMENT,
                 # Ctrl-C in the terminal is for the demo, which then stops the server itself.
                 process_group=0,
             )
@@ -131,6 +137,7 @@ def _verify(data_root: Path, *options: str) -> subprocess.CompletedProcess[str]:
         (*_COMMAND, "log", "verify", data_root, *options),
         stdin=subprocess.DEVNULL,
         capture_output=True,
+        env=_ENVIRONMENT,
         text=True,
         encoding="utf-8",
         check=False,

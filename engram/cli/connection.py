@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, TypeAlias
 from engram.cli import output
 from engram.cli.settings import read_settings, space_of
 from engram.config import API_KEY_VARIABLE, Settings
-from engram.errors import DataRootUnusable, SpaceLocked, SpaceNotFound
+from engram.errors import DataRootUnusable, EngramError, SpaceLocked, SpaceNotFound
 
 if TYPE_CHECKING:
     from engram import Client, Database, Space
@@ -39,8 +39,19 @@ def opened_space(named: Named) -> Iterator[OpenSpace]:
     """The one space that a command line means. Of a server it may turn out to be missing later."""
     settings = read_settings(named)
     space_id = space_of(settings)
-    with _advised(), _opened(settings, create=False) as spaces:
+    with _advised(), _told_of(space_id), _opened(settings, create=False) as spaces:
         yield spaces.space(space_id)
+
+
+@contextmanager
+def _told_of(space_id: str) -> Iterator[None]:
+    """Every error names the space, whether or not the engine or the server thought of it."""
+    try:
+        yield
+    except EngramError as error:
+        if error.memory_space_id is None:
+            error.memory_space_id = space_id
+        raise
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""The command line: spaces, logs, streams and the way in. Its other commands have their own tests."""
+"""The command line: spaces, logs, streams and the way in. Memories have tests of their own."""
 
 from __future__ import annotations
 

@@ -1,0 +1,347 @@
+"""Memories from the command line: each verb, on a data root and over a server, to the same effect.
+
+Two equal data roots are made. One is worked on directly, the other through a server.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import engram
+from engram import limits
+
+from .command_line import CommandLine, Done
+from .harness import Server
+
+CLOCK = re.compile(r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d(\.\d+)?Z")
+CHANCE = re.compile(
+    r'"(?:took_ms|recall_id|space_uuid|uuid|query_digest)":[^,}]+|\b[0-9a-f]{24}\b|m-[0-9a-z]{16}'
+)
+
+
+class Places(dict[str, list[str]]):
+    """Options that lead to the same memories: `here` and `there`."""
+
+
+@pytest.fixture(scope="module")
+def places(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Places]:
+    folder = tmp_path_factory.mktemp("places")
+    with engram.open(folder / "here") as db:
+        alpha = db.create_space("alpha")
+        for number in range(3):
+            alpha.remember(
+                f"Backup {number} runs at two", id=f"backup-{number}", tags=["ops", f"n{number}"]
+            )
+        alpha.remember(
+            "Lunch is at noon", id="lunch", kind="fact", source="menu", metadata={"a": 1}
+        )
+        alpha.remember("gone", id="gone")
+        alpha.forget("gone")
+        db.create_space("empty")
+        spec = engram.EmbeddingSpec(model="caller", dimensions=2)
+        db.create_space("vectors", embedding=spec).remember("v", id="v", embedding=[1.0, 0.0])
+    shutil.copytree(folder / "here", folder / "there")
+    server = Server(folder / "there")
+    yield Places(here=["--data-root", str(folder / "here")], there=["--server", server.url])
+    server.kill()
+
+
+@pytest.fixture
+def run(
+    capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> CommandLine:
+    return CommandLine(capfd, monkeypatch, tmp_path)
+
+
+def both(run: CommandLine, places: Places, *arguments: str) -> Done:
+    """Run a command here and there; what it says must be the same but for clocks and chance."""
+    here, there = (run(*arguments, *places[name]) for name in ("here", "there"))
+    assert masked(here) == masked(there)
+    return here
+
+
+def masked(done: Done) -> Done:
+    out, err = (CHANCE.sub("*", CLOCK.sub("<time>", text)) for text in (done.out, done.err))
+    return Done(done.code, out, err)
+
+
+def test_a_memory_s_way_through_the_verbs(run: CommandLine, places: Places) -> None:
+    run.set(ENGRAM_SPACE="alpha")
+    stored = both(
+        run,
+        places,
+        *("remember", "The deploy key rotates on Mondays", "--id", "key", "--tag", "ops"),
+        *(
+            "--tag",
+            "keys",
+            "--metadata",
+            '{"agent": "planner"}',
+            "--at",
+            "2026-05-01T09:00:00+02:00",
+        ),
+        *("--expires", "2999-01-01T00:00:00Z", "--source", "chat", "--kind", "belief"),
+        *("--confidence", "0.5", "--json"),
+    )
+    assert (stored.code, stored.err) == (0, "")
+    memory = stored.documents[0]
+    assert memory["occurred_at"] == "2026-05-01T07:00:00Z"
+    assert (memory["kind"], memory["tags"], memory["confidence"]) == (
+        "belief",
+        ["ops", "keys"],
+        0.5,
+    )
+    shown = both(run, places, "get", "key")
+    assert re.search(r"^occurred +2026-05-01 07:00:00Z$", shown.out, re.MULTILINE)
+    assert shown.out.endswith("content\n  The deploy key rotates on Mondays\n")
+    assert both(run, places, "get", "key", "--json").documents == [memory]
+    found = both(run, places, "recall", "when does the key rotate", "-n", "2", "--no-record")
+    assert found.out.splitlines()[0].split() == ["SCORE", "CONFIDENCE", "ID", "MEMORY"]
+    assert "key" in found.out.splitlines()[1]
+    assert len(found.out.splitlines()) == 3
+    revised = both(
+        run,
+        places,
+        "revise",
+        "key",
+        "--content",
+        "It rotates on Fridays",
+        "--clear",
+        "tags",
+        "--json",
+    )
+    assert (revised.documents[0]["tags"], revised.documents[0]["revision"]) == ([], 2)
+    again = both(run, places, "revise", "key", "--tag", "new", "--clear", "source")
+    assert re.fullmatch(r"revised key to revision 3 at position \d+\n", again.out)
+    told = both(run, places, "history", "key", "--json").documents
+    assert [event["type"] for event in told] == [
+        "memory.stored",
+        "memory.revised",
+        "memory.revised",
+    ]
+    forgotten = both(run, places, "forget", "key", "--yes")
+    assert re.fullmatch(r"forgot key at position \d+\n", forgotten.out)
+    assert both(run, places, "get", "key").code == 3
+    assert both(run, places, "history", "key").out.count("\n") == 5
+
+
+def test_what_is_remembered_without_an_id_gets_one(run: CommandLine, places: Places) -> None:
+    done = both(run, places, "remember", "Minted", "--space", "empty")
+    assert done.code == 0
+    for where in places.values():
+        memory = run("list", "--space", "empty", "--json", *where).documents[0]
+        assert memory["content"] == "Minted"
+        assert run("forget", memory["id"], "--yes", "--space", "empty", *where).code == 0
+
+
+def test_lists_come_in_pages_that_say_how_to_go_on(run: CommandLine, places: Places) -> None:
+    page = both(run, places, "list", "--space", "alpha", "--limit", "2", "--json")
+    assert [memory["id"] for memory in page.documents] == ["backup-0", "backup-1"]
+    position = page.documents[-1]["position"]
+    assert page.err == f"there is more: --after {position}, or --all\n"
+    rest = both(run, places, "list", "--space", "alpha", "--after", str(position), "--json")
+    assert [memory["id"] for memory in rest.documents] == ["backup-2", "lunch"]
+    assert rest.err == ""
+    everything = both(run, places, "list", "--space", "alpha", "--all", "--json")
+    assert len(everything.documents) == 4
+    table = both(run, places, "list", "--space", "alpha")
+    assert table.out.splitlines()[0].split() == ["POSITION", "TIME", "ID", "MEMORY"]
+    assert "[fact] Lunch is at noon" in table.out
+    assert both(run, places, "list", "--space", "alpha", "--tag", "none").out == ""
+
+
+@pytest.mark.parametrize(
+    ("filter", "ids"),
+    [
+        (["--tag", "ops"], ["backup-0", "backup-1", "backup-2"]),
+        (["--tag", "ops", "--tag", "n1"], ["backup-1"]),
+        (["--kind", "fact"], ["lunch"]),
+        (["--source", "menu"], ["lunch"]),
+        (
+            ["--from", "2020-01-01", "--to", "2999-01-01"],
+            ["backup-0", "backup-1", "backup-2", "lunch"],
+        ),
+        (["--to", "2020-01-01"], []),
+    ],
+)
+def test_lists_and_recalls_can_be_narrowed(
+    run: CommandLine, places: Places, filter: list[str], ids: list[str]
+) -> None:
+    run.set(ENGRAM_SPACE="alpha")
+    listed = both(run, places, "list", *filter, "--json")
+    assert [memory["id"] for memory in listed.documents] == ids
+    found = both(run, places, "recall", "backup lunch", *filter, "--no-record", "--json")
+    assert {hit["memory"]["id"] for hit in found.documents[0]["results"]} == set(ids)
+
+
+def test_a_recall_can_explain_itself(run: CommandLine, places: Places) -> None:
+    run.set(ENGRAM_SPACE="alpha")
+    done = both(run, places, "recall", "backup", "--explain", "--no-record", "--mode", "lexical")
+    titles = ["SCORE", "SIMILARITY", "LEXICAL", "COSINE", "BM25", "CONFIDENCE", "ID", "MEMORY"]
+    assert done.out.splitlines()[0].split() == titles
+    assert done.err == "mode lexical; score = similarity + lexical\n"
+    row = done.out.splitlines()[1].split()
+    assert float(row[0]) == pytest.approx(float(row[1]) + float(row[2]), abs=0.002)
+    certain = both(run, places, "recall", "backup", "--min-confidence", "1", "--no-record")
+    assert (certain.out, certain.err) == ("", "nothing in alpha answers that\n")
+
+
+def test_a_recall_is_recorded_unless_told_not_to_be(run: CommandLine, places: Places) -> None:
+    run.set(ENGRAM_SPACE="empty")
+    both(run, places, "recall", "first")
+    both(run, places, "recall", "second", "--no-record")
+    told = both(run, places, "watch", "--no-follow", "--type", "memory.recalled", "--json")
+    assert len(told.documents) == 1
+
+
+def test_a_feed_without_end_is_told_up_to_now(run: CommandLine, places: Places) -> None:
+    run.set(ENGRAM_SPACE="vectors")
+    told = both(run, places, "watch", "--no-follow")
+    assert [line.split()[2:4] for line in told.out.splitlines()] == [
+        ["1", "space.created"],
+        ["2", "memory.stored"],
+    ]
+    assert told.out.splitlines()[1].endswith("memory.stored     v: v")
+    behind = both(run, places, "watch", "--no-follow", "--after", "1", "--json")
+    assert [event["position"] for event in behind.documents] == [2]
+    assert both(run, places, "watch", "--no-follow", "--after", "2").out == ""
+
+
+def test_spaces_are_made_listed_and_shown_alike(run: CommandLine, places: Places) -> None:
+    made = both(run, places, "space", "create", "made", "--dimensions", "3", "--json")
+    assert (made.code, made.documents[0]["created"]) == (0, True)
+    assert both(run, places, "space", "create", "made").code == 4
+    again = both(run, places, "space", "create", "made", "--if-not-exists", "--dimensions", "3")
+    assert again.out == "made exists already\n"
+    assert both(run, places, "space", "create").code == 0
+    listed = both(run, places, "space", "list")
+    assert "made" in listed.out
+    shown = both(run, places, "space", "show", "vectors")
+    assert re.search(r"^embedding +caller, 2 dimensions$", shown.out, re.MULTILINE)
+    both(run, places, "space", "show", "vectors", "--json")
+
+
+def test_status_shows_every_space_and_where_it_is(run: CommandLine, places: Places) -> None:
+    for name, where in places.items():
+        done = run("status", *where)
+        assert done.code == 0
+        first, titles, *rows = done.out.splitlines()
+        assert first == f"{'data root' if name == 'here' else 'server'} {where[1]}"
+        assert titles.split() == ["SPACE", "STATE", "MEMORIES", "POSITION", "SIZE"]
+        assert next(row for row in rows if row.startswith("vectors")).split()[1:4] == [
+            *("active", "1", "2")
+        ]
+        document = run("status", *where, "--json").documents[0]
+        assert document["data_root" if name == "here" else "server"] == where[1]
+        assert {space["state"] for space in document["spaces"]} == {"active"}
+
+
+BAD: list[tuple[list[str], int, str]] = [
+    (["get", "nothing"], 3, "nothing"),
+    (["get", "gone"], 3, "gone"),
+    (["get", "a/b"], 2, "an id holds no"),
+    (["get", "lunch", "--space", "nowhere"], 3, "engram space create nowhere"),
+    (["get", "lunch", "--space", "No Where"], 2, "No Where"),
+    (["get", "lunch", "--space", ""], 2, "--space is empty"),
+    (["history", "never"], 3, "never"),
+    (["list", "--limit", "0"], 2, "1"),
+    (["list", "--limit", "5", "--all"], 2, "--all and --limit"),
+    (["list", "--after", "-1"], 2, "'--after': Input should be greater"),
+    (["list", "--kind", "dream"], 2, "'dream'"),
+    (["list", "--from", "yesterday"], 2, "--from: 'yesterday' is not a time"),
+    (["list", "--to", "2026-02-30"], 2, "--to: '2026-02-30'"),
+    (["list", "--from", "0001-01-01T00:00:00+23:00"], 2, "1 to 9999"),
+    (["recall", ""], 2, "query: is empty"),
+    (["recall", "x", "-n", "0"], 2, "'-n': Input should be greater than or equal to 1."),
+    (["recall", "x", "-n", "1001"], 2, "'-n': Input should be less than or equal to 1000."),
+    (["recall", "x", "-n", "many"], 2, "integer"),
+    (["recall", "x", "--mode", "guess"], 2, "'guess'"),
+    (["recall", "x", "--min-confidence", "2"], 2, "between 0 and 1"),
+    (["recall", "x", "--min-confidence", "nan"], 2, "between 0 and 1"),
+    (["recall", "x", "--mode", "similarity", "--space", "vectors"], 2, "similarity"),
+    (["remember", ""], 2, "content: is empty"),
+    (["remember", " \n"], 2, "content: is empty"),
+    (["remember"], 2, "nothing to remember"),
+    (["remember", "x", "y"], 2, "y"),
+    (["remember", "x", "--id", "lunch"], 4, "exists already"),
+    (["remember", "x", "--id", "a/b"], 2, "an id holds no"),
+    (["remember", "x", "--tag", ""], 2, "tags[0]"),
+    (["remember", "x", "--metadata", "{"], 2, "--metadata: is not JSON"),
+    (["remember", "x", "--metadata", "[1]"], 2, "--metadata: is not an object"),
+    (["remember", "x", "--metadata", '{"a": NaN}'], 2, "--metadata: is not JSON"),
+    (["remember", "x", "--at", "2026-13-01"], 2, "--at: '2026-13-01'"),
+    (["remember", "x", "--at", "2026-05-01T09:00:00+99:00"], 2, "--at:"),
+    (["remember", "x", "--expires", "1 May"], 2, "--expires: '1 May'"),
+    (["remember", "x", "--confidence", "1.5"], 2, "between 0 and 1"),
+    (["remember", "x", "--from-line", "2"], 2, "--from-line goes with --file"),
+    (["remember", "x", "--space", "vectors"], 2, "embedding: is missing"),
+    (["remember", "x\udcff"], 2, "lone surrogate"),
+    (["revise", "lunch"], 2, "nothing to change"),
+    (["revise", "lunch", "--tag", "a", "--clear", "tags"], 2, "tags is both"),
+    (["revise", "lunch", "--clear", "content"], 2, "'content'"),
+    (["revise", "lunch", "--content", ""], 2, "content: is empty"),
+    (["revise", "nothing", "--content", "x"], 3, "nothing"),
+    (["forget", "lunch"], 2, "--yes"),
+    (["forget", "lunch", "nothing", "--yes"], 3, "nothing"),
+    (["forget", "--yes"], 2, "Missing argument"),
+    (["watch", "--no-follow", "--after", "1000000"], 2, "1000000"),
+    (["watch", "--no-follow", "--type", "memory.dreamt"], 2, "'memory.dreamt'"),
+    (["watch", "--no-follow", "--after", "x"], 2, "integer"),
+    (["watch", "--no-follow", "--space", "nowhere"], 3, "nowhere"),
+    (["space", "show", "nowhere"], 3, "nowhere"),
+]
+
+
+@pytest.mark.parametrize(("arguments", "code", "word"), BAD, ids=lambda item: str(item)[:60])
+def test_what_cannot_be_done_is_said_alike_and_changes_nothing(
+    run: CommandLine, places: Places, arguments: list[str], code: int, word: str
+) -> None:
+    run.set(ENGRAM_SPACE="alpha")
+    before = run("status", "--json", *places["here"]).out
+    done = both(run, places, *arguments)
+    assert (done.code, done.out) == (code, "")
+    assert re.fullmatch(r"engram: [^\n]+\n", done.err)
+    assert word in done.err
+    document = both(run, places, *arguments, "--json")
+    assert (document.code, document.out) == (code, "")
+    assert word in json.loads(document.err)["detail"]
+    assert run("status", "--json", *places["here"]).out == before
+
+
+def test_a_space_must_be_named_in_one_of_three_ways(run: CommandLine, places: Places) -> None:
+    for command in (["get", "x"], ["list"], ["recall", "x"], ["remember", "x"], ["watch"]):
+        done = both(run, places, *command)
+        assert done.code == 2
+        for way in ("--space", "ENGRAM_SPACE", "default_space", "engram.toml"):
+            assert way in done.err
+        refused = json.loads(both(run, places, *command, "--json").err)
+        assert refused["type"].endswith("/memory-space-required")
+
+
+def test_many_are_forgotten_together_or_not_at_all(run: CommandLine, places: Places) -> None:
+    run.set(ENGRAM_SPACE="empty")
+    for name in ("x", "y"):
+        both(run, places, "remember", name, "--id", name)
+    assert both(run, places, "forget", "x", "nothing", "--yes").code == 3
+    assert both(run, places, "get", "x").code == 0
+    done = both(run, places, "forget", "x", "y", "x", "--yes", "--json")
+    assert [document["id"] for document in done.documents] == ["x", "y"]
+
+
+def test_the_choices_offered_are_those_of_the_engine() -> None:
+    from typing import get_args
+
+    from engram.cli.options import Kind, Mode
+    from engram.cli.watch import EventType
+    from engram.memory.events import EVENT_TYPES
+    from engram.memory.model import KINDS, MODES
+
+    assert get_args(Kind) == KINDS
+    assert get_args(Mode) == MODES
+    assert tuple(EventType) == EVENT_TYPES
+    assert limits.RECALL_LIMIT_MAX == 1_000

@@ -74,7 +74,7 @@ class Demo:
             "both, ask both the same questions, kill the server in the middle of a write, and "
             "count what is left. Every line with a ✓ was checked as it was printed."
         )
-        await show.pause(2.5)
+        await show.pause(2.0)
         show.title("1  A server")
         show.command(self._server.command)
         await self._server.start()
@@ -113,7 +113,7 @@ class Demo:
     async def _fill_one(self, space: str) -> None:
         for new in self._turns[space]:
             await self._ledger.remember(self._client.space(space), new)
-            await self._show.pause(0.045)
+            await self._show.pause(0.035)
 
     async def _ask(self) -> None:
         show = self._show
@@ -135,7 +135,7 @@ class Demo:
             f"mind was among the first {ANSWERS_SHOWN} in {expected_found} of {asked} recalls."
         )
         await self._check_separation(hits)
-        await show.pause(2.5)
+        await show.pause(2.0)
 
     async def _show_answers(self, question: str, both: list[Recall]) -> None:
         self._show.show(
@@ -185,7 +185,7 @@ class Demo:
             lost_at = dict(self._watcher.lost_at)
             for space, position in lost_at.items():
                 show.event("●", f"subscriber: {space} lost at position {position}", "red")
-            await show.pause(1.8)
+            await show.pause(1.5)
             show.command(self._server.command)
             began = time.perf_counter()
             await self._server.start()

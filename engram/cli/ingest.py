@@ -23,6 +23,7 @@ from engram import limits
 from engram.cli import output
 from engram.errors import (
     EngramError,
+    FieldError,
     Invalid,
     Malformed,
     MemoryExists,
@@ -39,6 +40,8 @@ CHUNK_LINES_MAX: Final = 500
 CHUNK_BYTES_MAX: Final = 8 << 20
 LINE_BYTES_MAX: Final = limits.BODY_BYTES_MAX
 INTERRUPTED: Final = 130
+_ITEM: Final = re.compile(r"memories\[\d+\]\.?")
+"""How the engine names one of a batch; here it is a line."""
 _BOM: Final = b"\xef\xbb\xbf"
 
 
@@ -173,7 +176,10 @@ class _Run:
     def fail(self, error: EngramError, number: int | None) -> NoReturn:
         what = error.detail.rstrip(".")
         if number is not None:
-            what = f"line {number}: {re.sub(r'memories[[][0-9]+][.]?', '', what)}"
+            what = f"line {number}: {_ITEM.sub('', what)}"
+            error.errors = tuple(
+                FieldError(_ITEM.sub("", item.field), item.message) for item in error.errors
+            )
         unsure = isinstance(error, OutcomeUnknown | ServerAnswerInvalid)
         error.detail = f"{what}. {self.account(unsure=unsure, fix=number is not None)}"
         raise error

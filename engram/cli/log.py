@@ -58,11 +58,12 @@ def _document(report: SpaceReport) -> dict[str, Any]:
     return {
         "path": report.path,
         "memory_space_id": report.memory_space_id,
+        "is_space": report.is_space,
         "ok": report.ok,
         "space_uuid": log.space_uuid,
         "position": log.last_position,
         "records": log.records,
-        "memories": report.memories if report.ok else None,
+        "memories": report.memories if report.ok and report.is_space else None,
         "segments": log.segments,
         "damage": log.damage,
         "torn": log.torn,
@@ -75,6 +76,8 @@ def _document(report: SpaceReport) -> dict[str, Any]:
 def _lines(report: SpaceReport) -> list[str]:
     """What is known about one space; the first line says whether it is sound."""
     name = report.memory_space_id or Path(report.path).name
+    if not report.is_space:
+        return [f"{name}: not a space"]
     log = report.log
     held = (
         f"{log.records} records in {len(log.segments)} segments up to position {log.last_position}"

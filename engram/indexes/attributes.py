@@ -74,6 +74,12 @@ def validate_metadata_filter(metadata: Metadata, field: str = "filter.metadata")
     """
     checked = check_metadata(field, metadata)
     for key, condition in checked.items():
+        if key.startswith("$"):
+            raise Invalid.of(
+                f"{field}.{key}",
+                "no operator stands here: conditions are {key: value} or {key: {operator: value}}, "
+                f"all of which must hold; known operators are {' '.join(METADATA_OPERATORS)}",
+            )
         for name, operand in _operators(condition, f"{field}.{key}"):
             _check_operand(f"{field}.{key}.{name}", name, operand)
     return checked

@@ -18,8 +18,3 @@ def to_us(time: datetime) -> int:
 
 def from_us(us: int) -> datetime:
     return _EPOCH + timedelta(microseconds=us)
-
-
-def from_ns(ns: int) -> datetime:
-    """The datetime of a record's time, cut to the microsecond."""
-    return from_us(ns // 1_000)

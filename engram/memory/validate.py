@@ -51,7 +51,7 @@ def check_content(field: str, value: object) -> str:
     text = _plain(field, value)
     if not text.strip():
         raise Invalid.of(field, "is empty; a memory needs something to remember")
-    _check_bytes(field, text, limits.CONTENT_BYTES_MAX)
+    _check_bytes(field, text, limits.CONTENT_BYTES_MAX, "Split it into several memories")
     return text
 
 
@@ -59,7 +59,7 @@ def check_query(field: str, value: object) -> str:
     text = _plain(field, value)
     if not text.strip():
         raise Invalid.of(field, "is empty; ask something, or leave it out and give another cue")
-    _check_bytes(field, text, limits.QUERY_BYTES_MAX)
+    _check_bytes(field, text, limits.QUERY_BYTES_MAX, "Shorten it")
     return text
 
 
@@ -70,23 +70,37 @@ def _plain(field: str, value: object) -> str:
     return str.__str__(value)
 
 
-def _check_bytes(field: str, value: str, bytes_max: int) -> None:
+def _check_bytes(field: str, value: str, bytes_max: int, advice: str) -> None:
+    size = _size(field, value)
+    if size > bytes_max:
+        raise TooLarge(f"{field} has {size} bytes; at most {bytes_max} are allowed. {advice}")
+
+
+def _size(field: str, value: str) -> int:
+    """Bytes in UTF-8, in which not every string can be written."""
     try:
-        size = len(value.encode())
+        return len(value.encode())
     except UnicodeEncodeError as error:
         raise Invalid.of(
             field, f"is not Unicode text: a lone surrogate stands at character {error.start}"
         ) from None
-    if size > bytes_max:
-        raise TooLarge(f"{field} has {size} bytes; at most {bytes_max} are allowed. Split it")
+
+
+def items_of(field: str, value: object, what: str) -> Iterable[Any]:
+    """`value` if it can be iterated over as `what`; text and mappings are meant as one thing."""
+    try:
+        if isinstance(value, str | bytes | Mapping):
+            raise TypeError
+        return iter(value)  # type: ignore[call-overload,no-any-return]  # that is being tried
+    except TypeError:  # numpy's arrays without dimensions only seem iterable
+        raise Invalid.of(field, f"must be {what}, not {type(value).__name__}") from None
 
 
 def check_tags(field: str, value: object) -> tuple[str, ...]:
     """Tags in the order given, duplicates dropped."""
-    if isinstance(value, str) or not isinstance(value, Iterable):
-        raise Invalid.of(field, "must be a list of strings")
     tags = [
-        check_text(f"{field}[{i}]", tag, limits.TAG_CHARACTERS_MAX) for i, tag in enumerate(value)
+        check_text(f"{field}[{i}]", tag, limits.TAG_CHARACTERS_MAX)
+        for i, tag in enumerate(items_of(field, value, "a list of strings"))
     ]
     if len(tags) > limits.TAGS_PER_MEMORY_MAX:
         raise Invalid.of(field, f"at most {limits.TAGS_PER_MEMORY_MAX} tags are allowed")
@@ -102,6 +116,12 @@ def check_kind(field: str, value: object) -> Kind:
 
 def check_source(field: str, value: object) -> str | None:
     return None if value is None else check_text(field, value, limits.SOURCE_CHARACTERS_MAX)
+
+
+def check_flag(field: str, value: object) -> bool:
+    if not isinstance(value, bool):
+        raise Invalid.of(field, f"must be True or False, not {type(value).__name__}")
+    return value
 
 
 def check_confidence(field: str, value: object) -> float:
@@ -133,7 +153,8 @@ def check_metadata(field: str, value: object) -> Metadata:
     size = len(msgspec.json.encode(checked))
     if size > limits.METADATA_BYTES_MAX:
         raise TooLarge(
-            f"{field} has {size} bytes as JSON; at most {limits.METADATA_BYTES_MAX} are allowed"
+            f"{field} as a whole has {size} bytes as JSON; at most {limits.METADATA_BYTES_MAX} "
+            "are allowed. Shorten it"
         )
     return checked
 
@@ -144,9 +165,8 @@ def _check_json(field: str, value: object, depth: int) -> Any:
     if value is None or isinstance(value, bool):
         return value
     if isinstance(value, str):
-        text = _plain(field, value)
-        _check_bytes(field, text, limits.METADATA_BYTES_MAX)
-        return text
+        _size(field, value)
+        return _plain(field, value)
     if isinstance(value, int):
         if not _INT_MIN <= value <= _INT_MAX:
             raise Invalid.of(field, "is an integer of more than 64 bits")
@@ -168,7 +188,7 @@ def _check_json(field: str, value: object, depth: int) -> Any:
 def _check_key(field: str, key: object) -> str:
     if not isinstance(key, str):
         raise Invalid.of(field, f"keys must be strings, not {type(key).__name__}")
-    _check_bytes(field, key, limits.METADATA_BYTES_MAX)
+    _size(field, key)
     return _plain(field, key)
 
 

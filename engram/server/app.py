@@ -22,7 +22,13 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from engram.errors import EngramError, MethodNotAllowed, RouteNotFound, Unavailable
+from engram.errors import (
+    EngramError,
+    MethodNotAllowed,
+    RouteNotFound,
+    SpaceConflict,
+    Unavailable,
+)
 from engram.server.audience import Audiences
 from engram.server.calls import Call, read_call
 from engram.server.events import (
@@ -214,7 +220,9 @@ async def _healthz(request: Request) -> Response:
 
 
 def _refused(error: EngramError, space_id: str | None = None) -> Response:
-    problem = problem_of(error, memory_space_id=space_id)
+    # Where two spaces were named, neither of them is "the" space of the request.
+    named = None if isinstance(error, SpaceConflict) else space_id
+    problem = problem_of(error, memory_space_id=named)
     if problem.status >= 500 and error.problem != EngramError.problem:
         _LOG.warning(
             "request failed: problem=%s space=%s detail=%s",

@@ -13,6 +13,7 @@ import errno
 import ipaddress
 import logging
 import os
+import resource
 import signal
 import socket
 import threading
@@ -57,6 +58,7 @@ def serve(data_root: Path, host: str, port: int, *, announce: Callable[[str], No
     and what opening the data root raises: `SpaceLocked` where another server has it,
     `DataRootUnusable`. Must be called in the main thread.
     """
+    _raise_descriptor_limit()
     with contextlib.ExitStack() as stack:
         listener = stack.enter_context(contextlib.closing(listen(host, port)))
         url = url_of(listener)
@@ -85,6 +87,17 @@ def serve(data_root: Path, host: str, port: int, *, announce: Callable[[str], No
         )
         server = _Server(config, on_ready=lambda: announce(url), on_stop=app.state.audiences.close)
         server.run([listener])
+
+
+def _raise_descriptor_limit() -> None:
+    """Open files up to what the system grants: each open space takes four (see the README).
+
+    Shells give few by default, for programs that use select(2); this one does not.
+    """
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    # Darwin reports a limit that it does not grant.
+    with contextlib.suppress(OSError, ValueError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 def listen(host: str, port: int) -> socket.socket:

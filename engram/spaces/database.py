@@ -8,10 +8,13 @@ import sys
 from pathlib import Path
 from types import TracebackType
 
-from engram.errors import DataRootUnusable
+from engram.errors import DataRootUnusable, Invalid
 from engram.memory.model import EmbeddingSpec, SpaceInfo
-from engram.spaces.registry import Registry
+from engram.spaces.ids import check_space_id
+from engram.spaces.registry import Registry, no_room
+from engram.spaces.requests import check_spaces_limit
 from engram.spaces.space import Space
+from wal.log import NO_ROOM
 from wal.os_vfs import open_root
 
 
@@ -39,7 +42,7 @@ class Database:
 
         Raises :class:`engram.errors.SpaceExists` if it has another embedding than the one given.
         """
-        return self._registry.ensure(space_id, embedding)
+        return self._registry.ensure(check_space_id(space_id), embedding)
 
     def space(self, space_id: str) -> Space:
         """The handle on an existing space. Raises :class:`engram.errors.SpaceNotFound`."""
@@ -47,7 +50,9 @@ class Database:
 
     def spaces(self, *, limit: int | None = None, after: str | None = None) -> list[SpaceInfo]:
         """Descriptions of the spaces in order of id, those behind `after`; opens none."""
-        return self._registry.list(limit=limit, after=after)
+        if after is not None:
+            check_space_id(after)
+        return self._registry.list(limit=check_spaces_limit(limit), after=after)
 
     def space_info(self, space_id: str) -> SpaceInfo:
         """A space's description with figures; a damaged one says so in `state` and `detail`."""
@@ -80,9 +85,10 @@ def open_database(
 
     `owner` names this process in lock files, for whoever finds them locked. `exclusive` is for
     servers: a second one on the same root is refused with :class:`engram.errors.SpaceLocked`.
-    Raises :class:`engram.errors.DataRootUnusable` saying why the folder cannot serve.
+    Raises :class:`engram.errors.DataRootUnusable` saying why the folder cannot serve, `DiskFull`
+    if there is no room to lay it out, `Invalid` for what is no path.
     """
-    root = Path(path)
+    root = Path(_checked_path(path))
     if owner is None:
         owner = f"process {os.getpid()} ({Path(sys.argv[0]).name or 'python'})"
     try:
@@ -90,6 +96,8 @@ def open_database(
             _make_durable(root)
         directory = open_root(str(root))
     except OSError as error:
+        if error.errno in NO_ROOM:
+            raise no_room(str(root), error) from error
         raise DataRootUnusable(_why(root, error)) from error
     except ValueError as error:
         raise DataRootUnusable(f"{str(root)!r} is not a path: {error}") from error
@@ -99,6 +107,15 @@ def open_database(
         directory.close()
         raise
     return Database(registry, root)
+
+
+def _checked_path(path: object) -> str:
+    given = path if isinstance(path, str) or not isinstance(path, os.PathLike) else os.fspath(path)
+    if not isinstance(given, str):
+        raise Invalid.of("path", f"must be a string or pathlib.Path, not {type(path).__name__}")
+    if not given:
+        raise Invalid.of("path", "is empty; name a folder, '.' for the current one")
+    return given
 
 
 def _make_durable(folder: Path) -> None:

@@ -204,7 +204,8 @@ class Registry:
             has = entry.identity.embedding
             raise SpaceExists(
                 f"space {space_id!r} exists with embedding {has.model!r} of {has.dimensions} "
-                "dimensions, which cannot be changed",
+                "dimensions, which cannot be changed. Leave the embedding out to use it as it is, "
+                "or choose another id",
                 memory_space_id=space_id,
             )
         return Space(entry), created
@@ -228,10 +229,7 @@ class Registry:
                 lock.release()
         except OSError as error:
             if error.errno in NO_ROOM:
-                raise DiskFull(
-                    f"no room to create space {space_id!r}: {error.strerror}",
-                    memory_space_id=space_id,
-                ) from error
+                raise no_room(f"space {space_id!r}", error, space_id) from error
             raise _root_error(self._root.path, error) from error
         return self._remember_entry(identity), True
 
@@ -477,7 +475,17 @@ def _exhausted(what: str, error: OSError, space_id: str | None = None) -> Unavai
     )
 
 
+def no_room(what: str, error: OSError, space_id: str | None = None) -> DiskFull:
+    return DiskFull(
+        f"there is no room to make {what} ({error.strerror}); nothing was made. Free some space "
+        "and try again",
+        memory_space_id=space_id,
+    )
+
+
 def _root_error(path: str, error: OSError) -> EngramError:
+    if error.errno in NO_ROOM:
+        return no_room(path, error)
     if error.errno in _EXHAUSTED:
         return _exhausted(path, error)
     if error.errno in _NOT_WRITABLE:

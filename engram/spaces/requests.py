@@ -50,6 +50,14 @@ def check_limit(field: str, value: object, most: int) -> None:
         raise Invalid.of(field, f"must be a whole number from 1 to {most}")
 
 
+def check_spaces_limit(value: object) -> int | None:
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
+        raise Invalid.of("limit", "must be a whole number from 0 on, or None for all spaces")
+    return value
+
+
 def check_cue_ids(memory_ids: object) -> None:
     if isinstance(memory_ids, str) or not isinstance(memory_ids, Sequence):
         raise Invalid.of("memory_ids", f"must be a list of ids, not {type(memory_ids).__name__}")

@@ -121,9 +121,7 @@ class Space:
         :class:`engram.errors.MemoryExists` if an id lives, `Invalid`, `TooLarge`,
         `EmbedderMismatch` or `EmbedderUnavailable`; nothing is stored then.
         """
-        if isinstance(memories, str | Mapping) or not isinstance(memories, Iterable):
-            raise Invalid.of("memories", f"must be a list, not {type(memories).__name__}")
-        items = list(memories)
+        items = list(check.items_of("memories", memories, "a list"))
         if not items:
             raise Invalid.of("memories", "is empty; there is nothing to remember")
         if len(items) > limits.MEMORIES_PER_REQUEST_MAX:
@@ -166,7 +164,14 @@ class Space:
                 if vector is not None:
                     rows.append(check.check_vector(f"{field}embedding", vector, self._spec))
             return np.stack(rows)
-        return self._embedder().embed(contents)
+        return self._embed(contents)
+
+    def _embed(self, texts: Sequence[str]) -> Vector:
+        try:
+            return self._embedder().embed(texts)
+        except EngramError as error:
+            error.memory_space_id = self.id
+            raise
 
     def _embedder(self) -> Embedder:
         """The embedder this space is pinned to; another one never stands in for it."""
@@ -281,6 +286,8 @@ class Space:
         check_limit("limit", limit, limits.RECALL_LIMIT_MAX)
         if min_confidence is not None:
             check.check_confidence("min_confidence", min_confidence)
+        check.check_flag("explain", explain)
+        check.check_flag("record", record)
         if mode is not None and not (isinstance(mode, str) and mode in MODES):
             raise Invalid.of("mode", f"must be one of {', '.join(MODES)}, or left out")
         filter = checked_filter(filter)
@@ -327,7 +334,7 @@ class Space:
         if query is not None:
             texts.append(check.check_query("query", query))
             if self._spec.model != check.CALLER and mode != "lexical":
-                vectors.append(self._embedder().embed([query])[0])
+                vectors.append(self._embed([query])[0])
         if embedding is not None:
             vectors.append(check.check_cue_vector("embedding", embedding, self._spec.dimensions))
         for row in rows:

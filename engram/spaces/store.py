@@ -7,6 +7,7 @@ is the public face; nothing else holds a store.
 
 from __future__ import annotations
 
+import os
 import secrets
 import time
 from collections.abc import Callable, Generator, Iterator, Sequence
@@ -41,6 +42,8 @@ from wal.vfs import Directory
 NONCE_BYTES: Final = 16
 Clock = Callable[[], int]
 """Nanoseconds since the epoch."""
+_OPEN_HERE: Final[dict[str, int]] = {}
+"""Uuids of the spaces open in this process, each with its pid: a forked child has none of them."""
 
 
 class Committed(NamedTuple):
@@ -67,7 +70,7 @@ class Store:
         self.identity = identity
         self._space_dir = space_dir
         self.state = State(identity.memory_space_id, identity.embedding.dimensions)
-        with translated(identity.memory_space_id):
+        with _told_of_ourselves(identity), translated(identity.memory_space_id):
             self.log = Log.open(
                 space_dir,
                 space_uuid=identity.uuid_bytes,
@@ -89,6 +92,7 @@ class Store:
             self.log, self._machine, name=f"engram-writer-{identity.memory_space_id}"
         )
         self._clock = clock
+        _OPEN_HERE[identity.uuid] = os.getpid()
 
     def now_ns(self) -> int:
         return self._clock()
@@ -122,6 +126,7 @@ class Store:
 
     def close(self) -> None:
         self._committer.close()
+        _OPEN_HERE.pop(self.identity.uuid, None)
         try:
             self.log.close()
         finally:
@@ -191,6 +196,21 @@ class _Machine:
 
     def abandon(self) -> None:
         self._overlay.clear()
+
+
+@contextmanager
+def _told_of_ourselves(identity: Identity) -> Iterator[None]:
+    """Say so where it is this very process that has a space open."""
+    try:
+        yield
+    except SpaceLocked as error:
+        if _OPEN_HERE.get(identity.uuid) == os.getpid():
+            raise SpaceLocked(
+                f"space {identity.memory_space_id!r} is already open in this process, by another "
+                "Database. Use that one, or close it first",
+                memory_space_id=identity.memory_space_id,
+            ) from error
+        raise
 
 
 @contextmanager

@@ -219,6 +219,15 @@ def test_what_holds_no_space_cannot_be_verified(cli: Cli, tmp_path: Path, name: 
     assert re.fullmatch(r"engram: .+\n", done.stderr)
 
 
+def test_folders_that_cannot_be_spaces_are_listed_as_that(cli: Cli, root: Path) -> None:
+    (root / "lost+found").mkdir()
+    done = cli("log", "verify", str(root))
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.splitlines()[-1] == "lost+found: not a space"
+    last = json.loads(cli("log", "verify", str(root), "--json").stdout.splitlines()[-1])
+    assert (last["is_space"], last["ok"], last["memories"]) == (False, True, None)
+
+
 def test_the_commands_live_beside_a_server(
     cli: Cli, root: Path, start_server: Callable[..., Server]
 ) -> None:

@@ -208,6 +208,7 @@ def test_creating_a_space_must_not_name_two(unchanged: Api, header: str, body: A
     answer = unchanged.client.post("/api/v1/spaces", headers={SPACE_HEADER: header}, json=body)
     assert answer.status_code == 400
     assert answer.json()["type"].endswith("memory-space-conflict")
+    assert "memory_space_id" not in answer.json()
 
 
 def test_the_header_of_a_client_that_always_sends_it_does_no_harm_to_the_list(api: Api) -> None:

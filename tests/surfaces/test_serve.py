@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import resource
 import signal
 import socket
 import subprocess
@@ -344,6 +345,20 @@ def test_a_chunked_body_is_taken_and_bounded(server: Server) -> None:
     block = b"%x\r\n" % (1 << 20) + b" " * (1 << 20) + b"\r\n"
     blocks = limits.BODY_BYTES_MAX // (1 << 20) + 1
     assert exchange(server, start, *[block] * blocks, b"0\r\n\r\n")[0] == 413
+
+
+def test_the_limit_on_open_files_is_raised_to_what_is_granted(
+    tmp_path: Path, start_server: Start
+) -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    few = 128
+    resource.setrlimit(resource.RLIMIT_NOFILE, (few, hard))
+    try:
+        server = start_server(tmp_path / "data")
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    for number in range(few // 4 + 1):  # four descriptors each
+        assert server.request("PUT", f"/api/v1/spaces/s{number}")[0] == 201
 
 
 @pytest.mark.parametrize("path", ["/nowhere", "/api/v1/memories/%2F", "/api/v1/recall", "/healthz"])

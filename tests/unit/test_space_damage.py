@@ -6,6 +6,7 @@ import errno
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -19,8 +20,10 @@ from engram.errors import (
     Unavailable,
 )
 from engram.spaces import registry as registry_module
+from engram.spaces.identity import Identity
 from tests.unit.conftest import CALLER, UNIT
 from wal.os_vfs import OsDirectory
+from wal.vfs import Directory
 
 Break = Callable[[Path], None]
 
@@ -161,6 +164,32 @@ def test_a_repaired_space_is_looked_at_again(root: Path, monkeypatch: pytest.Mon
             db.space("bad").list()
         (root / "kept").rename(manifest)
         assert len(db.space("bad").list().memories) == 2
+
+
+def test_a_damaged_space_is_read_once_in_a_few_seconds(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    openings: list[str] = []
+    now_s = [1_000.0]
+
+    class Counted(registry_module.Store):
+        def __init__(self, space_dir: Directory, identity: Identity, **options: Any) -> None:
+            openings.append(identity.memory_space_id)
+            super().__init__(space_dir, identity, **options)
+
+    flip_the_first_record(root)
+    monkeypatch.setattr(registry_module, "Store", Counted)
+    monkeypatch.setattr(registry_module.time, "monotonic", lambda: now_s[0])
+    with engram.open(root) as db:
+        for seconds in (0.0, 0.1, 0.9):  # a program that tries again and again
+            now_s[0] += seconds
+            with pytest.raises(SpaceDamaged):
+                db.space("bad").list()
+        assert openings == ["bad"]
+        now_s[0] += 30.0  # a person who mended it does not wait for long
+        with pytest.raises(SpaceDamaged):
+            db.space("bad").list()
+        assert openings == ["bad", "bad"]
 
 
 @pytest.mark.usefixtures("nothing_left_open")

@@ -19,6 +19,9 @@ from typing import NamedTuple
 
 import pytest
 
+from engram import limits
+from engram.server.protocol import HEAD_BYTES_MAX
+
 ROOT = Path(__file__).resolve().parent.parent
 DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 BLOCK = re.compile(r"(<!-- not run by tests: [^>]+ -->\n)?```(sh|python)\n(.*?)```", re.DOTALL)
@@ -93,3 +96,17 @@ def test_links_between_documents_lead_somewhere(path: Path) -> None:
     links = LINK.findall(path.read_text(encoding="utf-8"))
     missing = [link for link in links if not (path.parent / link).exists()]
     assert missing == []
+
+
+def test_the_table_of_limits_says_what_holds() -> None:
+    text = (ROOT / "docs" / "API.md").read_text(encoding="utf-8")
+    table = {name: said for said, name in re.findall(r"\| ([\w, ]+) \| `([A-Z_]+)`", text)}
+    named = {**vars(limits), "HEAD_BYTES_MAX": HEAD_BYTES_MAX}
+    held = {name: value for name, value in named.items() if name.isupper()}
+    assert table == {name: shown(name, value) for name, value in held.items()}
+
+
+def shown(name: str, value: int) -> str:
+    if "_BYTES_" not in name:
+        return f"{value:,}"
+    return f"{value >> 20} MiB" if value >= 1 << 20 else f"{value >> 10} KiB"

@@ -43,6 +43,7 @@ class Reader:
         self.types = check_types(types)
         self._read_log = read_log
         self._log: Generator[Event, None, None] | None = None
+        self._log_end = 0
 
     @property
     def behind(self) -> bool:
@@ -64,17 +65,21 @@ class Reader:
     def history(self) -> Page:
         """The next page from the log. Raises what reading the log raises."""
         if self._log is None:
+            # The log is ahead of the feed between a sync and the publication of what was synced.
+            self._log_end = self.feed.snapshot.durable
             self._log = self._read_log(self.position + 1)
         entries: list[Told] = []
         size = 0
         for scanned, event in enumerate(self._log, 1):
+            if event.position > self._log_end:
+                break
             self.position = event.position
             if self._wants(event):
                 entries.append(Told(event))
                 size += entries[-1].bytes
             if len(entries) >= PAGE_EVENTS_MAX or size >= PAGE_BYTES_MAX or scanned >= SCANNED_MAX:
                 return Page(entries, self.position)
-        self._log = None
+        self.close()
         return Page(entries, self.position)
 
     def close(self) -> None:

@@ -29,10 +29,10 @@ def verify(
     ],
     as_json: JsonOption = False,
 ) -> None:
-    """Read every byte of a space, or of all spaces of a data root, and report what is wrong.
+    """Read every byte of a space, and report what is wrong.
 
-    An unfinished record at the very end is what a crash leaves behind; it is reported, but it is
-    not damage. Damage ends with exit code 5.
+    Or of all spaces of a data root. An unfinished record at the very end is what a crash leaves
+    behind; it is reported, but it is not damage. Damage ends with exit code 5.
 
     \b
     Example:  engram space create alpha --if-not-exists --data-root ./data && \

@@ -114,7 +114,8 @@ def list_memories(
     to go on, on stderr. With --json: one memory a line, in full.
 
     \b
-    Example:  engram space create alpha --if-not-exists && engram list --space alpha
+    Example:  engram space create alpha --if-not-exists && engram remember "Backups run at two" \
+--space alpha && engram list --space alpha
     Example:  engram list --space alpha --tag ops --from 2026-05-01 --all --json
     """
     from engram import Filter
@@ -188,7 +189,11 @@ def revise(
     confidence: ConfidenceOption = None,
     clear: Annotated[
         list[Clearable] | None,
-        typer.Option("--clear", help="Empty this field; may be given several times."),
+        typer.Option(
+            "--clear",
+            metavar="FIELD",
+            help=f"Empty this field; may be given several times. Fields: {', '.join(Clearable)}.",
+        ),
     ] = None,
     space: SpaceOption = None,
     server: ServerOption = None,

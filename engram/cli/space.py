@@ -38,9 +38,10 @@ def create(
     config: ConfigOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Create a memory space, and the data root if it is not there yet.
+    """Create a memory space.
 
-    An id has 1 to 64 of a-z, 0-9, '_' and '-', and begins with a letter or digit.
+    The data root is made too if it is not there yet. An id has 1 to 64 of a-z, 0-9, '_' and '-',
+    and begins with a letter or digit.
 
     \b
     Example:  engram space create alpha --if-not-exists
@@ -97,7 +98,7 @@ def show(
     config: ConfigOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Show a space: its state, position, memories, size and embedding.
+    """Show a space: state, position, memories, embedding.
 
     \b
     Example:  engram space create alpha --if-not-exists && engram space show alpha

@@ -53,7 +53,12 @@ def watch(
     ] = None,
     types: Annotated[
         list[EventType] | None,
-        typer.Option("--type", help="Only events of this type; may be given several times."),
+        typer.Option(
+            "--type",
+            metavar="TYPE",
+            help="Only events of this type; may be given several times. Types: "
+            f"{', '.join(EventType)}.",
+        ),
     ] = None,
     follow: Annotated[
         bool | None,

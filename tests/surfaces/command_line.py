@@ -20,7 +20,7 @@ from engram.cli.app import main
 
 ENGRAM = [sys.executable, "-m", "engram.cli.app"]
 WAIT_S_MAX = 60.0
-ESCAPE = re.compile(r"\x1b(\[[0-9;?]*[a-zA-Z]|\].*?\x07)")
+ESCAPE = re.compile(r"\x1b(?:\[[0-9;?]*[a-zA-Z]|\].*?\x07)")
 
 
 class Done(NamedTuple):

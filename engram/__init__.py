@@ -65,55 +65,6 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0.dev0"
 
-_ERRORS = (
-    "DataRootUnusable",
-    "DiskFull",
-    "EmbedderMismatch",
-    "EmbedderUnavailable",
-    "EngramError",
-    "HistoryGone",
-    "Invalid",
-    "MemoryExists",
-    "MemoryNotFound",
-    "OutcomeUnknown",
-    "PositionBeyondEnd",
-    "ServerAnswerInvalid",
-    "ServerUnreachable",
-    "SpaceDamaged",
-    "SpaceExists",
-    "SpaceInvalid",
-    "SpaceLocked",
-    "SpaceNotFound",
-    "TooLarge",
-    "Unavailable",
-)
-_MODEL = (
-    "Changes",
-    "Confidence",
-    "EmbeddingSpec",
-    "Event",
-    "Filter",
-    "Forgotten",
-    "Hit",
-    "Memory",
-    "NewMemory",
-    "Page",
-    "Recall",
-    "Recalled",
-    "Remembered",
-    "SpaceInfo",
-    "Why",
-)
-_HOMES = {
-    "open": ("engram.spaces.database", "open_database"),
-    "Database": ("engram.spaces.database", "Database"),
-    "Space": ("engram.spaces.space", "Space"),
-    "AsyncClient": ("engram.client.asynchronous", "AsyncClient"),
-    "Client": ("engram.client.synchronous", "Client"),
-    **{name: ("engram.errors", name) for name in _ERRORS},
-    **{name: ("engram.memory.model", name) for name in _MODEL},
-}
-
 __all__ = [
     "AsyncClient",
     "Changes",
@@ -159,14 +110,27 @@ __all__ = [
 ]
 
 
+_HOMES = {
+    "open": ("engram.spaces.database", "open_database"),
+    "Database": ("engram.spaces.database", "Database"),
+    "Space": ("engram.spaces.space", "Space"),
+    "AsyncClient": ("engram.client.asynchronous", "AsyncClient"),
+    "Client": ("engram.client.synchronous", "Client"),
+}
+"""What is neither an error nor a model."""
+
+
 def __getattr__(name: str) -> Any:
-    home = _HOMES.get(name)
-    if home is None:
+    if name not in __all__:
         raise AttributeError(f"module 'engram' has no attribute {name!r}")
-    value = getattr(import_module(home[0]), home[1])
+    module, attribute = _HOMES.get(name, ("engram.errors", name))
+    home = import_module(module)
+    if not hasattr(home, attribute):
+        home = import_module("engram.memory.model")
+    value = getattr(home, attribute)
     globals()[name] = value
     return value
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *_HOMES})
+    return sorted({*globals(), *__all__})

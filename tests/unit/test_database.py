@@ -121,7 +121,7 @@ def test_two_databases_of_one_process_share_no_space(tmp_path: Path) -> None:
         first.create_space("alpha").remember("x")
         with (
             engram.open(tmp_path / "data") as second,
-            pytest.raises(engram.SpaceLocked, match="first"),
+            pytest.raises(engram.SpaceLocked, match="already open in this process"),
         ):
             second.space("alpha").info()
 

@@ -304,7 +304,7 @@ def test_recall_answers_by_the_contract(client: TestClient, alpha: str) -> None:
     assert document["memory_space_id"] == "alpha"
     assert document["position"] == position
     assert document["mode"] in {"similarity", "lexical", "hybrid"}
-    assert document["recorded"] is False
+    assert document["recorded"] is True
     best = document["results"][0]
     assert list(best) == ["memory", "score", "confidence", "activation", "hops"]
     assert best["memory"]["content"] == contents[0]

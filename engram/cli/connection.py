@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Final, TypeAlias
 
 from engram.cli import output
 from engram.cli.settings import read_settings, space_of
@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 
     Spaces: TypeAlias = Database | Client
     OpenSpace: TypeAlias = Space | ClientSpace
+
+_OWNER: Final = "an engram command"
+"""How a command names itself in lock files, for whoever finds them locked."""
 
 
 @contextmanager
@@ -71,7 +74,7 @@ def _opened(settings: Settings, *, create: bool) -> Iterator[Spaces]:
             f"{root} does not exist, so no space is there yet. `engram space create ID` makes it "
             "and a first space; --data-root names another folder"
         )
-    with engram.open(root, create=create, owner=f"an engram command, pid {os.getpid()}") as db:
+    with engram.open(root, create=create, owner=f"{_OWNER}, pid {os.getpid()}") as db:
         yield db
 
 
@@ -104,7 +107,11 @@ def _advised() -> Iterator[None]:
 
 
 def locked_advice(detail: str) -> str:
-    """What to do about a space that another process has open: its server can be asked."""
+    """What to do about a space that another process has open: its server can be asked, another
+    command waited for.
+    """
+    if _OWNER in detail:
+        return f"{detail.partition('. ')[0]}. Try again when that is done"
     server = re.search(r"engram serve, pid \d+, (https?://[^\s,]*[^\s,.])", detail)
     if server is None:
         return detail

@@ -276,7 +276,9 @@ def forget(
                 shown = f"{output.printable(memory.id)}  {render.memory_line(memory)}"
                 output.print_hint(f"  {shown}")
             what = "this memory" if len(ids) == 1 else f"these {len(ids)} memories"
-            typer.confirm(f"Forget {what} of {place.id} for good?", abort=True, err=True)
+            if not typer.confirm(f"Forget {what} of {place.id} for good?", err=True):
+                output.print_hint("nothing was forgotten")
+                raise typer.Exit(1)
         for memory_id in ids:
             forgotten = place.forget(memory_id)
             if as_json:

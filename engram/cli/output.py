@@ -13,19 +13,26 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from io import TextIOWrapper
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, TextIO
+from typing import TYPE_CHECKING, Any, ClassVar, Final, TextIO
 
 import typer
+
+from engram.errors import EngramError
 
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
 
-    from engram.errors import EngramError
-
 _HARMLESS_FORMAT_CHARACTERS: Final = "\u200c\u200d"
 """They join letters and emoji; the others of their category reorder or hide what stands there."""
 _ESCAPED: Final = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
+
+
+class OutputFailed(EngramError):
+    """Standard output takes nothing more; what the command did before is done."""
+
+    problem: ClassVar[str] = "output-failed"
+    title: ClassVar[str] = "Output failed"
 
 
 def prepare_streams() -> None:
@@ -176,6 +183,11 @@ def _reader_may_leave() -> Iterator[None]:
         with _open_nowhere() as nowhere:
             os.dup2(nowhere.fileno(), sys.stdout.fileno())
         raise typer.Exit from None
+    except OSError as error:
+        # A full disk behind `>`, for one. What is buffered would fail again when Python ends.
+        with _open_nowhere() as nowhere:
+            os.dup2(nowhere.fileno(), sys.stdout.fileno())
+        raise OutputFailed(f"the output cannot be written: {error.strerror}") from None
 
 
 def _open_nowhere() -> TextIO:

@@ -23,6 +23,7 @@ from engram.cli.options import (
     SourceOption,
     SpaceOption,
 )
+from engram.cli.settings import read_settings, space_of
 from engram.cli.times import time_of
 from engram.errors import Malformed
 
@@ -90,6 +91,7 @@ def remember(
     Example:  engram remember --file messages.jsonl --space alpha
     """
     named = Named(server, data_root, config, space)
+    space_of(read_settings(named))  # said before standard input is read, which may take long
     options: dict[str, Any] = {
         "id": memory_id,
         "tags": tag,

@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -129,7 +130,7 @@ def test_any_encoding_will_do_for_contents(
 
 def test_forgetting_asks(environment: dict[str, str], run: CommandLine) -> None:
     code, seen = run_in_terminal(["forget", "wide"], environment, typed="n\n")
-    assert code not in {0, 2}
+    assert (code, "nothing was forgotten" in seen) == (1, True)
     assert "Forget this memory of alpha for good? [y/N]" in seen
     assert "wide" in seen
     assert run("get", "wide").code == 0
@@ -152,6 +153,57 @@ def test_head_ends_a_command_quietly(environment: dict[str, str]) -> None:
                 check=False,
             )
         assert (done.returncode, done.stderr) == (0, ""), arguments
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="the system has no /dev/full")
+def test_an_output_that_takes_nothing_is_said(environment: dict[str, str]) -> None:
+    for arguments in (["get", "wide"], ["get", "wide", "--json"], ["status"]):
+        with Path("/dev/full").open("w") as full:
+            done = subprocess.run(
+                [*ENGRAM, *arguments],
+                stdout=full,
+                stderr=subprocess.PIPE,
+                text=True,
+                env={**os.environ, **environment},
+                check=False,
+            )
+        assert done.returncode == 1
+        assert "No space left on device" in done.stderr
+        assert "Traceback" not in done.stderr
+
+
+def test_a_space_that_another_command_has_open_is_told_so(
+    run: CommandLine, environment: dict[str, str], root: Path
+) -> None:
+    with subprocess.Popen(
+        [*ENGRAM, "remember", "--file", "-"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        env={**os.environ, **environment},
+    ) as other:
+        assert other.stdin is not None
+        lock = root / "alpha" / "LOCK"
+        deadline = time.monotonic() + WAIT_S_MAX
+        while f"pid {other.pid}" not in lock.read_text():
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        done = run("get", "wide")
+        assert (done.code, done.out) == (4, "")
+        assert f"an engram command, pid {other.pid}. Try again when that is done" in done.err
+        other.stdin.close()
+        assert other.wait(WAIT_S_MAX) == 0
+
+
+def test_damage_shows_in_the_status(run: CommandLine, root: Path) -> None:
+    with engram.open(root) as db:
+        db.create_space("sound")
+    (root / "alpha" / "space.json").write_text("{}")
+    done = run("status")
+    assert done.code == 5
+    assert done.out.splitlines()[2].split()[:2] == ["alpha", "damaged"]
+    assert done.out.splitlines()[3].split()[:2] == ["sound", "active"]
+    assert done.out.splitlines()[4].startswith("alpha: ")
+    assert run("status", "--json").code == 5
 
 
 class Watching:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 import anyio
 import anyio.to_thread
-from sse_starlette.sse import EventSourceResponse, SendTimeoutError
+from sse_starlette.sse import AppStatus, EventSourceResponse, SendTimeoutError
 from starlette.types import Receive, Scope, Send
 
 from engram.errors import EngramError, Invalid, Malformed, SpaceConflict
@@ -41,6 +41,9 @@ HISTORY_THREADS_MAX: Final = 8
 """Subscribers that read the log at once; others wait for their turn."""
 
 _LOG: Final = logging.getLogger("engram.server")
+
+# It would find the server that stops by itself and cut its streams; `Audiences.close` ends them.
+AppStatus.disable_automatic_graceful_drain()
 
 
 class StreamOptions(NamedTuple):

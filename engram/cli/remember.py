@@ -27,6 +27,10 @@ from engram.cli.settings import read_settings, space_of
 from engram.cli.times import time_of
 from engram.errors import Malformed
 
+TagOption = Annotated[
+    list[str] | None,
+    typer.Option("--tag", metavar="TAG", help="A tag; may be given several times."),
+]
 FileOption = Annotated[
     str | None,
     typer.Option(
@@ -52,10 +56,7 @@ def remember(
         str | None,
         typer.Option("--id", metavar="ID", help="Its id. Left out, one is made up."),
     ] = None,
-    tag: Annotated[
-        list[str] | None,
-        typer.Option("--tag", metavar="TAG", help="A tag; may be given several times."),
-    ] = None,
+    tag: TagOption = None,
     metadata: Annotated[
         str | None,
         typer.Option("--metadata", metavar="JSON", help="A JSON object to keep with it."),

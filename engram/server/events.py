@@ -43,7 +43,7 @@ HISTORY_THREADS_MAX: Final = 8
 _LOG: Final = logging.getLogger("engram.server")
 
 # It would find the server that stops by itself and cut its streams; `Audiences.close` ends them.
-AppStatus.disable_automatic_graceful_drain()
+AppStatus.enable_automatic_graceful_drain = False
 
 
 class StreamOptions(NamedTuple):

@@ -89,6 +89,7 @@ ROUTES: dict[tuple[str, str], dict[str, Any]] = {
     ("GET", "/memories/{id}"): {},
     ("PATCH", "/memories/{id}"): {"json": {"tags": ["seen"]}},
     ("DELETE", "/memories/{id}"): {},
+    ("GET", "/memories/{id}/history"): {},
     ("POST", "/recall"): {"json": {"query": "something"}},
 }
 SPACE_PREFIX = "/api/v1/spaces/{space}"
@@ -99,6 +100,8 @@ NOT_INSIDE_A_SPACE = {
     ("PUT", SPACE_PREFIX),
     ("GET", "/healthz"),
 }
+# Answers without an end: which space they mean is tested in test_events.
+STREAMS = {("GET", f"{SPACE_PREFIX}/events"), ("GET", "/api/v1/events")}
 
 
 def test_the_table_of_routes_is_complete(api: Api) -> None:
@@ -112,7 +115,7 @@ def test_the_table_of_routes_is_complete(api: Api) -> None:
     expected = {
         (method, prefix + path) for method, path in ROUTES for prefix in (SPACE_PREFIX, "/api/v1")
     }
-    assert served == expected | NOT_INSIDE_A_SPACE
+    assert served == expected | NOT_INSIDE_A_SPACE | STREAMS
 
 
 def call(

@@ -195,7 +195,7 @@ class Subscriber:
 
     def _events(self, url: str) -> AsyncIterator[Event]:
         """The events behind those that were told, over a new client."""
-        raise NotImplementedError
+        raise NotImplementedError("each kind of subscriber reads in its own way")
 
 
 class ByClient(Subscriber):

@@ -134,6 +134,9 @@ class _Run:
         self._writing = True
         try:
             done = self._place.remember_many([line.memory for line in chunk])
+            self.stored = Stored(self.stored.memories + len(chunk), done.position)
+            self._next_line = chunk[-1].number + 1
+            self._in_hand = []
         except MemoryExists as error:
             raise _BadLine(self._line_that_exists(chunk, error), error) from error
         except EngramError as error:
@@ -143,9 +146,6 @@ class _Run:
             raise _BadLine(number, error) from error
         finally:
             self._writing = False
-        self.stored = Stored(self.stored.memories + len(chunk), done.position)
-        self._next_line = chunk[-1].number + 1
-        self._in_hand = []
         if self._interrupted:
             raise KeyboardInterrupt
 

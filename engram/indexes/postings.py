@@ -120,8 +120,10 @@ class Postings:
 
         Rows must ascend, and all postings of a row must come in one call.
         """
-        for column, block in zip(self._tail, (keys, rows, values), strict=True):
-            column.extend(block)
+        key_column, row_column, value_column = self._tail
+        key_column.extend(keys)
+        row_column.extend(rows)
+        value_column.extend(values)
         if len(self._tail[0]) > TAIL_MAX:
             self._seal()
 

@@ -8,7 +8,6 @@ import select
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -160,11 +159,14 @@ def serve(example: str, home: Path) -> None:
         assert process.wait(WAIT_S_MAX) == 0
 
 
-def test_help_is_instant() -> None:
-    """Below 0.2 s on a quiet machine; the best of several, for there are busy ones."""
-    best = WAIT_S_MAX
-    for _ in range(5):
-        started = time.monotonic()
-        help_of("")
-        best = min(best, time.monotonic() - started)
-    assert best < 0.5
+def test_help_loads_nothing_that_is_slow_to_load() -> None:
+    """Its time is measured by tools/bench; what makes it slow can be named."""
+    code = (
+        "import sys; from engram.cli.app import main; main(['--help']);"
+        "print([m for m in ('numpy', 'aiohttp', 'starlette', 'uvicorn', 'rich.table', 'msgspec')"
+        " if m in sys.modules], file=sys.stderr)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True
+    )
+    assert done.stderr.strip() == "[]"

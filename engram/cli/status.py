@@ -161,12 +161,16 @@ def _show_live(take: Callable[[], Report], interval: float) -> None:
     # A first report that fails ends the command; later, a server may be gone for a while.
     latest: RenderableType = shown(take())
     console = output.console_on(sys.stdout)
-    with Live(latest, console=console, auto_refresh=False) as live:
-        while True:
-            time.sleep(interval)
-            try:
-                latest = shown(take())
-                live.update(latest, refresh=True)
-            except EngramError as error:
-                lost = Text(output.one_line(error.detail))
-                live.update(Group(latest, lost), refresh=True)
+    try:
+        with Live(latest, console=console, auto_refresh=False) as live:
+            while True:
+                time.sleep(interval)
+                try:
+                    latest = shown(take())
+                    live.update(latest, refresh=True)
+                except EngramError as error:
+                    lost = Text(output.one_line(error.detail))
+                    live.update(Group(latest, lost), refresh=True)
+    finally:
+        # Ctrl-C may come before `with` has got as far as undoing what it did.
+        console.show_cursor(True)

@@ -165,6 +165,7 @@ class GroupCommitter(Generic[C, S, R]):
             thread.join()
 
     def _run(self) -> None:
+        marked = False
         while True:
             with self._wake:
                 if not self._queue and not self._observed and not self._closing:
@@ -172,10 +173,15 @@ class GroupCommitter(Generic[C, S, R]):
                 if not self._queue and self._observed:
                     delay_s = NO_ROOM_DELAY_S if self._no_room else self._observed_delay_s
                     self._wake.wait_for(lambda: self._queue or self._closing, delay_s)
-                if not self._queue and not self._observed:
+                idle = not self._queue and not self._observed
+                if idle and (marked or self._closing):
                     self._thread = None
                     return
-            self._commit_group()
+            if idle:
+                self._log.mark()
+            else:
+                self._commit_group()
+            marked = idle
 
     def _commit_group(self) -> None:
         taken: list[Ticket[R]] = []

@@ -21,6 +21,7 @@ from wal.recovery import Later, Refuse, SetAside, TailSeen, plan_tail
 from wal.replay import LOG_DIR, QUARANTINE_DIR, live_headers, read_manifest
 from wal.segment import TMP_SUFFIX, Chain, read_header, scan
 from wal.vfs import Directory
+from wal.watermark import read_watermark
 
 READS_MAX: Final = 3
 Check = Callable[[Record], None]
@@ -58,6 +59,7 @@ class LogReport:
     torn_bytes: int = 0
     strangers: list[str] = field(default_factory=list)
     quarantined: list[str] = field(default_factory=list)
+    watermark: int = 0
 
     @property
     def last_position(self) -> int:
@@ -103,6 +105,9 @@ def _inspect_once(space_dir: Directory, space_uuid: bytes | None, check: Check) 
             Damage("MANIFEST", 0, f"it belongs to another space (uuid {report.space_uuid})")
         )
     uuid = space_uuid or (bytes.fromhex(manifest.space_uuid) if manifest else None)
+    if uuid is not None:
+        # Read before the segments: of a log in use it may only be older than they are.
+        report.watermark = read_watermark(space_dir, uuid).position
     log_dir = space_dir.open_dir(LOG_DIR)
     try:
         headers = list(_headers(log_dir, uuid, report))
@@ -267,7 +272,8 @@ def _judge_end(
                 )
             )
         return
-    plan = plan_tail(TailSeen(stop, chain.next_position, chain.synced_position, later))
+    durable = max(chain.synced_position, report.watermark)
+    plan = plan_tail(TailSeen(stop, chain.next_position, durable, later))
     if isinstance(plan, Refuse):
         report.damage.append(Damage(where, plan.offset, plan.reason))
     elif isinstance(plan, SetAside):

@@ -44,6 +44,7 @@ from wal.replay import (
 )
 from wal.segment import TMP_SUFFIX, Chain, prepare_segment, publish_segment, write_all
 from wal.vfs import Buffer, Directory, File, Lock
+from wal.watermark import Watermark, write_watermark
 
 LOCK_NAME: Final = "LOCK"
 NO_ROOM: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
@@ -133,6 +134,7 @@ class Log:
         self._nonce = nonce
         self._options = options
         self._manifest_number = live.manifest.number
+        self._watermark = live.watermark
         self._allocated = live.size
         self._staged = live.active.chain
         self._seek = list(live.active.seek)
@@ -322,6 +324,18 @@ class Log:
                 raise Closed(str(self._failure)) from None
             raise
 
+    def mark(self) -> None:
+        """Write the watermark, when there is time. It is a lower bound: failing is no harm."""
+        position = self.durable_position
+        if self._failure is not None or position <= self._watermark.position:
+            return
+        watermark = Watermark(self._watermark.number + 1, position)
+        try:
+            write_watermark(self._space_dir, self._durable.active.space_uuid, watermark)
+        except OSError:
+            return  # with the same number again, so that the whole slot stays
+        self._watermark = watermark
+
     def poison(self, reason: str) -> None:
         """Refuse all further writes: whoever uses the log can no longer vouch for its state."""
         if self._failure is None:
@@ -334,6 +348,7 @@ class Log:
         try:
             if self._failure is None and self._staged == self._durable.chain:
                 self._trim()
+                self.mark()
         except (OSError, Poisoned):
             pass  # all that was promised is durable, and zeros behind it are a clean end too
         finally:

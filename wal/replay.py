@@ -28,6 +28,7 @@ from wal.manifest import (
 from wal.recovery import Later, Plan, Refuse, SetAside, TailSeen, plan_tail
 from wal.segment import TMP_SUFFIX, Chain, read_header, scan, write_all
 from wal.vfs import Directory, File
+from wal.watermark import Watermark, read_watermark
 
 LOG_DIR: Final = "log"
 QUARANTINE_DIR: Final = "quarantine"
@@ -73,6 +74,7 @@ class LiveLog:
     segments: list[SegmentSeen]
     plan: Plan
     size: int
+    watermark: Watermark
     strangers: list[str] = field(default_factory=list)
 
     @property
@@ -132,7 +134,8 @@ def read_live(
     log_dir = space_dir.open_dir(LOG_DIR)
     try:
         headers, strangers = live_headers(log_dir, manifest, space_uuid)
-        return _read_segments(log_dir, manifest, headers, visit, fresh, strangers)
+        watermark = read_watermark(space_dir, space_uuid)
+        return _read_segments(log_dir, manifest, headers, visit, fresh, strangers, watermark)
     finally:
         log_dir.close()
 
@@ -196,6 +199,7 @@ def _read_segments(
     visit: Visit,
     fresh: bool,
     strangers: list[str],
+    watermark: Watermark,
 ) -> LiveLog:
     sealed = {segment.segment_id: segment for segment in manifest.sealed}
     segments: list[SegmentSeen] = []
@@ -223,10 +227,11 @@ def _read_segments(
         finally:
             file.close()
         time_ns, synced = seen.chain.time_ns, seen.chain.synced_position
-    plan = plan_tail(TailSeen(stop, segments[-1].chain.next_position, synced, later))
+    durable = max(synced, watermark.position)
+    plan = plan_tail(TailSeen(stop, segments[-1].chain.next_position, durable, later))
     if isinstance(plan, Refuse):
         raise Damaged(f"{LOG_DIR}/{segments[-1].name}", plan.offset, plan.reason)
-    return LiveLog(manifest, segments, plan, size, strangers)
+    return LiveLog(manifest, segments, plan, size, watermark, strangers)
 
 
 def _read_sealed(

@@ -49,6 +49,7 @@ from wal.manifest import decode_manifest, encode_manifest
 from wal.segment import Chain, scan
 from wal.sim_medium import DirNode, FileNode, Medium, Node
 from wal.sim_vfs import Contents, SimDisk, lose_everything
+from wal.watermark import WATERMARK_NAME, read_watermark
 
 # Each group fills a segment, so that there are several small ones.
 TINY = LogOptions(segment_bytes=4_300, allocate_bytes_min=1_024, allocate_bytes_max=4_096)
@@ -89,6 +90,8 @@ class Whole:
                 disk = disk.crash(lose_everything())
         self.contents: Contents = folder(disk.contents())
         self.contents.pop("LOCK", None)
+        space_dir = disk_of(self.contents).root().open_dir(SPACE)
+        self.watermark = read_watermark(space_dir, uuid).position
         self.places = list(_places(self.log_files))
         self.facts = [] if uuid != UUID else recover(disk_of(self.contents))[1]
 
@@ -211,6 +214,8 @@ def expected_records(whole: Whole, name: str, first: int, stop: int) -> int | No
         return None
     if not hit:
         return len(whole.places)
+    if whole.places[hit[0]].position <= whole.watermark:
+        return None
     behind = whole.places[hit[-1] + 1 :]
     if any(p.synced_position >= whole.places[hit[0]].position for p in behind):
         return None
@@ -242,6 +247,7 @@ BOTH = pytest.mark.parametrize("whole", WHOLE.values(), ids=WHOLE.keys())
 
 @BOTH
 def test_the_log_under_test_has_what_the_damage_needs(whole: Whole) -> None:
+    assert (whole.watermark >= whole.places[-1].position) == (whole is WHOLE["closed"])
     assert len(whole.names) >= 4
     assert len([p for p in whole.places if p.file == whole.active]) >= 6
     assert verdict_on(whole.contents, whole).records == len(whole.facts) == len(whole.places)
@@ -255,11 +261,12 @@ def test_every_length_the_active_segment_can_be_cut_to(whole: Whole) -> None:
             continue
         contents = with_log_file(whole.contents, whole.active, data[:length])
         verdict = verdict_on(contents, whole)
-        if length < f.SEGMENT_HEADER_BYTES:
+        # What was cut off proves nothing by itself, but a watermark may know of it.
+        left = [p for p in whole.places if p.file != whole.active or p.end <= length]
+        known = [p for p in whole.places if p.position <= whole.watermark]
+        if length < f.SEGMENT_HEADER_BYTES or len(left) < len(known):
             assert isinstance(verdict.error, Damaged)
         else:
-            # What was cut off can prove nothing any more; the rest must all be there.
-            left = [p for p in whole.places if p.file != whole.active or p.end <= length]
             assert verdict.records == len(left), f"cut to {length}"
 
 
@@ -408,7 +415,9 @@ def test_records_of_two_pasts_of_one_segment_do_not_mix() -> None:
         log.append([draft(number, 100), draft(number + 3, 100)])
         log.sync()
         log.close()
-        pasts.append(folder(disk.contents()))
+        past = folder(disk.contents())
+        del past[WATERMARK_NAME]  # as if neither had come to write it
+        pasts.append(past)
     name, data = next(iter(log_files(pasts[1]).items()))
     record = list(_places(log_files(pasts[1])))[1]
     mixed = data[: record.end] + log_files(pasts[0])[name][record.end :]

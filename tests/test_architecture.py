@@ -25,7 +25,7 @@ VAGUE_NAMES = {"utils", "util", "helpers", "helper", "manager", "base", "common"
 
 # From the outside in; a module may import from its own layer and from those behind it.
 LAYERS = (
-    ("engram.server", "engram.cli", "engram.client"),
+    ("engram.server", "engram.cli", "engram.client", "engram.drill"),
     ("engram",),
     ("compaction",),
     ("wal",),

@@ -11,6 +11,7 @@ import typer.main
 
 from engram.cli import (
     configuration,
+    drill,
     log,
     memories,
     output,
@@ -43,6 +44,7 @@ app.command("status")(status.status)
 app.add_typer(space.app, name="space")
 app.command("serve")(serve.serve)
 app.add_typer(log.app, name="log")
+app.add_typer(drill.app, name="drill")
 app.add_typer(configuration.app, name="config")
 
 

@@ -67,6 +67,7 @@ def test_every_command_was_found() -> None:
     assert set(COMMANDS) == {
         *("remember", "recall", "get", "list", "revise", "forget", "history", "watch", "status"),
         *("serve", "space create", "space list", "space show", "log verify", "config show"),
+        "drill crash",
     }
 
 
@@ -90,7 +91,7 @@ def test_every_command_explains_itself(helps: dict[str, str], words: str) -> Non
         assert following.startswith(" " * 10)
 
 
-@pytest.mark.parametrize("words", ["", "space", "log", "config"])
+@pytest.mark.parametrize("words", ["", "space", "log", "drill", "config"])
 def test_every_group_lists_its_commands_whole(words: str) -> None:
     shown = help_of(words)
     assert shown.isascii()

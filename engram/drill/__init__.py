@@ -1,0 +1,14 @@
+"""The crash-recovery drill: a real server, killed under load again and again, loses nothing.
+
+    folder       where a drill may work, and what it may remove
+    server       `engram serve` as a child process: started, killed, stopped; the log verified
+    model        one space: what was acknowledged, what may be there, and what its log must say
+    ledger       all spaces of one data root, and the counts
+    operations   the table of what clients do; a new operation is one entry
+    subscribers  those who follow the feeds of the spaces, through every kill
+    look         reads what a server holds, for the model to judge
+    crash        the drill itself: rounds of load, kill, restart and comparison
+    report       the account of it, as a document and as text
+
+It speaks to the server over HTTP alone, as any client does, and works on folders of its own.
+"""

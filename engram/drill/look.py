@@ -1,0 +1,152 @@
+"""Reads what a server holds after a restart, over HTTP, for the model to judge."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Iterable, Iterator
+from random import Random
+from typing import Any, Final
+
+from engram.client.asynchronous import AsyncClient, AsyncSpace
+from engram.drill.ledger import Ledger
+from engram.drill.model import Seen, SpaceModel, Violation
+from engram.drill.operations import embedding_of, takes_vectors
+from engram.errors import EngramError, MemoryNotFound
+from engram.limits import LIST_LIMIT_MAX
+from engram.memory.model import Memory, SpaceInfo
+
+SAMPLES: Final = 2
+"""Of the living and of the forgotten of each space, so many are asked for one by one."""
+RECALL_LIMIT: Final = 10
+
+
+async def look(url: str, ledger: Ledger, random: Random) -> float:
+    """Compare every space with the ledger; the violations are in it afterwards.
+
+    Returns after how many seconds the last space had been opened and had answered.
+    """
+    began = time.perf_counter()
+    async with AsyncClient(url) as client:
+        try:
+            names = [info.memory_space_id for info in await client.spaces()]
+        except EngramError as error:
+            ledger.report([_unreadable("the list of spaces", error)])
+            return 0.0
+        ledger.settle_spaces(names)
+        models = [model for name, model in ledger.models.items() if name in names]
+        spaces = [client.space(model.name) for model in models]
+        infos = await asyncio.gather(*(_info(space) for space in spaces))
+        opened_s = time.perf_counter() - began
+        for model, space, info in zip(models, spaces, infos, strict=True):
+            if isinstance(info, Violation):
+                ledger.report([info])
+                continue
+            found_before = model.found_unanswered
+            ledger.report(await _compare(space, info, model, random))
+            ledger.found_unanswered += model.found_unanswered - found_before
+    return opened_s
+
+
+async def _info(space: AsyncSpace) -> SpaceInfo | Violation:
+    try:
+        info = await space.info()
+    except EngramError as error:
+        return _unreadable("its description", error, space.id)
+    if info.state != "active":
+        detail = f"its state is {info.state}: {info.detail}"
+        return Violation(kind="unreadable", detail=detail, space=space.id)
+    return info
+
+
+async def _compare(
+    space: AsyncSpace, info: SpaceInfo, model: SpaceModel, random: Random
+) -> list[Violation]:
+    found: list[Violation] = []
+    if model.uuid not in {None, info.uuid}:
+        detail = f"its uuid was {model.uuid} and is {info.uuid}"
+        found.append(Violation(kind="history changed", detail=detail, space=space.id))
+    model.uuid = info.uuid
+    try:
+        events = [event async for event in space.events(after=0, follow=False)]
+        memories = await _list(space)
+        found += model.settle(Seen(events, memories))
+        found += _check_figures(space.id, info, len(events), len(memories))
+        found += _check_vectors(space.id, memories)
+        if not found:  # after a violation these would only repeat it
+            found += await _check_living(space, model, random)
+            found += await _check_forgotten(space, model, random)
+    except EngramError as error:
+        found.append(_unreadable("it", error, space.id))
+    return found
+
+
+async def _list(space: AsyncSpace) -> list[Memory]:
+    memories: list[Memory] = []
+    after: int | None = 0
+    with_vectors = takes_vectors(space.id)
+    while after is not None:
+        page = await space.list(limit=LIST_LIMIT_MAX, after=after, include_embedding=with_vectors)
+        memories += page.memories
+        after = page.next
+    return memories
+
+
+def _check_figures(space: str, info: SpaceInfo, events: int, memories: int) -> Iterator[Violation]:
+    said = (info.position, info.memories)
+    if said != (events, memories):
+        detail = (
+            f"it says position {said[0]} and {said[1]} memories; {events} and {memories} were read"
+        )
+        yield Violation(kind="wrong figures", detail=detail, space=space)
+
+
+def _check_vectors(space: str, memories: Iterable[Memory]) -> Iterator[Violation]:
+    """Each memory still has the vector that belongs to its content."""
+    if not takes_vectors(space):
+        return
+    for memory in memories:
+        vector = None if memory.embedding is None else memory.embedding.tolist()
+        if vector != embedding_of(memory.content):
+            yield Violation(
+                kind="changed",
+                detail=f"{memory.id!r} has the vector {vector}",
+                space=space,
+                memory_id=memory.id,
+                position=memory.position,
+            )
+
+
+async def _check_living(space: AsyncSpace, model: SpaceModel, random: Random) -> list[Violation]:
+    """Some of the living are got by id and recalled by what they say."""
+    found: list[Violation] = []
+    for memory_id in random.sample(list(model.living), min(SAMPLES, len(model.living))):
+        memory = await space.get(memory_id)
+        found += model.check_memory(memory, "is got")
+        cue: dict[str, Any] = {"query": memory.content}
+        if takes_vectors(space.id):
+            cue["embedding"] = embedding_of(memory.content)
+        answer = await space.recall(**cue, limit=RECALL_LIMIT, record=False)
+        for hit in answer:
+            found += model.check_memory(hit.memory, "is recalled")
+        if memory_id not in {hit.memory.id for hit in answer}:
+            detail = f"{memory_id!r} is not recalled by its own words"
+            found.append(Violation(kind="lost", detail=detail, space=space.id, memory_id=memory_id))
+    return found
+
+
+async def _check_forgotten(space: AsyncSpace, model: SpaceModel, random: Random) -> list[Violation]:
+    """Some of the forgotten are asked for: they are not found."""
+    found: list[Violation] = []
+    for memory_id in random.sample(model.forgotten, min(SAMPLES, len(model.forgotten))):
+        try:
+            memory = await space.get(memory_id)
+        except MemoryNotFound:
+            continue
+        found += model.check_memory(memory, "is got")
+    return found
+
+
+def _unreadable(what: str, error: EngramError, space: str | None = None) -> Violation:
+    detail = f"{what} cannot be read: {error.problem}, {error.detail}"
+    return Violation(kind="unreadable", detail=detail, space=space)

@@ -30,15 +30,15 @@ class Call:
         *,
         path: Mapping[str, str],
         space_header: tuple[str, ...],
-        last_event_id: str | None = None,
+        last_event_ids: tuple[str, ...] = (),
         query: Query | None = None,
         body: bytes = b"",
         refusal: EngramError | None = None,
     ) -> None:
         self.path = path
         self.space_header = space_header
-        self.last_event_id = last_event_id
         self.body = body
+        self._last_event_ids = last_event_ids
         self._query = query
         self._refusal = refusal
 
@@ -48,6 +48,13 @@ class Call:
         if self._query is None:
             raise RuntimeError("a call without a refusal has its parameters")
         return self._query
+
+    @property
+    def last_event_id(self) -> str | None:
+        ids = self._last_event_ids
+        if len(ids) > 1:
+            raise Malformed(f"the header {LAST_EVENT_ID} was sent {len(ids)} times; send it once")
+        return ids[0] if ids else None
 
     @property
     def spaces(self) -> tuple[str, ...]:
@@ -64,7 +71,7 @@ async def read_call(request: Request, parameters: Collection[str], *, takes_body
     """Read a request. Raises ClientDisconnect when the caller hangs up before its end."""
     path = request.path_params
     space_header = tuple(request.headers.getlist(SPACE_HEADER))
-    last_event_id = request.headers.get(LAST_EVENT_ID)
+    last_event_ids = tuple(request.headers.getlist(LAST_EVENT_ID))
     try:
         _check_idempotency_key(request.headers)
         query = parse_query(request.scope["query_string"], parameters)
@@ -76,7 +83,7 @@ async def read_call(request: Request, parameters: Collection[str], *, takes_body
     return Call(
         path=path,
         space_header=space_header,
-        last_event_id=last_event_id,
+        last_event_ids=last_event_ids,
         query=query,
         body=body,
     )

@@ -143,15 +143,15 @@ def _subscribe_several(db: Database, call: Call, names: Sequence[str]) -> Subscr
     if call.query.one("incarnation") is not None:
         raise Malformed("the ids of a stream of several spaces name incarnations; leave it out")
     after = _resume_from(call)
-    reached = {} if after is None or after == "0" else decode_token(after)
-    if reached and set(reached) != set(names):
+    reached = None if after is None or after == "0" else decode_token(after)
+    if reached is not None and set(reached) != set(names):
         raise Malformed(
             "`after` (or Last-Event-ID) belongs to a stream of other spaces: "
-            f"{', '.join(sorted(reached))}"
+            f"{', '.join(sorted(reached)) or 'none'}"
         )
     readers = []
     for space in spaces:
-        start = reached.get(space.id)
+        start = None if reached is None else reached.get(space.id)
         position = start.position if start else None if after is None else 0
         readers.append(_reader(space, call, position, start.space_uuid if start else None))
     return Subscription(readers, several=True, live_only=after is None)

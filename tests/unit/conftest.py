@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -31,6 +31,25 @@ class SetClock:
 
     def go_on(self, seconds: float) -> None:
         self.now_ns += int(seconds * SECOND_NS)
+
+
+def at_once(count: int, call: Callable[[int], object]) -> list[object]:
+    """The results, or errors, of `count` threads that call at the same moment."""
+    barrier, results = threading.Barrier(count, timeout=60), list[object]([None] * count)
+
+    def run(index: int) -> None:
+        barrier.wait()
+        try:
+            results[index] = call(index)
+        except Exception as error:
+            results[index] = error
+
+    threads = [threading.Thread(target=run, args=(i,)) for i in range(count)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return results
 
 
 @pytest.fixture

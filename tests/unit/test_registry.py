@@ -5,8 +5,6 @@ from __future__ import annotations
 import errno
 import multiprocessing
 import os
-import threading
-from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -24,29 +22,10 @@ from engram.errors import (
 )
 from engram.spaces import identity as identity_module
 from engram.spaces.identity import Identity
-from tests.unit.conftest import CALLER, UNIT
+from tests.unit.conftest import CALLER, UNIT, at_once
 from wal.os_vfs import OsDirectory, OsFile
 
 CREATORS = 100
-
-
-def at_once(count: int, call: Callable[[int], object]) -> list[object]:
-    """The results, or errors, of `count` threads that call at the same moment."""
-    barrier, results = threading.Barrier(count), list[object]([None] * count)
-
-    def run(index: int) -> None:
-        barrier.wait()
-        try:
-            results[index] = call(index)
-        except Exception as error:
-            results[index] = error
-
-    threads = [threading.Thread(target=run, args=(i,)) for i in range(count)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    return results
 
 
 def test_of_a_hundred_creators_of_one_space_exactly_one_wins(db: engram.Database) -> None:

@@ -12,13 +12,12 @@ import pytest
 import engram
 from engram.errors import (
     DiskFull,
-    EngramError,
     MemoryExists,
     MemoryNotFound,
     OutcomeUnknown,
     TooLarge,
 )
-from tests.unit.conftest import CALLER, UNIT
+from tests.unit.conftest import CALLER, UNIT, at_once
 from wal.log import Log
 from wal.os_vfs import OsFile
 
@@ -103,25 +102,6 @@ def test_a_failed_sync_poisons_one_space_until_it_is_reopened(
         assert db.space("bad").remember("more", embedding=UNIT).position in {4, 5}
 
 
-def all_at_once(count: int, call: Callable[[int], object]) -> list[object]:
-    """The results, or errors, of `count` threads that begin at the same moment."""
-    barrier, results = threading.Barrier(count, timeout=60), list[object]([None] * count)
-
-    def run(index: int) -> None:
-        barrier.wait()
-        try:
-            results[index] = call(index)
-        except EngramError as error:
-            results[index] = error
-
-    threads = [threading.Thread(target=run, args=(i,)) for i in range(count)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    return results
-
-
 def test_no_revision_is_lost_among_many_writers(vectors: engram.Space) -> None:
     vectors.remember("x", id="x", embedding=UNIT)
     writers, each = 8, 25
@@ -132,7 +112,7 @@ def test_no_revision_is_lost_among_many_writers(vectors: engram.Space) -> None:
             for n in range(each)
         ]
 
-    results = all_at_once(writers, revise)
+    results = at_once(writers, revise)
     seen = [revision for revisions in results for revision in revisions]
     assert sorted(seen) == list(range(2, 2 + writers * each))
     assert all(revisions == sorted(revisions) for revisions in results)
@@ -141,7 +121,7 @@ def test_no_revision_is_lost_among_many_writers(vectors: engram.Space) -> None:
 
 
 def test_of_many_who_remember_one_id_exactly_one_wins(vectors: engram.Space) -> None:
-    results = all_at_once(
+    results = at_once(
         16,
         lambda index: vectors.remember_many(
             [{"id": i, "content": f"from {index}", "embedding": UNIT} for i in ("a", "b")]
@@ -154,7 +134,7 @@ def test_of_many_who_remember_one_id_exactly_one_wins(vectors: engram.Space) -> 
 
 def test_of_many_who_forget_one_memory_exactly_one_does(vectors: engram.Space) -> None:
     vectors.remember("x", id="x", embedding=UNIT)
-    results = all_at_once(16, lambda _: vectors.forget("x"))
+    results = at_once(16, lambda _: vectors.forget("x"))
     assert sum(isinstance(result, engram.Forgotten) for result in results) == 1
     assert sum(isinstance(result, MemoryNotFound) for result in results) == 15
     assert vectors.info().position == 3
@@ -182,7 +162,7 @@ def test_a_mixed_crowd_leaves_the_log_and_the_memory_of_it_alike(
             done += 1
         return done
 
-    results = all_at_once(8, crowd)
+    results = at_once(8, crowd)
     before = (vectors.info(), vectors.list(include_embedding=False).memories)
     assert before[0].position == 1 + sum(results)
     db.close()

@@ -149,6 +149,11 @@ class GroupCommitter(Generic[C, S, R]):
                     self._wake.notify()
             return not self._no_room
 
+    @property
+    def no_room(self) -> bool:
+        """Whether the last group failed for want of room. The next one may succeed."""
+        return self._no_room
+
     def _start_thread(self) -> None:
         if self._thread is None:
             thread = threading.Thread(target=self._run, name=self._name, daemon=True)

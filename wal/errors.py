@@ -50,6 +50,10 @@ class Poisoned(WalError):
     """
 
 
+class Decayed(Poisoned):
+    """History that was verified once no longer is: the log takes no more writes, nor readers."""
+
+
 class OutcomeUnknown(Poisoned):
     """Raised to the callers whose writes were in the group whose sync failed."""
 

@@ -23,6 +23,7 @@ from wal.codec import Draft, Record, SegmentHeader, encode_record
 from wal.errors import (
     Closed,
     Damaged,
+    Decayed,
     DiskFull,
     OutcomeUnknown,
     Poisoned,
@@ -317,7 +318,8 @@ class Log:
         try:
             yield from read_records(self._log_dir, durable, from_position)
         except Damaged as damage:
-            self.poison(f"history no longer verifies: {damage}")
+            if self._failure is None:
+                self._failure = Decayed(f"history no longer verifies: {damage}")
             raise
         except OSError:
             if isinstance(self._failure, Closed):

@@ -154,8 +154,8 @@ class EventFeed:
         headers = {} if self._seen is None else {"Last-Event-ID": str(self._seen)}
         opened = await self._transport.open_stream(self._path, self._parameters(), headers)
         if isinstance(opened, EngramError):
-            if not self._connected_once:
-                raise opened
+            if not self._connected_once or isinstance(opened, SpaceDamaged):
+                raise opened  # damage does not mend itself
             await self._pause(opened.detail)
             return
         self._stream = opened
@@ -186,7 +186,8 @@ class EventFeed:
         """Keep the new events of a chunk. What is wrong behind them is raised by the next step."""
         try:
             for block in self._parser.feed(chunk):
-                self._failures = 0
+                if block.id is not None:
+                    self._failures = 0
                 event = self._accepted(block)
                 if event is not None:
                     self._ready.append(event)

@@ -10,6 +10,8 @@ import threading
 from collections.abc import Callable, Sequence
 from typing import Final
 
+import msgspec
+
 from engram.errors import Unavailable
 from engram.feed.cursor import Snapshot
 from engram.feed.telling import SpaceName, tell
@@ -41,7 +43,11 @@ class Told:
     def bytes(self) -> int:
         """What it takes in memory, about."""
         memory = self.event.memory
-        return _EVENT_BYTES + (0 if memory is None else 4 * len(memory.content))
+        if memory is None:
+            return _EVENT_BYTES
+        # Content and metadata are there twice, as values and encoded.
+        metadata = len(msgspec.msgpack.encode(memory.metadata)) if memory.metadata else 0
+        return _EVENT_BYTES + 2 * (len(memory.content.encode()) + metadata)
 
 
 class Feed:
@@ -74,17 +80,17 @@ class Feed:
         Called by the space's writer alone, once readers can see what the events did.
         """
         before = self._snapshot
-        wakes = list(self._wakes.values())
+        heard = bool(self._wakes)
         # Older snapshots may share this list: they do not look behind their own end.
         tail = before.tail
-        if not wakes:
+        if not heard:
             tail, self._tail_bytes = [], 0
         durable = before.durable
         for batch, position, time_ns in records:
             for index, event in enumerate(batch.events):
                 self._newest[event_type(event)] = position + index
             durable = position + len(batch.events) - 1
-            if wakes:
+            if heard:
                 entries = [Told(event) for event in tell(batch, self.space, position, time_ns)]
                 self._tail_bytes += sum(entry.bytes for entry in entries)
                 tail += entries
@@ -93,7 +99,8 @@ class Feed:
             self._tail_bytes = sum(entry.bytes for entry in tail)
         first = durable + 1 - len(tail)
         self._snapshot = Snapshot(durable, first, tail, before.since, self._newest)
-        for wake in wakes:
+        # Who subscribes from here on sees the new snapshot; who did before is among these.
+        for wake in self._wakes.values():
             wake()
 
     def subscribe(self, wake: Wake) -> Callable[[], None]:

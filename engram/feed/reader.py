@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import closing
 from typing import Final, NamedTuple
 
 from engram.errors import HistoryGone, Invalid, PositionBeyondEnd
@@ -12,8 +13,10 @@ from engram.memory.events import EVENT_TYPES
 from engram.memory.model import Event
 
 PAGE_EVENTS_MAX: Final = 256
-PAGE_BYTES_MAX: Final = 256 << 10
-SCANNED_MAX: Final = 4_096
+HISTORY_EVENTS_MAX: Final = 1_024
+"""More than of the tail: each page from the log begins with finding the place."""
+PAGE_BYTES_MAX: Final = 512 << 10
+SCANNED_MAX: Final = 8_192
 """Events that one page may pass over, so that a filter does not hold a thread for long."""
 
 ReadLog = Callable[[int], Generator[Event, None, None]]
@@ -42,13 +45,11 @@ class Reader:
         self.feed = feed
         self.types = check_types(types)
         self._read_log = read_log
-        self._log: Generator[Event, None, None] | None = None
-        self._log_end = 0
 
     @property
     def behind(self) -> bool:
         """Whether the log has to be read, which blocks: call :meth:`history` then."""
-        return self._log is not None or isinstance(self._plan(), Behind)
+        return isinstance(plan(self.position, self.types, self.feed.snapshot, 1), Behind)
 
     def live(self) -> Page | None:
         """The next page without blocking; None if nothing new has come."""
@@ -59,36 +60,38 @@ class Reader:
         self.position = step.position
         if isinstance(step, Skip):
             return Page((), self.position)
-        taken = snapshot.tail[step.start : step.stop]
-        return Page([entry for entry in taken if self._wants(entry.event)], self.position)
-
-    def history(self) -> Page:
-        """The next page from the log. Raises what reading the log raises."""
-        if self._log is None:
-            # The log is ahead of the feed between a sync and the publication of what was synced.
-            self._log_end = self.feed.snapshot.durable
-            self._log = self._read_log(self.position + 1)
         entries: list[Told] = []
         size = 0
-        for scanned, event in enumerate(self._log, 1):
-            if event.position > self._log_end:
+        for entry in snapshot.tail[step.start : step.stop]:
+            if self._wants(entry.event):
+                entries.append(entry)
+                size += entry.bytes
+            if size >= PAGE_BYTES_MAX:
+                self.position = entry.event.position
                 break
-            self.position = event.position
-            if self._wants(event):
-                entries.append(Told(event))
-                size += entries[-1].bytes
-            if len(entries) >= PAGE_EVENTS_MAX or size >= PAGE_BYTES_MAX or scanned >= SCANNED_MAX:
-                return Page(entries, self.position)
-        self.close()
         return Page(entries, self.position)
 
-    def close(self) -> None:
-        if self._log is not None:
-            self._log.close()
-            self._log = None
+    def history(self) -> Page:
+        """The next page from the log. Raises what reading the log raises.
 
-    def _plan(self) -> object:
-        return plan(self.position, self.types, self.feed.snapshot, PAGE_EVENTS_MAX)
+        No file stays open between pages: a subscriber may take any time to ask for the next.
+        """
+        # The log is ahead of the feed between a sync and the publication of what was synced.
+        end = self.feed.snapshot.durable
+        entries: list[Told] = []
+        size = 0
+        with closing(self._read_log(self.position + 1)) as log:
+            for scanned, event in enumerate(log, 1):
+                if event.position > end:
+                    break
+                self.position = event.position
+                if self._wants(event):
+                    entries.append(Told(event))
+                    size += entries[-1].bytes
+                full = len(entries) >= HISTORY_EVENTS_MAX or size >= PAGE_BYTES_MAX
+                if full or scanned >= SCANNED_MAX:
+                    break
+        return Page(entries, self.position)
 
     def _wants(self, event: Event) -> bool:
         return not self.types or event.type in self.types
@@ -151,4 +154,3 @@ def follow(reader: Reader, *, until: int | None) -> Iterator[Event]:
                 yield entry.event
     finally:
         unsubscribe()
-        reader.close()

@@ -13,6 +13,7 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
+SpaceState = Literal["active", "read_only", "poisoned", "damaged"]
 Kind = Literal["episode", "belief", "fact"]
 Mode = Literal["similarity", "lexical", "hybrid"]
 KINDS: tuple[Kind, ...] = ("episode", "belief", "fact")
@@ -213,7 +214,7 @@ class SpaceInfo(msgspec.Struct, frozen=True, kw_only=True):
     memory_space_id: str
     uuid: str | None = None
     generation: int | None = None
-    state: Literal["active", "read_only", "poisoned", "damaged"] | None = None
+    state: SpaceState | None = None
     created_at: datetime | None = None
     embedding: EmbeddingSpec | None = None
     position: int | None = None

@@ -29,7 +29,7 @@ from engram.errors import (
     SpaceConflict,
     Unavailable,
 )
-from engram.server.audience import Audiences
+from engram.server.audience import STREAMS_MAX, Audiences
 from engram.server.calls import Call, read_call
 from engram.server.events import (
     DEFAULT_STREAMS,
@@ -76,7 +76,9 @@ class _SegmentConvertor(Convertor[str]):
         return value
 
 
-def build_app(db: Database, streams: StreamOptions = DEFAULT_STREAMS) -> Starlette:
+def build_app(
+    db: Database, streams: StreamOptions = DEFAULT_STREAMS, *, streams_max: int = STREAMS_MAX
+) -> Starlette:
     """The HTTP surface of `db`: REST, and feeds as server-sent events.
 
     The caller closes `app.state.audiences` when the server stops, which ends the streams, and `db`
@@ -84,7 +86,7 @@ def build_app(db: Database, streams: StreamOptions = DEFAULT_STREAMS) -> Starlet
     """
     register_url_convertor("segment", _SegmentConvertor())
     limiter = anyio.CapacityLimiter(WORKER_THREADS_MAX)
-    audiences = Audiences()
+    audiences = Audiences(streams_max)
     app = Starlette(
         routes=[*_routes(db, limiter, audiences, streams), Route("/healthz", _healthz)],
         middleware=[Middleware(BodyDrain), Middleware(LocalOnly), Middleware(PathGuard)],
@@ -117,6 +119,7 @@ def _routes(
             add(prefix + space_operation.path, space_operation.method, endpoint)
 
     def respond(subscription: Subscription) -> Response:
+        audiences.check_room()
         return EventStream(subscription, audiences, streams)
 
     for stream in STREAM_OPERATIONS:

@@ -11,9 +11,12 @@ import asyncio
 import contextlib
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Final
 
 from engram.errors import Unavailable
 from engram.feed.feed import Feed
+
+STREAMS_MAX: Final = 10_000
 
 
 class Audience:
@@ -71,10 +74,29 @@ class Audience:
 class Audiences:
     """All audiences of one server. Used in its event loop only."""
 
-    def __init__(self) -> None:
+    def __init__(self, streams_max: int = STREAMS_MAX) -> None:
+        self._streams_max = streams_max
+        self._streams = 0
         self._audiences: dict[Feed, Audience] = {}
         self._waiting: set[asyncio.Event] = set()
         self.closing = False
+
+    def check_room(self) -> None:
+        """Refuse a stream for which there is no room. Raises Unavailable."""
+        if self._streams >= self._streams_max:
+            raise Unavailable(
+                f"this server sends {self._streams} streams of events, as many as it may. Close "
+                "some, or take several spaces in one; more files allowed (ulimit -n) allow more"
+            )
+
+    @contextmanager
+    def seat(self) -> Iterator[None]:
+        """Count a stream while it is being sent."""
+        self._streams += 1
+        try:
+            yield
+        finally:
+            self._streams -= 1
 
     @contextmanager
     def listening(self, feeds: list[tuple[Feed, frozenset[str]]]) -> Iterator[asyncio.Event]:

@@ -18,7 +18,7 @@ import anyio.to_thread
 from sse_starlette.sse import AppStatus, EventSourceResponse, SendTimeoutError
 from starlette.types import Receive, Scope, Send
 
-from engram.errors import EngramError, Invalid, Malformed, SpaceConflict
+from engram.errors import EngramError, Invalid, Malformed, SpaceConflict, Unavailable
 from engram.feed.reader import Page, Reader
 from engram.server.audience import Audiences
 from engram.server.calls import Call
@@ -179,6 +179,7 @@ class EventStream(EventSourceResponse):
     def __init__(
         self, subscription: Subscription, audiences: Audiences, options: StreamOptions
     ) -> None:
+        self._audiences = audiences
         super().__init__(
             _blocks(subscription, audiences, options),
             ping=0,  # heartbeats come from the stream itself, where they cannot overtake an event
@@ -187,7 +188,8 @@ class EventStream(EventSourceResponse):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
-            await super().__call__(scope, receive, send)
+            with self._audiences.seat():
+                await super().__call__(scope, receive, send)
         except SendTimeoutError:
             _LOG.info("a subscriber took nothing for too long and was cut off")
             # Closing politely would wait for it to take what is buffered.
@@ -219,22 +221,21 @@ async def _blocks(
                     if page.entries:
                         yield subscription.blocks(reader, page)
                         told, sent_at = subscription.last_id(), loop.time()
-                if not idle:
-                    continue
                 due_s = sent_at + options.heartbeat_s - loop.time()
-                if due_s <= 0 or (not caught_up and subscription.scanned() != told):
+                just_caught_up = idle and not caught_up and subscription.scanned() != told
+                if due_s <= 0 or just_caught_up:
                     told, sent_at = subscription.scanned(), loop.time()
                     yield id_block(told)
                     due_s = options.heartbeat_s
+                if not idle:
+                    continue
                 caught_up = True
                 with anyio.move_on_after(due_s):
                     await came.wait()
     except EngramError as error:
-        # Mostly the end of the database. The client comes back with its last id, and is told then.
-        _LOG.info("a stream ended: problem=%s detail=%s", error.problem, error.detail)
-    finally:
-        for reader in readers:
-            reader.close()
+        # The client comes back with its last id, and is told then what is wrong.
+        level = logging.INFO if isinstance(error, Unavailable) else logging.WARNING
+        _LOG.log(level, "a stream ended: problem=%s detail=%s", error.problem, error.detail)
 
 
 _history_limiter: Final = anyio.CapacityLimiter(HISTORY_THREADS_MAX)

@@ -27,6 +27,7 @@ import uvicorn
 import engram
 from engram.errors import EngramError, Malformed
 from engram.server.app import build_app
+from engram.server.audience import STREAMS_MAX
 from engram.server.protocol import EngramProtocol
 
 DRAIN_S_MAX: Final = 10
@@ -38,6 +39,8 @@ KEEP_ALIVE_S: Final = 65
 SILENT_PEER_MS_MAX: Final = 60_000
 """How long what was sent may go unacknowledged before a connection counts as dead."""
 BACKLOG_MAX: Final = 2_048
+ACCEPTED_AT_ONCE_MAX: Final = 64
+"""asyncio tries so often to accept, and says so each time, when no more files may be opened."""
 PORT_MAX: Final = 65_535
 
 _LOG: Final = logging.getLogger("engram.server")
@@ -58,7 +61,7 @@ def serve(data_root: Path, host: str, port: int, *, announce: Callable[[str], No
     and what opening the data root raises: `SpaceLocked` where another server has it,
     `DataRootUnusable`. Must be called in the main thread.
     """
-    _raise_descriptor_limit()
+    files_max = _raise_descriptor_limit()
     with contextlib.ExitStack() as stack:
         listener = stack.enter_context(contextlib.closing(listen(host, port)))
         url = url_of(listener)
@@ -70,14 +73,15 @@ def serve(data_root: Path, host: str, port: int, *, announce: Callable[[str], No
                 owner=f"engram serve, pid {os.getpid()}, {url}",
             )
         )
-        app = build_app(db)
+        # Half of the files are left to spaces and to other requests.
+        app = build_app(db, streams_max=max(1, min(STREAMS_MAX, files_max // 2)))
         config = uvicorn.Config(
             app,
             loop="asyncio",
             http=EngramProtocol,
             ws="none",
             lifespan="off",
-            backlog=BACKLOG_MAX,
+            backlog=ACCEPTED_AT_ONCE_MAX,
             timeout_keep_alive=KEEP_ALIVE_S,
             timeout_graceful_shutdown=DRAIN_S_MAX,
             server_header=False,
@@ -89,7 +93,7 @@ def serve(data_root: Path, host: str, port: int, *, announce: Callable[[str], No
         server.run([listener])
 
 
-def _raise_descriptor_limit() -> None:
+def _raise_descriptor_limit() -> int:
     """Open files up to what the system grants: each open space takes four (see the README).
 
     Shells give few by default, for programs that use select(2); this one does not.
@@ -98,6 +102,7 @@ def _raise_descriptor_limit() -> None:
     # Darwin reports a limit that it does not grant.
     with contextlib.suppress(OSError, ValueError):
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    return resource.getrlimit(resource.RLIMIT_NOFILE)[0]
 
 
 def listen(host: str, port: int) -> socket.socket:
@@ -171,6 +176,8 @@ class _Server(uvicorn.Server):
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
+        for listener in sockets or ():
+            listener.listen(BACKLOG_MAX)  # uvicorn's backlog means both
         if not self.should_exit:
             self._on_ready()
 

@@ -452,11 +452,11 @@ def describe(entry: Entry, *, opened_only: bool) -> SpaceInfo:
     if store is None:
         return info
     view = store.state.view
-    failure = store.log.failure
+    state, detail = store.condition
     return msgspec.structs.replace(
         info,
-        state="active" if failure is None else "poisoned",
-        detail=None if failure is None else str(failure),
+        state=state,
+        detail=detail,
         position=view.position,
         memories=view.live_count(store.now_ns() // 1_000),
         bytes=store.log.size_bytes,

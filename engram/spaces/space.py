@@ -401,6 +401,7 @@ class Space:
         uuid: a position belongs to one incarnation.
         """
         store = self._store()
+        store.check_history()
         check_incarnation(incarnation, self._entry.feed)
         return Reader(self._entry.feed, store.events, after, types)
 

@@ -28,7 +28,7 @@ from engram.feed.feed import Feed
 from engram.feed.telling import tell
 from engram.memory.decide import Command, Latest, Observe, decide
 from engram.memory.events import MemoryForgotten, MemoryVersion
-from engram.memory.model import Event, Vector
+from engram.memory.model import Event, SpaceState, Vector
 from engram.memory.payload import Batch, PayloadError, decode_batch, encode_batch
 from engram.memory.state import State, StateError
 from engram.spaces.identity import Identity
@@ -36,7 +36,7 @@ from wal import errors as wal_errors
 from wal.codec import Draft, Record, check_draft
 from wal.commit import Decided, GroupCommitter
 from wal.format import FLAG_OBSERVED
-from wal.log import DEFAULT_OPTIONS, Ack, Log, LogOptions
+from wal.log import DEFAULT_OPTIONS, NO_DESCRIPTOR, Ack, Log, LogOptions
 from wal.vfs import Directory
 
 NONCE_BYTES: Final = 16
@@ -113,11 +113,46 @@ class Store:
     def events(self, from_position: int) -> Generator[Event, None, None]:
         """The durable events from a position on, as of this call, as the feed tells them."""
         with translated(self.identity.memory_space_id):
-            for record in self.log.read(from_position):
-                batch = decode_batch(record.payload)
-                for event in tell(batch, self._name, record.position, record.time_ns):
-                    if event.position >= from_position:
-                        yield event
+            self.check_history()
+            try:
+                for record in self.log.read(from_position):
+                    batch = decode_batch(record.payload)
+                    for event in tell(batch, self._name, record.position, record.time_ns):
+                        if event.position >= from_position:
+                            yield event
+            except OSError as error:
+                raise self._unreadable(error) from error
+
+    @property
+    def condition(self) -> tuple[SpaceState, str | None]:
+        """The space's state, and what is wrong if it is not `active`."""
+        failure = self.log.failure
+        if isinstance(failure, wal_errors.Decayed):
+            return "damaged", str(failure)
+        if failure is not None:
+            return "poisoned", str(failure)
+        if self._committer.no_room:
+            return "read_only", "no room was left on the disk; writes work again once there is some"
+        return "active", None
+
+    def check_history(self) -> None:
+        """Raise :class:`engram.errors.SpaceDamaged` if history is known not to verify any more."""
+        failure = self.log.failure
+        if isinstance(failure, wal_errors.Decayed):
+            raise _translate(failure, self.identity.memory_space_id)
+
+    def _unreadable(self, error: OSError) -> EngramError:
+        space_id = self.identity.memory_space_id
+        if error.errno in NO_DESCRIPTOR:
+            return Unavailable(
+                f"the log of space {space_id!r} cannot be read now: {error.strerror}. Raise the "
+                "limit (ulimit -n), or open fewer streams at once",
+                memory_space_id=space_id,
+            )
+        return SpaceDamaged(
+            f"the log of space {space_id!r} cannot be read: {error.strerror or error}",
+            memory_space_id=space_id,
+        )
 
     def event(self, position: int) -> Event:
         """The durable event at a position."""
@@ -245,6 +280,12 @@ def _translate(error: wal_errors.WalError, memory_space_id: str) -> EngramError:
             return DiskFull(f"{space}: {error}", memory_space_id=memory_space_id)
         case wal_errors.RecordTooLarge():
             return TooLarge(f"the batch is too large: {error}", memory_space_id=memory_space_id)
+        case wal_errors.Decayed():
+            return SpaceDamaged(
+                f"{space} is damaged: {error}. What is in memory can still be read; `engram log "
+                "verify` on its folder lists all that is wrong",
+                memory_space_id=memory_space_id,
+            )
         case wal_errors.Poisoned():
             return OutcomeUnknown(f"{space}: {error}", memory_space_id=memory_space_id)
         case wal_errors.ReadOnly():

@@ -242,10 +242,10 @@ REFUSALS = {
     "forbidden": (403, errors.Forbidden),
     "space-not-found": (404, errors.SpaceNotFound),
     "history-gone": (410, errors.HistoryGone),
+    "space-damaged": (503, errors.SpaceDamaged),
 }
 FLEETING = {
     "overloaded": (503, errors.Unavailable),
-    "space-damaged": (503, errors.SpaceDamaged),
     "internal": (500, EngramError),
     "rate-limited": (429, EngramError),
 }

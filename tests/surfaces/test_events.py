@@ -17,6 +17,7 @@ import uvicorn
 import engram
 from engram.client.sse import Block, SseParser
 from engram.server.app import build_app
+from engram.server.audience import STREAMS_MAX
 from engram.server.events import StreamOptions
 from engram.server.protocol import EngramProtocol
 
@@ -86,11 +87,13 @@ class Stream:
 
 
 @contextmanager
-def serving(root: Path, options: StreamOptions, **limits: int) -> Iterator[Serving]:
+def serving(
+    root: Path, options: StreamOptions, *, streams_max: int = STREAMS_MAX, **limits: int
+) -> Iterator[Serving]:
     with engram.open(root) as db, socket.create_server(("127.0.0.1", 0)) as listener:
         for name, value in limits.items():
             listener.setsockopt(socket.SOL_SOCKET, getattr(socket, name), value)
-        app = build_app(db, options)
+        app = build_app(db, options, streams_max=streams_max)
         config = uvicorn.Config(
             app, http=EngramProtocol, ws="none", lifespan="off", log_config=None, loop="asyncio"
         )
@@ -398,3 +401,59 @@ def test_the_history_of_a_memory_over_http(served: Serving) -> None:
     stream = served.stream("/api/v1/spaces/alpha/memories/never/history")
     assert stream.status == 404
     stream.close()
+
+
+def test_who_catches_up_slowly_hears_heartbeats_on_the_way(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A filter may pass over much; a client that heard nothing would give up and begin again."""
+    monkeypatch.setattr("engram.feed.reader.SCANNED_MAX", 100)
+    plain = engram.EmbeddingSpec(model="caller", dimensions=1)
+    with engram.open(tmp_path) as db:
+        alpha = db.create_space("alpha", embedding=plain)
+        alpha.remember_many([{"content": "x", "embedding": [1.0]}] * 999)
+    options = StreamOptions(heartbeat_s=0.0)  # due after every page
+    with serving(tmp_path, options) as served:
+        stream = served.stream(ALPHA + "?after=0&type=memory.forgotten")
+        assert stream.block().retry_ms is not None
+        ids = [stream.block().id for _ in range(10)]
+        assert ids == [str(position) for position in range(100, 1_001, 100)]
+
+
+def test_there_is_room_for_so_many_streams_and_no_more(tmp_path: Path) -> None:
+    with engram.open(tmp_path) as db:
+        db.create_space("alpha")
+    with serving(tmp_path, StreamOptions(), streams_max=2) as served:
+        first, second = served.stream(ALPHA), served.stream(ALPHA)
+        assert (first.block().id, second.block().id) == ("1", "1")
+        refused = served.stream(ALPHA)
+        assert (refused.status, refused.problem()["type"][-10:]) == (503, "overloaded")
+        first.close()
+        wait_until(lambda: served.stream(ALPHA).status == 200)
+
+
+def test_damage_found_on_the_way_ends_the_stream_and_refuses_the_next(tmp_path: Path) -> None:
+    with serving(tmp_path, StreamOptions()) as served:
+        alpha = served.db.create_space("alpha")
+        for number in range(60):
+            alpha.remember(f"memory {number}")
+        (segment,) = (tmp_path / "alpha" / "log").glob("*.seg")
+        data = bytearray(segment.read_bytes())
+        data[4_096 + 5_000] ^= 1
+        segment.write_bytes(data)
+        assert [b.id for b in served.stream(ALPHA + "?after=0").rest() if b.data] == []
+        refused = served.stream(ALPHA + "?after=0")
+        assert (refused.status, refused.problem()["type"][-13:]) == (503, "space-damaged")
+        with (
+            engram.Client(f"http://127.0.0.1:{served.port}") as client,
+            pytest.raises(engram.SpaceDamaged),
+        ):
+            next(client.space("alpha").events(after=0))
+
+
+def test_a_log_whose_files_are_gone_is_damaged(tmp_path: Path) -> None:
+    with serving(tmp_path, StreamOptions()) as served:
+        served.db.create_space("alpha").remember("x")
+        for segment in (tmp_path / "alpha" / "log").glob("*.seg"):
+            segment.unlink()
+        assert [b for b in served.stream(ALPHA + "?after=0").rest() if b.data] == []

@@ -1,4 +1,4 @@
-"""`engram log verify`: the files of spaces, offline. It takes no lock and changes nothing."""
+"""`engram log`: the files of spaces, offline. `verify` is here, the others in modules beside."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from engram.cli import output
+from engram.cli import log_dump, log_inspect, output
 from engram.cli.options import JsonOption
 from engram.errors import SpaceDamaged
 
@@ -20,6 +20,10 @@ app = typer.Typer(rich_markup_mode=None, help="Look into the logs of spaces, off
 @app.callback()
 def log() -> None:
     """Look into the logs of spaces, offline."""
+
+
+app.command("inspect")(log_inspect.inspect)
+app.command("dump")(log_dump.dump)
 
 
 @app.command("verify")

@@ -57,8 +57,8 @@ def verify(path: str | Path) -> list[SpaceReport]:
     if (folder / CONTROL_DIR).is_dir():
         inner = sorted(p for p in folder.iterdir() if p.is_dir() and not p.name.startswith("."))
         return [
-            _verify_space(folder)
-            if _may_be_space(folder)
+            verify_space(folder)
+            if may_be_space(folder)
             else SpaceReport(str(folder), is_space=False)
             for folder in inner
             if not folder.is_symlink()
@@ -68,10 +68,10 @@ def verify(path: str | Path) -> list[SpaceReport]:
             f"{path} is neither a space's folder nor a data root: it holds no {IDENTITY_NAME}, "
             f"no log and no {CONTROL_DIR}"
         )
-    return [_verify_space(folder)]
+    return [verify_space(folder)]
 
 
-def _may_be_space(folder: Path) -> bool:
+def may_be_space(folder: Path) -> bool:
     """Whether the registry would take a folder of a data root for a space, sound or damaged."""
     try:
         check_space_id(folder.name)
@@ -87,7 +87,7 @@ def _holds_space(folder: Path) -> bool:
         return True  # nobody can say, until it is opened and refused
 
 
-def _verify_space(folder: Path) -> SpaceReport:
+def verify_space(folder: Path) -> SpaceReport:
     report = SpaceReport(str(folder))
     try:
         space_dir = open_root(str(folder))

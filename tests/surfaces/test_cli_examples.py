@@ -67,7 +67,7 @@ def test_every_command_was_found() -> None:
     assert set(COMMANDS) == {
         *("remember", "recall", "get", "list", "revise", "forget", "history", "watch", "status"),
         *("serve", "space create", "space list", "space show", "log verify", "config show"),
-        "drill crash",
+        *("drill crash", "log inspect", "log dump"),
     }
 
 

@@ -1,0 +1,322 @@
+"""What a path names, and its files opened for reading. Nothing is locked or changed.
+
+A path may be a data root, a space's folder, a folder of segments, one segment file that somebody
+sent in, or a manifest. A space may be in use meanwhile: all its segments are opened first, so that
+none vanishes while it is read, and if the manifest has changed by then they are opened anew.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import ClassVar, Final, Literal
+
+from engram.errors import EngramError
+from engram.inspect.locks import lock_owner
+from engram.spaces.identity import IDENTITY_NAME, Identity, read_identity
+from engram.spaces.layout import CONTROL_DIR
+from engram.spaces.verify import may_be_space
+from wal import format as f
+from wal.codec import SegmentHeader
+from wal.errors import Damaged, Unsupported
+from wal.inspect import Damage
+from wal.manifest import Manifest, decode_manifest, manifest_number
+from wal.os_vfs import open_root
+from wal.replay import LOG_DIR, read_manifest
+from wal.segment import read_header
+from wal.survey import recover_seed
+from wal.vfs import Directory, File
+from wal.watermark import read_watermark
+
+SEGMENT_SUFFIX: Final = ".seg"
+OPENINGS_MAX: Final = 5
+_SEGMENT_NAME: Final = re.compile(r"(\d{20})-(\d{10})\.seg")
+_MANIFEST_START: Final = f.MANIFEST_MAGIC.encode() + b" "
+
+Kind = Literal["space", "segments", "manifest"]
+
+
+class NothingThere(EngramError):
+    """The path does not exist."""
+
+    problem: ClassVar[str] = "path-not-found"
+    title: ClassVar[str] = "Path not found"
+    status: ClassVar[int] = 404
+    exit_code: ClassVar[int] = 3
+
+
+class NoLog(EngramError):
+    """The path exists, but holds nothing that these tools read."""
+
+    problem: ClassVar[str] = "not-a-log"
+    title: ClassVar[str] = "Not a log"
+    status: ClassVar[int] = 400
+    exit_code: ClassVar[int] = 2
+
+
+class NewerFormat(EngramError):
+    """A newer Engram wrote this; guessing at it would be worse than refusing."""
+
+    problem: ClassVar[str] = "unsupported-format"
+    title: ClassVar[str] = "Unsupported format"
+
+
+class Unreadable(EngramError):
+    """The system does not let us read it."""
+
+    problem: ClassVar[str] = "unreadable"
+    title: ClassVar[str] = "Unreadable"
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """One log. `path` is the space's folder, the folder of the segments, or the file itself."""
+
+    kind: Kind
+    path: Path
+    names: tuple[str, ...] = ()
+
+    @property
+    def shown(self) -> str:
+        single = self.kind == "segments" and len(self.names) == 1
+        return str(self.path / self.names[0]) if single else str(self.path)
+
+
+@dataclass(slots=True)
+class Segment:
+    """A segment file, open. Without a `header`, `header_damage` says why; `seed` may then have
+    been found from the records. `foreign` ones belong to another space and are not read.
+    """
+
+    name: str
+    shown: str
+    file: File
+    size: int
+    header: SegmentHeader | None = None
+    header_damage: str | None = None
+    seed: int | None = None
+    foreign: bool = False
+
+    @property
+    def segment_id(self) -> int | None:
+        if self.header is not None:
+            return self.header.segment_id
+        match = _SEGMENT_NAME.fullmatch(self.name)
+        return int(match[2]) if match else None
+
+    @property
+    def order(self) -> tuple[bool, int, int, str]:
+        """By segment id, taken from the name if need be; what has none comes last."""
+        match = _SEGMENT_NAME.fullmatch(self.name)
+        first = self.header.first_position if self.header else int(match[1]) if match else 0
+        return (self.segment_id is None, self.segment_id or 0, first, self.name)
+
+
+@dataclass(slots=True)
+class OpenLog:
+    """A log's files, open, and what is known about them. `owner` holds the space's lock now."""
+
+    source: Source
+    segments: list[Segment] = field(default_factory=list)
+    identity: Identity | None = None
+    manifest: Manifest | None = None
+    uuid: bytes | None = None
+    watermark: int = 0
+    owner: str | None = None
+    damage: list[Damage] = field(default_factory=list)
+
+
+def find_sources(path: str | Path) -> list[Source]:
+    """The logs at `path`, by name; of a data root, one for each space.
+
+    Raises :class:`NothingThere`, :class:`NoLog` or :class:`Unreadable`.
+    """
+    with _said(path):
+        given = Path(path)
+        if not given.exists():
+            raise NothingThere(f"{path} does not exist")
+        # Only what was named itself may be a link.
+        whole = given.resolve()
+        return [_file_source(whole)] if not whole.is_dir() else _folder_sources(whole, path)
+
+
+def _folder_sources(folder: Path, given: str | Path) -> list[Source]:
+    if (folder / CONTROL_DIR).is_dir():
+        inner = sorted(p for p in folder.iterdir() if not p.is_symlink() and p.is_dir())
+        return [Source("space", p) for p in inner if may_be_space(p)]
+    if (folder / IDENTITY_NAME).exists() or (folder / LOG_DIR).is_dir():
+        return [Source("space", folder)]
+    names = sorted(p.name for p in folder.iterdir() if p.name.endswith(SEGMENT_SUFFIX))
+    if names:
+        return [Source("segments", folder, tuple(names))]
+    manifests = [p for p in folder.iterdir() if manifest_number(p.name) is not None]
+    if manifests:  # a space that lost everything else
+        return [Source("space", folder)]
+    raise NoLog(
+        f"{given} is neither a data root nor a space's folder: it holds no {CONTROL_DIR}, no "
+        f"{IDENTITY_NAME}, no {LOG_DIR} and no segments"
+    )
+
+
+def _file_source(path: Path) -> Source:
+    if not path.is_file():
+        raise NoLog(f"{path} is not a regular file")
+    with path.open("rb") as file:
+        start = file.read(len(_MANIFEST_START))
+    if start[: len(f.SEGMENT_MAGIC)] == f.SEGMENT_MAGIC or path.name.endswith(SEGMENT_SUFFIX):
+        return Source("segments", path.parent, (path.name,))
+    if start == _MANIFEST_START or manifest_number(path.name) is not None:
+        return Source("manifest", path)
+    raise NoLog(
+        f"{path} is neither a segment nor a manifest. Name one of these, a space's folder, or a "
+        "data root"
+    )
+
+
+def read_manifest_file(path: Path) -> Manifest:
+    """The manifest in a file. Raises :class:`wal.errors.Damaged` and :class:`NewerFormat`."""
+    with _said(path):
+        name = path.name
+        data = path.read_bytes()
+        if manifest_number(name) is None:
+            # Sent in under another name; the one it had is inside.
+            match = re.search(rb'"number": ?(\d{1,19})', data)
+            name = f"MANIFEST-{int(match[1])}" if match else name
+        return decode_manifest(name, data)
+
+
+@contextmanager
+def opened(source: Source) -> Iterator[OpenLog]:
+    """The files of a source that is no manifest, until the block ends.
+
+    Raises :class:`NewerFormat` and :class:`Unreadable`.
+    """
+    with _said(source.path), ExitStack() as stack:
+        directory = open_root(source.path)
+        stack.callback(directory.close)
+        if source.kind == "space":
+            log = _open_space(directory, source, stack)
+        else:
+            log = OpenLog(source)
+            for name in source.names:
+                _add_segment(log, directory, name, name, stack)
+        _judge_owners(log)
+        log.segments.sort(key=lambda segment: segment.order)
+        yield log
+
+
+def _open_space(space_dir: Directory, source: Source, stack: ExitStack) -> OpenLog:
+    for last in range(OPENINGS_MAX):
+        log = OpenLog(source, owner=lock_owner(source.path))
+        before = _manifest_names(space_dir)
+        attempt = stack.enter_context(ExitStack())
+        try:
+            log.manifest = read_manifest(space_dir)
+        except Damaged as error:
+            log.damage.append(Damage(error.file, error.offset, error.reason))
+        try:
+            log.identity = read_identity(space_dir, source.path.name)
+            log.uuid = log.identity.uuid_bytes
+        except Damaged as error:
+            log.damage.append(Damage(error.file, error.offset, error.reason))
+        except FileNotFoundError:
+            log.damage.append(Damage(IDENTITY_NAME, 0, "it is missing"))
+        if log.uuid is None and log.manifest is not None:
+            log.uuid = bytes.fromhex(log.manifest.space_uuid)
+        if log.uuid is not None:
+            log.watermark = read_watermark(space_dir, log.uuid).position
+        vanished = not _open_segments(log, space_dir, attempt)
+        if last == OPENINGS_MAX - 1 or (before == _manifest_names(space_dir) and not vanished):
+            return log
+        attempt.close()
+    raise Unreadable(f"{source.path} changes too fast to be read")  # pragma: no cover
+
+
+def _open_segments(log: OpenLog, space_dir: Directory, stack: ExitStack) -> bool:
+    """Whether all there were could be opened."""
+    if not space_dir.exists(LOG_DIR):
+        log.damage.append(Damage(LOG_DIR, 0, "it is missing"))
+        return True
+    log_dir = space_dir.open_dir(LOG_DIR)
+    stack.callback(log_dir.close)
+    names = [name for name in log_dir.names() if name.endswith(SEGMENT_SUFFIX)]
+    for name in names:
+        try:
+            _add_segment(log, log_dir, name, f"{LOG_DIR}/{name}", stack)
+        except FileNotFoundError:
+            return False
+    if log.manifest is not None:
+        named = [*(segment.name for segment in log.manifest.sealed), log.manifest.active]
+        log.damage += [
+            Damage(f"{LOG_DIR}/{name}", 0, "the manifest names this segment; it is missing")
+            for name in named
+            if name not in names
+        ]
+    return True
+
+
+def _add_segment(
+    log: OpenLog, directory: Directory, name: str, shown: str, stack: ExitStack
+) -> None:
+    file = directory.open(name)
+    stack.callback(file.close)
+    segment = Segment(name, shown, file, file.size())
+    log.segments.append(segment)
+    try:
+        segment.header = read_header(shown, file.read_at(0, f.SEGMENT_HEADER_BYTES), None)
+    except Damaged as error:
+        segment.header_damage = error.reason
+        segment.seed = recover_seed(file)
+        return
+    segment.seed = segment.header.seed
+    if log.source.kind == "space" and segment.header.name != name:
+        log.damage.append(
+            Damage(shown, 0, f"it holds segment {segment.header.name}: renamed or copied")
+        )
+
+
+def _judge_owners(log: OpenLog) -> None:
+    """Leave out what belongs to another space. Who knows nothing else asks the majority."""
+    uuids = Counter(s.header.space_uuid for s in log.segments if s.header is not None)
+    if log.uuid is None and uuids:
+        log.uuid = uuids.most_common(1)[0][0]
+    for segment in log.segments:
+        header = segment.header
+        if header is not None and header.space_uuid != log.uuid:
+            segment.foreign = True
+            log.damage.append(
+                Damage(
+                    segment.shown,
+                    0,
+                    f"this segment belongs to another space (uuid {header.space_uuid.hex()})",
+                )
+            )
+
+
+def _manifest_names(space_dir: Directory) -> list[str]:
+    return [name for name in space_dir.names() if manifest_number(name) is not None]
+
+
+@contextmanager
+def _said(path: str | Path) -> Iterator[None]:
+    """Turn what the system and the log say into errors that users meet."""
+    try:
+        yield
+    except Unsupported as error:
+        raise NewerFormat(f"{path} cannot be read: {error}") from error
+    except OSError as error:
+        where = error.filename if isinstance(error.filename, str) else None
+        inside = f" ({where!r} in it)" if where and where not in str(path) else ""
+        reason = os.strerror(error.errno) if error.errno else str(error)
+        advice = (
+            ". Run this as the user that owns the files"
+            if error.errno in {errno.EACCES, errno.EPERM}
+            else ""
+        )
+        raise Unreadable(f"{path} cannot be read{inside}: {reason}{advice}") from error

@@ -22,7 +22,7 @@ import operator
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import lru_cache
 from hashlib import blake2b
-from typing import Any, Final, Protocol
+from typing import Any, Final, NamedTuple, Protocol
 
 import msgspec
 import numpy as np
@@ -30,7 +30,7 @@ import numpy.typing as npt
 
 from engram.errors import Invalid
 from engram.indexes.columns import BytesColumn, BytesView, GrowingColumn
-from engram.indexes.postings import Postings, PostingsView
+from engram.indexes.postings import Postings, PostingsView, Run
 from engram.limits import FILTER_VALUES_MAX
 from engram.memory.model import KINDS, Filter, Metadata
 from engram.memory.validate import check_metadata
@@ -109,6 +109,17 @@ def _check_operand(field: str, name: str, operand: Any) -> None:
         raise Invalid.of(field, "must be a number or a string")
 
 
+class AttributeColumns(NamedTuple):
+    """Attributes as plain arrays: uint8 (rows,) kinds, and a table of distinct metadata values,
+    JSON beside float64 (NaN for what is no number).
+    """
+
+    postings: Run
+    kinds: npt.NDArray[np.uint8]
+    values: BytesView
+    numbers: Float64Array
+
+
 class AttributesView:
     """The attributes as they were when captured; never changes."""
 
@@ -128,6 +139,11 @@ class AttributesView:
 
     def __len__(self) -> int:
         return len(self._kinds)
+
+    def columns(self) -> AttributeColumns:
+        """All of it as plain arrays, for :meth:`Attributes.of`."""
+        run = self._postings.merged()
+        return AttributeColumns(run, self._kinds, self._values, self._numbers)
 
     def mask(self, filter: Filter) -> BoolArray:
         """Which rows meet every condition on tags, kind, source and metadata: bool (rows,).
@@ -226,6 +242,16 @@ class Attributes:
         self._values = BytesColumn()
         self._numbers = GrowingColumn(np.float64)
         self._codes: dict[bytes, int] = {}
+
+    @classmethod
+    def of(cls, columns: AttributeColumns) -> Attributes:
+        """Attributes that begin with what `columns` gave."""
+        attributes = cls()
+        attributes._postings = Postings.of(columns.postings)
+        attributes._kinds = GrowingColumn.of(columns.kinds)
+        attributes._values = BytesColumn.of(columns.values)
+        attributes._numbers = GrowingColumn.of(columns.numbers)
+        return attributes
 
     def __len__(self) -> int:
         return len(self._kinds)

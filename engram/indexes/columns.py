@@ -34,6 +34,13 @@ class GrowingColumn:
         shape = (0,) if width is None else (0, width)
         self._published: tuple[npt.NDArray[Any], int] = (np.empty(shape, dtype), 0)
 
+    @classmethod
+    def of(cls, values: npt.NDArray[Any]) -> GrowingColumn:
+        """A column that begins with `values`, which may be read-only: growing copies them."""
+        column = cls.__new__(cls)
+        column._published = (values, len(values))
+        return column
+
     def __len__(self) -> int:
         return self._published[1]
 
@@ -58,6 +65,8 @@ class GrowingColumn:
         block = np.asarray(values, self._published[0].dtype)
         if block.shape[1:] != self._published[0].shape[1:] or block.ndim == 0:
             raise ValueError(f"a column of {self._published[0].shape[1:]} takes no {block.shape}")
+        if not len(block):
+            return
         buffer, count = self._room_for(len(block))
         buffer[count : count + len(block)] = block
         self._published = (buffer, count + len(block))
@@ -117,6 +126,13 @@ class BytesColumn:
         self._offsets = GrowingColumn(np.uint64)
         self._offsets.append(0)
 
+    @classmethod
+    def of(cls, view: BytesView) -> BytesColumn:
+        """A column that begins with the blobs of `view`: growing copies them."""
+        column = cls.__new__(cls)
+        column._data, column._offsets = GrowingColumn.of(view.data), GrowingColumn.of(view.offsets)
+        return column
+
     def __len__(self) -> int:
         return len(self._offsets) - 1
 
@@ -149,3 +165,58 @@ class BytesColumn:
         offsets = self._offsets.view(None if rows is None else rows + 1)
         # Taken after the offsets, so it holds at least the bytes they point to.
         return BytesView(self._data.view()[: int(offsets[-1])], offsets)
+
+
+class LayeredBytes:
+    """An append-only column of blobs over a base that is never copied: one mapped from a file."""
+
+    __slots__ = ("_base", "_own")
+
+    def __init__(self, base: BytesView | None = None) -> None:
+        self._base = base
+        self._own = BytesColumn()
+
+    def __len__(self) -> int:
+        return len(self._own) + (0 if self._base is None else len(self._base))
+
+    def extend(self, blobs: Sequence[bytes]) -> None:
+        """Append many blobs."""
+        self._own.extend(blobs)
+
+    def get(self, row: int) -> bytes:
+        """The blob at `row`; raises IndexError where there is none."""
+        return self.view().get(row)
+
+    def view(self) -> LayeredView:
+        """What is there now; stays as it is."""
+        return LayeredView(self._base, self._own.view())
+
+
+class LayeredView:
+    """The blobs of a `LayeredBytes`, as they were; never changes."""
+
+    __slots__ = ("_base", "_base_rows", "_own")
+
+    def __init__(self, base: BytesView | None, own: BytesView) -> None:
+        self._base = base
+        self._base_rows = 0 if base is None else len(base)
+        self._own = own
+
+    def __len__(self) -> int:
+        return self._base_rows + len(self._own)
+
+    def get(self, row: int) -> bytes:
+        """The blob at `row`; raises IndexError beyond the view."""
+        if self._base is not None and 0 <= row < self._base_rows:
+            return self._base.get(row)
+        return self._own.get(row - self._base_rows)
+
+    def parts(self) -> tuple[list[npt.NDArray[np.uint8]], list[npt.NDArray[np.uint64]]]:
+        """Data and offsets as pieces that, behind each other, are one `BytesView`'s."""
+        if self._base is None:
+            return [self._own.data], [self._own.offsets]
+        end = self._base.offsets[-1]
+        return [self._base.data, self._own.data], [
+            self._base.offsets,
+            self._own.offsets[1:] + end,
+        ]

@@ -47,6 +47,16 @@ class IdIndex:
         self._sealed: tuple[Hashes, Rows] = (np.empty(0, np.uint64), np.empty(0, np.uint32))
         self._recent: dict[str, int] = {}
 
+    def restore(self, hashes: Hashes, rows: Rows) -> None:
+        """Begin with what `columns` gave, which may be mapped from a file."""
+        self._sealed, self._recent = (hashes, rows), {}
+
+    def columns(self) -> tuple[Hashes, Rows]:
+        """Hashes, ascending, and rows, both (n,). To be called where nothing is put meanwhile."""
+        if self._recent:
+            self._merge()
+        return self._sealed
+
     def get(self, memory_id: str) -> int | None:
         """The latest row of the id, None where it was never put."""
         recent = self._recent.get(memory_id)

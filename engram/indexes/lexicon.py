@@ -26,7 +26,7 @@ import numpy as np
 import numpy.typing as npt
 
 from engram.indexes.columns import GrowingColumn
-from engram.indexes.postings import Postings, PostingsView
+from engram.indexes.postings import Postings, PostingsView, Run
 from engram.indexes.tokens import Terms, tokenise_many
 
 K1: Final = 0.6
@@ -63,6 +63,10 @@ class LexiconView:
 
     def __len__(self) -> int:
         return len(self._lengths)
+
+    def columns(self) -> tuple[Run, npt.NDArray[np.uint32]]:
+        """All of it as plain arrays, for :meth:`Lexicon.of`."""
+        return self._postings.merged(), self._lengths
 
     def score(self, query: str, live: BoolArray) -> LexicalScores:
         """Score every row against a question; `live` is bool (rows,).
@@ -119,6 +123,14 @@ class Lexicon:
         self._postings = Postings(np.uint16)
         self._lengths = GrowingColumn(np.uint32)
         self._view: LexiconView | None = None
+
+    @classmethod
+    def of(cls, run: Run, lengths: npt.NDArray[np.uint32]) -> Lexicon:
+        """A lexicon that begins with what `columns` gave."""
+        lexicon = cls()
+        lexicon._postings = Postings.of(run)
+        lexicon._lengths = GrowingColumn.of(lengths)
+        return lexicon
 
     def __len__(self) -> int:
         return len(self._lengths)

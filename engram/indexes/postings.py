@@ -95,6 +95,16 @@ class PostingsView:
         """The rows of one key, ascending, uint32."""
         return self.find(np.array([key], np.uint64)).rows
 
+    def merged(self) -> Run:
+        """All postings as one run."""
+        runs = list(self._runs)
+        if len(self._tail[0]) or not runs:
+            runs.append(_sorted_run(*self._tail))
+        whole = runs.pop()
+        while runs:
+            whole = _merged(runs.pop(), whole)
+        return whole
+
 
 class Postings:
     """Growing postings. `value_dtype` is that of the value beside each row."""
@@ -105,6 +115,14 @@ class Postings:
         self._value_dtype = np.dtype(value_dtype)
         self._runs: tuple[Run, ...] = ()
         self._tail = self._new_tail()
+
+    @classmethod
+    def of(cls, run: Run) -> Postings:
+        """Postings that begin with a run, which may be mapped from a file."""
+        postings = cls(run.values.dtype)
+        if len(run.rows):
+            postings._runs = (run,)
+        return postings
 
     def __len__(self) -> int:
         return sum(len(run.rows) for run in self._runs) + len(self._tail[0])
@@ -147,7 +165,7 @@ class Postings:
 def _sorted_run(keys: Keys, rows: Rows, values: npt.NDArray[Any]) -> Run:
     order = np.argsort(keys, kind="stable")
     keys = keys[order]
-    first = np.flatnonzero(np.concatenate(([True], keys[1:] != keys[:-1])))
+    first = np.flatnonzero(np.concatenate(([True], keys[1:] != keys[:-1]))[: len(keys)])
     return Run(keys[first], np.append(first, len(keys)), rows[order], values[order])
 
 

@@ -54,6 +54,13 @@ class TimelineView:
         rows = np.concatenate([part[1] for part in found])
         return rows[np.lexsort((rows, np.concatenate([part[0] for part in found])))]
 
+    def columns(self) -> tuple[Times, Rows]:
+        """Times and rows, both (n,), in order: for :meth:`Timeline.of`."""
+        times = np.concatenate([part[0] for part in self._parts])
+        rows = np.concatenate([part[1] for part in self._parts])
+        order = np.lexsort((rows, times))
+        return times[order], rows[order]
+
     def due(self, now: int, after: int | None = None) -> Rows:
         """The rows whose time has come: time <= now, and > `after` where that is given."""
         return self.between(None if after is None else after + 1, now + 1)
@@ -79,6 +86,15 @@ class Timeline:
         self._last: tuple[int, int] | None = None
         self._late: SortedList = SortedList()
         self._late_view: tuple[Times, Rows] | None = None
+
+    @classmethod
+    def of(cls, times: Times, rows: Rows) -> Timeline:
+        """A timeline that begins with what `columns` gave."""
+        timeline = cls()
+        timeline._times, timeline._rows = GrowingColumn.of(times), GrowingColumn.of(rows)
+        if len(times):
+            timeline._last = (int(times[-1]), int(rows[-1]))
+        return timeline
 
     def __len__(self) -> int:
         return len(self._rows) + len(self._late)

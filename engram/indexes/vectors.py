@@ -20,6 +20,7 @@ At 100,000 rows the scan is bound by memory and the plain dot product reads it b
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final
 
 import numpy as np
@@ -32,6 +33,8 @@ NORM_MIN: Final = 1e-30
 
 BoolArray = npt.NDArray[np.bool_]
 Float32Array = npt.NDArray[np.float32]
+Part = tuple[Float32Array, Float32Array]
+"""A matrix and the inverse norms of its rows."""
 
 
 def inverse_norms(matrix: Float32Array) -> Float32Array:
@@ -49,21 +52,20 @@ def inverse_norms(matrix: Float32Array) -> Float32Array:
 
 
 class VectorsView:
-    """The vectors of the first rows, as captured; never changes."""
+    """The vectors of the first rows, as captured; never changes.
 
-    __slots__ = ("_inverse_norms", "_matrix")
+    `parts` are one or two pairs of matrix, float32 (n, D), and inverse norms, float32 (n,), whose
+    rows are behind each other.
+    """
 
-    def __init__(self, matrix: Float32Array, inverse_norms: Float32Array) -> None:
-        self._matrix = matrix
-        self._inverse_norms = inverse_norms
+    __slots__ = ("_rows", "parts")
+
+    def __init__(self, parts: Sequence[Part]) -> None:
+        self.parts = parts
+        self._rows = sum(len(norms) for _, norms in parts)
 
     def __len__(self) -> int:
-        return len(self._matrix)
-
-    @property
-    def matrix(self) -> Float32Array:
-        """float32 (rows, D), as the vectors were given; read-only."""
-        return self._matrix
+        return self._rows
 
     def cosine(self, query: Float32Array) -> Float32Array:
         """Cosine of every row with `query`, float32 (D,) -> float32 (rows,) within [-1, 1].
@@ -71,8 +73,9 @@ class VectorsView:
         A zero vector, on either side, has cosine 0. Raises ValueError where `query` has another
         length or is not finite.
         """
-        if query.shape != self._matrix.shape[1:]:
-            raise ValueError(f"a query of shape {query.shape} against {self._matrix.shape}")
+        shape = self.parts[0][0].shape
+        if query.shape != shape[1:]:
+            raise ValueError(f"a query of shape {query.shape} against {shape}")
         wide = query.astype(np.float64)
         norm = float(np.sqrt(np.vecdot(wide, wide)))
         if not np.isfinite(norm):
@@ -80,8 +83,13 @@ class VectorsView:
         if norm <= NORM_MIN:
             return np.zeros(len(self), np.float32)
         unit = (wide / norm).astype(np.float32)
-        scores: Float32Array = np.vecdot(self._matrix, unit)
-        scores *= self._inverse_norms
+        scores = np.empty(len(self), np.float32)
+        start = 0
+        for matrix, norms in self.parts:
+            part = scores[start : start + len(norms)]
+            np.vecdot(matrix, unit, out=part)
+            part *= norms
+            start += len(norms)
         # Rounding may leave an equal direction a hair above 1.
         return np.clip(scores, -1.0, 1.0, out=scores)
 
@@ -89,22 +97,28 @@ class VectorsView:
         """The vector at `row` as it was given, float32 (D,), read-only."""
         if not 0 <= row < len(self):
             raise IndexError(f"row {row} of {len(self)}")
-        vector: Float32Array = self._matrix[row]
+        first = self.parts[0][0]
+        matrix, row = (first, row) if row < len(first) else (self.parts[1][0], row - len(first))
+        vector: Float32Array = matrix[row]
         return vector
 
 
 class Vectors:
-    """The embeddings of a space's rows, all of one length."""
+    """The embeddings of a space's rows, all of one length.
 
-    __slots__ = ("_inverse_norms", "_matrix", "dimensions")
+    They may begin with a base that is never copied: a matrix mapped from a file.
+    """
 
-    def __init__(self, dimensions: int) -> None:
+    __slots__ = ("_base", "_inverse_norms", "_matrix", "dimensions")
+
+    def __init__(self, dimensions: int, base: Part | None = None) -> None:
         self.dimensions = dimensions
+        self._base = base
         self._matrix = GrowingColumn(np.float32, dimensions)
         self._inverse_norms = GrowingColumn(np.float32)
 
     def __len__(self) -> int:
-        return len(self._inverse_norms)
+        return len(self._inverse_norms) + (0 if self._base is None else len(self._base[1]))
 
     def extend(self, matrix: npt.ArrayLike) -> None:
         """Append rows: float32 (n, D).
@@ -121,8 +135,9 @@ class Vectors:
 
     def view(self) -> VectorsView:
         """What is there now; stays as it is."""
-        rows = len(self)
-        return VectorsView(self._matrix.view(rows), self._inverse_norms.view(rows))
+        rows = len(self._inverse_norms)
+        own = self._matrix.view(rows), self._inverse_norms.view(rows)
+        return VectorsView([own] if self._base is None else [self._base, own])
 
 
 class LiveMask:
@@ -143,6 +158,15 @@ class LiveMask:
 
     def __len__(self) -> int:
         return self._rows
+
+    @classmethod
+    def of(cls, mask: BoolArray) -> LiveMask:
+        """A mask that begins as a copy of `mask`."""
+        live = cls()
+        live._buffer = mask.copy()
+        live._rows = len(mask)
+        live.live = int(np.count_nonzero(mask))
+        return live
 
     def append(self, count: int = 1) -> None:
         """Append `count` live rows."""

@@ -6,17 +6,19 @@ the methods here hand their call over and wait. So a client may be shared by thr
 
 from __future__ import annotations
 
+import os
 import warnings
 import weakref
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import CancelledError
-from contextlib import ExitStack
+from concurrent.futures import CancelledError, Future
 from datetime import datetime
 from functools import partial
+from threading import Thread
 from types import TracebackType
 from typing import Any, Final, ParamSpec, TypeVar
 
-from anyio.from_thread import BlockingPortal, start_blocking_portal
+import anyio
+from anyio.from_thread import BlockingPortal
 
 from engram import limits
 from engram.client.asynchronous import HEARTBEAT_TIMEOUT_S, TIMEOUT_S, AsyncClient, AsyncSpace
@@ -49,15 +51,28 @@ class _Loop:
 
     The thread would keep the process from ending, and what is in it can be reached by others, so
     whoever lets go of the last handle without closing, or ends the process, closes it thereby.
+
+    It belongs to the process that made it: in a forked child its thread is not there, and what the
+    child closed would be taken from its parent. So the child is refused everything, and keeps it.
     """
 
     def __init__(self, client: AsyncClient) -> None:
-        running = ExitStack()
-        self._portal = running.enter_context(start_blocking_portal("asyncio", name=_THREAD))
-        self._end = weakref.finalize(self, _end, running, self._portal, client)
+        # Not anyio's start_blocking_portal: what it leaves behind in a child waits there for the
+        # thread as soon as it is collected, at the latest when the child ends.
+        begun: Future[BlockingPortal] = Future()
+        thread = Thread(target=_run, args=(begun,), name=_THREAD, daemon=True)
+        thread.start()
+        self._portal = begun.result()
+        self._pid = os.getpid()
+        self._end = weakref.finalize(self, _end, self._portal, thread, client, self._pid)
         self._closed = False
 
     def call(self, verb: Callable[_P, Awaitable[_T]], *args: _P.args, **kwargs: _P.kwargs) -> _T:
+        if self._pid != os.getpid():
+            raise Unavailable(
+                f"the client was made by another process (pid {self._pid}); make a new one in this "
+                "one"
+            )
         try:
             if self._closed:
                 raise RuntimeError
@@ -79,13 +94,39 @@ class _Loop:
         self._end()
 
     def __del__(self) -> None:
-        if not getattr(self, "_closed", True):
+        if not getattr(self, "_closed", True) and self._pid == os.getpid():
             warnings.warn("an engram.Client was not closed", ResourceWarning, 2, source=self)
 
 
-def _end(running: ExitStack, portal: BlockingPortal, client: AsyncClient) -> None:
-    with running:
+_of_parents: Final[list[AsyncClient]] = []
+"""Kept from being collected in a child: closing their connections would take them out of the
+parent's epoll set too.
+"""
+
+
+def _run(begun: Future[BlockingPortal]) -> None:
+    async def serve() -> None:
+        async with BlockingPortal() as portal:
+            begun.set_result(portal)
+            await portal.sleep_until_stopped()
+
+    try:
+        anyio.run(serve)
+    except BaseException as error:
+        if begun.done():
+            raise
+        begun.set_exception(error)
+
+
+def _end(portal: BlockingPortal, thread: Thread, client: AsyncClient, pid: int) -> None:
+    if pid != os.getpid():
+        _of_parents.append(client)
+        return
+    try:
         portal.call(client.close)
+    finally:
+        portal.call(portal.stop)
+        thread.join()
 
 
 class Client:

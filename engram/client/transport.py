@@ -307,6 +307,11 @@ class Transport:
     def _unreachable(self, error: Exception) -> ServerUnreachable:
         reason = error.os_error if isinstance(error, aiohttp.ClientConnectorError) else error
         text = getattr(reason, "strerror", None) or str(reason) or type(reason).__name__
+        if isinstance(error, aiohttp.ClientConnectorSSLError):
+            return ServerUnreachable(
+                f"no server that speaks https can be reached at {self.url} ({text}). If it speaks "
+                "http, as `engram serve` does, give its URL with http://"
+            )
         return ServerUnreachable(
             f"no server can be reached at {self.url} ({text}). Is it running? `engram serve` "
             "starts one"
@@ -372,6 +377,7 @@ def _checked_url(url: object) -> str:
     try:
         parts = urlsplit(url)
         port = parts.port
+        (parts.hostname or "").encode("idna")  # as the system is asked for its address
     except ValueError:
         raise Malformed(f"the server's URL cannot be read; {example}") from None
     if parts.username is not None or parts.password is not None:
@@ -380,7 +386,9 @@ def _checked_url(url: object) -> str:
         raise Malformed(f"{url[:200]!r} is not the URL of a server; {example}")
     if parts.query or parts.fragment or not url.isascii() or not url.isprintable() or " " in url:
         raise Malformed(f"{url[:200]!r} is more than the URL of a server; {example}")
-    return f"{parts.scheme}://{parts.netloc}{parts.path.rstrip('/')}"
+    # What the paths of requests begin with belongs to them, although it is often given here.
+    path = parts.path.rstrip("/").removesuffix(API).rstrip("/")
+    return f"{parts.scheme}://{parts.netloc}{path}"
 
 
 def _checked_key(api_key: object) -> str:
@@ -391,6 +399,12 @@ def _checked_key(api_key: object) -> str:
 
 
 def seconds(name: str, value: object) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < math.inf:
+    number = math.nan
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        try:
+            number = float(value)
+        except OverflowError:
+            pass  # an int that no float can hold
+    if not 0 < number < math.inf:
         raise Malformed(f"{name} must be a number of seconds above 0")
-    return float(value)
+    return number

@@ -250,6 +250,8 @@ class OpenAIEmbedder:
         return self._unavailable(settings, reason, advice)
 
     def _unavailable(self, settings: Settings, reason: str, advice: str) -> EmbedderUnavailable:
+        # Libraries quote what they cannot read. This comes first: it may make a secret whole.
+        reason = "".join(character for character in reason if character.isprintable())
         for secret in settings.secrets:
             reason = reason.replace(secret, "[secret]")
         return EmbedderUnavailable(
@@ -307,12 +309,14 @@ def _without_credentials(variable: str, given: str) -> tuple[str, str | None, tu
     try:
         parts = urlsplit(given)
         usable = parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
+        (parts.hostname or "").encode("idna")  # as the system is asked for its address
     except ValueError:
         usable = False
     if not usable or parts.query or parts.fragment:
         # Its value is not shown: it may hold a password wherever it was mistyped.
         raise _unusable(
-            variable, "must be an http:// or https:// URL without '?' and '#', with a valid port"
+            variable,
+            "must be an http:// or https:// URL without '?' and '#', with a valid host and port",
         )
     userinfo, _, host = parts.netloc.rpartition("@")
     url = urlunsplit((parts.scheme, host, parts.path.rstrip("/"), "", ""))

@@ -6,6 +6,7 @@ Every test here runs against all three, so that what one of them does differentl
 from __future__ import annotations
 
 import inspect
+import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
@@ -529,11 +530,25 @@ def test_a_closed_client_says_so(server: Server) -> None:
             verb()
 
 
+def test_a_server_that_speaks_no_https_is_told_that_it_may_speak_http(server: Server) -> None:
+    url = server.url.replace("http:", "https:")
+    hint = pytest.raises(errors.ServerUnreachable, match="give its URL with http://")
+    with engram.Client(url) as client, hint:
+        client.spaces()
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="the system has no /proc")
 def test_a_client_that_is_let_go_of_is_missed_and_closed(server: Server) -> None:
+    def held() -> tuple[int, int]:
+        return threading.active_count(), len(list(Path("/proc/self/fd").iterdir()))
+
+    before = held()
     client = engram.Client(server.url)
     client.spaces()
+    assert held() != before
     with pytest.warns(ResourceWarning, match="not closed"):
         del client
+    assert held() == before
 
 
 def test_what_cannot_be_listed_by_over_http_is_refused(server: Server) -> None:

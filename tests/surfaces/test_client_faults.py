@@ -328,6 +328,7 @@ def test_what_cannot_be_a_key_is_refused_without_showing_it(key: Any) -> None:
     [
         *("", "localhost:7432", "ftp://localhost", "http://", "http://h:0", "http://h:99999"),
         *("http://h/?a=b", "http://h/#f", "http://h h/", "http://h\n", "http://[::1", 7432, None),
+        *("http://..", f"http://{'a' * 64}", "http://a..b:7432"),
     ],
 )
 def test_what_is_not_the_url_of_a_server_is_refused(url: Any) -> None:
@@ -336,13 +337,19 @@ def test_what_is_not_the_url_of_a_server_is_refused(url: Any) -> None:
             client(url)
 
 
+@pytest.mark.parametrize("given", ["", "/", "/api/v1", "/api/v1/"])
+def test_the_path_of_requests_may_stand_in_the_url(given: str) -> None:
+    assert AsyncClient("http://localhost:7432" + given).url == "http://localhost:7432"
+    assert AsyncClient("http://localhost/engram" + given).url == "http://localhost/engram"
+
+
 def test_a_password_in_the_url_is_refused_without_showing_it() -> None:
     with pytest.raises(errors.Malformed) as caught:
         AsyncClient(f"http://me:{KEY}@localhost:7432")
     assert KEY not in shown(caught.value)
 
 
-@pytest.mark.parametrize("seconds", [0, -1, float("nan"), float("inf"), "5", True])
+@pytest.mark.parametrize("seconds", [0, -1, float("nan"), float("inf"), 10**400, "5", True])
 @pytest.mark.parametrize("name", ["timeout_s", "heartbeat_timeout_s"])
 def test_times_must_be_seconds(name: str, seconds: Any) -> None:
     with pytest.raises(errors.Malformed, match=name):

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import os
+import signal
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -9,6 +12,7 @@ from pathlib import Path
 import pytest
 
 import engram
+from engram.errors import EngramError
 from engram.spaces.database import Database
 from engram.spaces.registry import Registry
 from wal.os_vfs import open_root
@@ -18,6 +22,7 @@ CALLER = engram.EmbeddingSpec(model="caller", dimensions=DIMENSIONS)
 START_NS = 1_700_000_000_000_000_000
 SECOND_NS = 1_000_000_000
 UNIT = [1.0, 0.0, 0.0]
+CHILD_S_MAX = 30
 
 
 class SetClock:
@@ -50,6 +55,32 @@ def at_once(count: int, call: Callable[[int], object]) -> list[object]:
     for thread in threads:
         thread.join()
     return results
+
+
+def in_child(work: Callable[[], object]) -> object:
+    """What `work` returned in a forked child, through JSON; fails if the child hangs or dies."""
+    read, write = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        signal.alarm(CHILD_S_MAX)  # ends the child, hanging locks or not
+        try:
+            os.write(write, json.dumps(work()).encode())
+        finally:
+            os._exit(0)
+    os.close(write)
+    with os.fdopen(read, "rb") as pipe:
+        answer = pipe.read()
+    _, status = os.waitpid(pid, 0)
+    assert (status, bool(answer)) == (0, True)
+    return json.loads(answer)
+
+
+def refusal(use: Callable[[], object]) -> list[str]:
+    try:
+        use()
+    except EngramError as error:
+        return [type(error).__name__, error.detail]
+    return ["done", ""]
 
 
 @pytest.fixture

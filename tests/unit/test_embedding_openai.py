@@ -455,15 +455,36 @@ def test_what_speaks_no_tls_is_told(
     assert "is not available: no trusted connection" in refusal(embedder)
 
 
+@pytest.mark.parametrize("first_line", [b"220 mail.example ESMTP", b"HTTP/1.1 200 OK"])
 def test_what_speaks_no_http_is_told(
-    server: Server, embedder: OpenAIEmbedder, monkeypatch: pytest.MonkeyPatch
+    server: Server, embedder: OpenAIEmbedder, first_line: bytes
 ) -> None:
     def greet(handler: Handler, _: Any) -> None:
-        handler.wfile.write(b"220 mail.example ESMTP\r\n\r\n")
+        handler.wfile.write(first_line + b"\r\nX-\x1b[2J: \x00\r\n\r\n")
         handler.close_connection = True
 
     server.script = [greet]
-    assert "no HTTP answer" in refusal(embedder)
+    detail = refusal(embedder)
+    assert "no HTTP answer" in detail
+    assert detail.isprintable()
+
+
+def test_what_a_library_quotes_cannot_control_a_terminal(
+    server: Server, embedder: OpenAIEmbedder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(request: post.Request) -> post.Answer:
+        raise post.NotAnswered(f"bad line:\n\x1b[2J{KEY[:5]}\x9b{KEY[5:]}")
+
+    monkeypatch.setattr(post, "post", fail)
+    assert "bad line:[2J[secret]. Check" in refusal(embedder)
+
+
+@pytest.mark.parametrize("url", ["http://..", f"http://{'a' * 64}/v1"])
+def test_what_no_host_can_be_called_is_told(
+    embedder: OpenAIEmbedder, monkeypatch: pytest.MonkeyPatch, url: str
+) -> None:
+    monkeypatch.setenv(openai.BASE_URL_VARIABLE, url)
+    assert f"{openai.BASE_URL_VARIABLE} must be an http:// or https:// URL" in refusal(embedder)
 
 
 def test_threads_share_the_loop_and_its_connections(

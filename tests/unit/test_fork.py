@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import json
 import multiprocessing
 import os
-import signal
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 import engram
-from engram.errors import EngramError, SpaceLocked, Unavailable
+from engram.errors import SpaceLocked, Unavailable
 from engram.spaces.verify import verify
+from tests.unit.conftest import CHILD_S_MAX, in_child, refusal
 
 pytestmark = [
     pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork"),
@@ -21,7 +20,6 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning"),
 ]
 
-CHILD_S_MAX = 30
 USES: dict[str, Callable[[engram.Database, engram.Space], object]] = {
     "remember": lambda db, space: space.remember("from the child", id="child"),
     "remember_many": lambda db, space: space.remember_many(["from the child"]),
@@ -40,32 +38,6 @@ USES: dict[str, Callable[[engram.Database, engram.Space], object]] = {
     "create_space": lambda db, space: db.create_space("gamma"),
     "ensure_space": lambda db, space: db.ensure_space("alpha"),
 }
-
-
-def in_child(work: Callable[[], object]) -> object:
-    """What `work` returned in a forked child, through JSON; fails if the child hangs or dies."""
-    read, write = os.pipe()
-    pid = os.fork()
-    if pid == 0:
-        signal.alarm(CHILD_S_MAX)  # ends the child, hanging locks or not
-        try:
-            os.write(write, json.dumps(work()).encode())
-        finally:
-            os._exit(0)
-    os.close(write)
-    with os.fdopen(read, "rb") as pipe:
-        answer = pipe.read()
-    _, status = os.waitpid(pid, 0)
-    assert (status, bool(answer)) == (0, True)
-    return json.loads(answer)
-
-
-def refusal(use: Callable[[], object]) -> list[str]:
-    try:
-        use()
-    except EngramError as error:
-        return [type(error).__name__, error.detail]
-    return ["done", ""]
 
 
 @pytest.fixture

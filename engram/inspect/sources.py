@@ -17,15 +17,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar, Final, Literal
 
-from engram.errors import EngramError
+from engram.errors import DiskFull, EngramError
 from engram.inspect.locks import lock_owner
 from engram.spaces.identity import IDENTITY_NAME, Identity, read_identity
 from engram.spaces.layout import CONTROL_DIR
+from engram.spaces.store import translated
 from engram.spaces.verify import may_be_space
 from wal import format as f
 from wal.codec import SegmentHeader
 from wal.errors import Damaged, Unsupported
 from wal.inspect import Damage
+from wal.log import NO_ROOM
 from wal.manifest import Manifest, decode_manifest, manifest_number
 from wal.os_vfs import open_root
 from wal.replay import LOG_DIR, read_manifest
@@ -320,3 +322,27 @@ def _said(path: str | Path) -> Iterator[None]:
             else ""
         )
         raise Unreadable(f"{path} cannot be read{inside}: {reason}{advice}") from error
+
+
+@contextmanager
+def parent_of(target: Path) -> Iterator[Directory]:
+    """The folder that something new is to be written to, open.
+
+    Raises :class:`NothingThere` if there is none, and :class:`Unreadable`; full disks and locks
+    are told in the words they have everywhere.
+    """
+    parent = target.absolute().parent
+    if not parent.is_dir():
+        raise NothingThere(f"{parent} is not a folder; make it first")
+    with translated(target.name):
+        try:
+            directory = open_root(parent)
+            try:
+                yield directory
+            finally:
+                directory.close()
+        except OSError as error:
+            if error.errno in NO_ROOM:
+                raise DiskFull(f"no room to write {target}: {error.strerror}") from error
+            reason = error.strerror or str(error)
+            raise Unreadable(f"{target} cannot be written: {reason}") from error

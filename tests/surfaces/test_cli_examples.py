@@ -66,8 +66,9 @@ def helps() -> dict[str, str]:
 def test_every_command_was_found() -> None:
     assert set(COMMANDS) == {
         *("remember", "recall", "get", "list", "revise", "forget", "history", "watch", "status"),
+        *("space delete", "space restore", "space purge"),
         *("serve", "space create", "space list", "space show", "log verify", "config show"),
-        *("drill crash", "log inspect", "log dump"),
+        *("drill crash", "log inspect", "log dump", "log salvage"),
     }
 
 

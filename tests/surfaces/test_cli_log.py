@@ -200,6 +200,59 @@ def test_a_space_that_is_served_can_be_looked_at(
     assert server.request("GET", "/api/v1/spaces/alpha/memories")[0] == 200
 
 
+def test_salvage_makes_a_space_that_is_there_at_once(
+    run: CommandLine, root: Path, alpha: Path
+) -> None:
+    break_middle(alpha)
+    done = run("log", "salvage", str(alpha), "--output", str(root / "rescued"))
+    assert (done.code, done.err) == (5, "")
+    first, *rest = done.out.splitlines()
+    assert "4 events of 4 records, 2 memories, as space rescued" in first
+    assert "  lost: positions 2 to 2" in rest
+    assert any("became memory.stored" in line for line in rest)
+    assert run("get", "tea", "--space", "rescued", "--data-root", str(root)).code == 0
+    assert run("log", "verify", str(root / "rescued")).code == 0
+    assert run("log", "salvage", str(alpha), "--output", str(root / "rescued")).code == 4
+    target = str(root / "again")
+    (document,) = run("log", "salvage", str(alpha), "--output", target, "--json").documents
+    assert (document["lost"], document["complete"]) == ([{"first": 2, "last": 2}], False)
+
+
+def test_salvage_writes_json_lines(run: CommandLine, alpha: Path, tmp_path: Path) -> None:
+    done = run("log", "salvage", str(alpha), "--format", "jsonl")
+    assert (done.code, done.err) == (0, "")
+    dumped = run("log", "dump", str(alpha), "--json", "--embeddings")
+    assert done.documents == dumped.documents
+    target = tmp_path / "events.jsonl"
+    saved = run("log", "salvage", str(alpha), "--format", "jsonl", "--output", str(target))
+    assert (saved.code, saved.err) == (0, "")
+    assert target.read_text() == done.out
+    assert run("log", "salvage", str(alpha), "--format", "jsonl", "--output", str(target)).code == 4
+
+
+@pytest.mark.parametrize(
+    ("path", "options", "code"),
+    [
+        ("data/alpha", [], 2),
+        ("data/alpha", ["--format", "jsonl", "--json"], 2),
+        ("data", ["--output", "new"], 2),
+        ("data/alpha/MANIFEST-1", ["--output", "new"], 2),
+        ("data/alpha", ["--output", "data/alpha/inside"], 2),
+        ("data/alpha", ["--output", "no/such/folder"], 3),
+        ("data/alpha", ["--output", "Not an Id"], 2),
+        ("nowhere", ["--output", "new"], 3),
+    ],
+)
+def test_salvage_refuses(
+    run: CommandLine, root: Path, path: str, options: list[str], code: int
+) -> None:
+    before = {p: p.read_bytes() for p in root.rglob("*") if p.is_file()}
+    done = run("log", "salvage", path, *options)
+    assert (done.code, done.out) == (code, "")
+    assert len(done.err.splitlines()) == 1
+    assert {p: p.read_bytes() for p in root.rglob("*") if p.is_file()} == before
+
+
 @pytest.mark.parametrize("columns", [20, 60, 200])
 def test_the_picture_fits_the_terminal(alpha: Path, columns: int) -> None:
     break_middle(alpha)

@@ -1,0 +1,125 @@
+"""From the events that are left of a log to ones that a new log may hold. Pure.
+
+Events lean on each other: a revision needs that its memory lives, a storing that it does not.
+Where what they leaned on is lost, they become the nearest event that keeps what they say:
+
+    a revision of a memory that does not live     is stored: it holds the memory's whole state
+    a storing of one that lives (its forgetting
+    is lost)                                      revises it: the later state wins, as it did
+    a forgetting of one that does not live        is left out: there is nothing to forget
+    what the space itself went through            is left out: it happened to another space
+    a memory whose vector has another length      is left out: no search could compare it
+
+So a memory may live again whose forgetting lies in a lost range; nothing that is left can tell.
+Revisions, times and recalls are kept as they are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import msgspec
+import numpy as np
+
+from engram.memory.events import (
+    Event,
+    MemoryForgotten,
+    MemoryRecalled,
+    MemoryRevised,
+    MemoryStored,
+    MemoryVersion,
+    SpaceCreated,
+    event_type,
+)
+from engram.memory.model import Vector
+from engram.memory.payload import NO_VECTORS, Batch
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """What became of an event that could not stay as it was. `position` is the old one."""
+
+    position: int
+    type: str
+    id: str | None
+    became: str | None
+    reason: str
+
+
+class Rescue:
+    """Translates records in order, and remembers which memories live. `changes` says what was
+    turned into something else, or left out (`became` None).
+    """
+
+    def __init__(self, dimensions: int) -> None:
+        self._dimensions = dimensions
+        self._living: set[str] = set()
+        self.changes: list[Change] = []
+
+    @property
+    def memories(self) -> int:
+        return len(self._living)
+
+    def translate(self, batch: Batch, position: int) -> Batch:
+        """What the new log gets of a record whose first event was at `position`; may be empty."""
+        events: list[Event] = []
+        rows: list[Vector] = []
+        for index, (event, vector) in enumerate(_with_vectors(batch)):
+            kept = self._event(event, vector, position + index)
+            if kept is not None:
+                events.append(kept)
+                if vector is not None:
+                    rows.append(vector)
+        return Batch(events, np.stack(rows) if rows else NO_VECTORS)
+
+    def _event(self, event: Event, vector: Vector | None, position: int) -> Event | None:
+        match event:
+            case MemoryVersion() if vector is not None and len(vector) != self._dimensions:
+                reason = f"its vector has {len(vector)} dimensions, the space {self._dimensions}"
+                self._left_out(event, position, reason)
+                return None
+            case MemoryStored():
+                if event.id in self._living:
+                    return self._as_revised(event, position)
+                self._living.add(event.id)
+            case MemoryRevised():
+                if event.id not in self._living:
+                    self._living.add(event.id)
+                    return self._as_stored(event, position)
+            case MemoryForgotten():
+                if event.id not in self._living:
+                    self._left_out(event, position, "what it forgets is lost, or gone")
+                    return None
+                self._living.remove(event.id)
+            case MemoryRecalled():
+                pass
+            case SpaceCreated() if position == 1:
+                return None  # the new space has its own
+            case _:
+                self._left_out(event, position, "it happened to the space, not in it")
+                return None
+        return event
+
+    def _as_revised(self, event: MemoryStored, position: int) -> MemoryRevised:
+        reason = "the memory lives already; that it was forgotten is lost"
+        self._note(event, position, "memory.revised", reason)
+        return MemoryRevised(**msgspec.structs.asdict(event))
+
+    def _as_stored(self, event: MemoryRevised, position: int) -> MemoryStored:
+        reason = "what it revises is lost; it holds the memory whole"
+        self._note(event, position, "memory.stored", reason)
+        return MemoryStored(**msgspec.structs.asdict(event))
+
+    def _left_out(self, event: Event, position: int, reason: str) -> None:
+        self._note(event, position, None, reason)
+
+    def _note(self, event: Event, position: int, became: str | None, reason: str) -> None:
+        memory_id = getattr(event, "id", None)
+        self.changes.append(Change(position, event_type(event), memory_id, became, reason))
+
+
+def _with_vectors(batch: Batch) -> Iterator[tuple[Event, Vector | None]]:
+    vectors = iter(batch.vectors)
+    for event in batch.events:
+        yield event, next(vectors) if isinstance(event, MemoryVersion) else None

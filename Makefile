@@ -5,12 +5,13 @@ VENV := .venv
 BIN := $(VENV)/bin
 DATA ?= ./data
 PORT ?= 7432
+ITERATIONS ?= 1000
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 LOCK := $(BIN)/python -m piptools compile --quiet --strip-extras --allow-unsafe --generate-hashes \
 	--no-header --no-emit-index-url --no-emit-trusted-host --no-emit-find-links
 
 .DEFAULT_GOAL := help
-.PHONY: help run demo test check fuzz bench lock clean
+.PHONY: help run demo test check drill fuzz bench lock clean
 
 help: ## list the targets
 	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -46,6 +47,9 @@ test: check ## every check and test, with coverage
 	@$(BIN)/python -m pytest --ignore=tests/crash --cov --cov-report=term --durations=10
 	@echo "Crash tests (without coverage tracing, which would take most of their time) …"
 	@$(BIN)/python -m pytest tests/crash --durations=10
+
+drill: $(VENV)/.run-ready ## kill a server ITERATIONS times and look for losses; SEED=N goes on
+	@$(BIN)/python tools/recovery_drill.py --iterations $(ITERATIONS) $(if $(SEED),--seed $(SEED))
 
 fuzz: $(VENV)/.test-ready ## fuzz the record codec for five minutes
 	@$(BIN)/python -m fuzz.record_codec -max_total_time=300

@@ -82,15 +82,10 @@ async def drill(tally: Tally, folder: Folder, tell: Tell) -> None:
             return
         number = tally.rounds + 1
         one = Round(tally, number, min(left, ROUND_KILLS), folder.new_round(number), deadline, tell)
-        clean = False
         try:
             await one.run()
-            clean = not tally.failures
-        except asyncio.CancelledError:
-            clean = True  # interrupted: nothing is known to be wrong
-            raise
         finally:
-            folder.end_round(one.server.folder, clean=clean)
+            folder.end_round(one.server.folder, clean=not tally.failures)
 
 
 class Round:
@@ -115,7 +110,8 @@ class Round:
         self._kills = 0
         self._deadline = deadline
         self._tell = tell
-        self._random = Random(f"{self._seed} moments")
+        self._moments = Random(f"{self._seed} moments")
+        self._samples = Random(f"{self._seed} samples")
         self._ledger = Ledger()
         self._clients = [
             operations.Client(f"c{n + 1}", Random(f"{self._seed} client {n + 1}"))
@@ -130,7 +126,7 @@ class Round:
         try:
             await self._begin()
             while self._goes_on():
-                await self._kill_once(Moment.choose(self._random))
+                await self._kill_once(Moment.choose(self._moments))
             await self._end()
         finally:
             for task in self._following:
@@ -236,7 +232,7 @@ class Round:
         except NotReady as error:
             self._found("a start", "did not come back", f"the last it said: {error}")
             return None
-        opened_s = await look(self.server.url, self._ledger, self._random)
+        opened_s = await look(self.server.url, self._ledger, self._samples)
         self._take("the comparison after a restart")
         self._tally.ready_s.append(ready_s)
         self._tally.opened_s.append(ready_s + opened_s)
@@ -254,11 +250,14 @@ class Round:
 
     async def _end(self) -> None:
         """Let the subscribers catch up, stop the server in peace, and verify its files."""
-        if not self._tally.failures:
+        if self._tally.failures:
+            self.server.kill()
+            await self.server.ended()
+        else:
             await self._catch_up()
-        status = await self.server.stop()
-        if status != 0 and not self.server.killed:
-            self._found("its exit", "server ended", f"SIGTERM ended it with status {status}")
+            status = await self.server.stop()
+            if status != 0:
+                self._found("its exit", "server ended", f"SIGTERM ended it with status {status}")
         await self._verify()
 
     async def _catch_up(self) -> None:
@@ -276,7 +275,11 @@ class Round:
 
     async def _verify(self) -> None:
         """The files, offline: sound, and of the spaces that were made and no others."""
-        reports = await self.server.log_reports()
+        try:
+            reports = await self.server.log_reports()
+        except DrillFailed as error:
+            self._found("engram log verify", "damage", error.detail)
+            return
         names = set()
         for report in reports:
             name = report["memory_space_id"] or Path(report["path"]).name

@@ -53,6 +53,7 @@ SHARED_SHARE: Final = 0.15
 REUSE_SHARE: Final = 0.3
 SPACES_FACTOR_MAX: Final = 4
 """No more spaces are made than so many times those that the drill began with."""
+REMEMBER: Final = "remember"
 KINDS_OF_SPACES: Final = ("words", "vectors")
 _ALPHABET: Final = "abcdefgh déf猫🙂 \n\t"
 
@@ -213,7 +214,7 @@ async def revise(turn: Turn) -> None:
     """Other content, tags and metadata."""
     shared = turn.shared_id()
     if shared is None and not turn.own:
-        return await remember(turn)
+        return await remember(turn._replace(operation=REMEMBER))
     memory_id = shared or turn.random.choice(turn.own)
     new = turn.new_memory(memory_id)
     given = msgspec.structs.asdict(new)
@@ -231,7 +232,7 @@ async def revise(turn: Turn) -> None:
 async def forget(turn: Turn) -> None:
     shared = turn.shared_id()
     if shared is None and not turn.own:
-        return await remember(turn)
+        return await remember(turn._replace(operation=REMEMBER))
     memory_id = shared or turn.random.choice(turn.own)
     await turn.write(
         [Effect(FORGOTTEN, memory_id)],
@@ -280,7 +281,7 @@ async def create_space(turn: Turn) -> None:
     """A new space; once it is acknowledged, the clients use it like any other."""
     ledger = turn.ledger
     if len(ledger.models) + len(ledger.creating) >= turn.spaces_max:
-        return await remember(turn)
+        return await remember(turn._replace(operation=REMEMBER))
     turn.client.number += 1
     kind = turn.random.choice(KINDS_OF_SPACES)
     name = f"{kind}-of-{turn.client.name}-{turn.client.number}"
@@ -320,7 +321,7 @@ class Operation(NamedTuple):
 
 
 OPERATIONS: Final = (
-    Operation("remember", 30, remember),
+    Operation(REMEMBER, 30, remember),
     Operation("remember batch", 15, remember_batch),
     Operation("revise", 20, revise),
     Operation("forget", 14, forget),

@@ -231,20 +231,24 @@ def text_of(report: Report) -> Iterator[str]:
 
 
 def _verdict(report: Report) -> str:
+    kills = _counted(report.kills, "kill")
     if report.violations:
-        many = "s" if len(report.violations) > 1 else ""
-        return f"FAILED: {len(report.violations)} violation{many} after {report.kills} kills"
-    done = f"{report.kills} kills, {report.acknowledged:,} acknowledged operations"
+        return f"FAILED: {_counted(len(report.violations), 'violation')} after {kills}"
+    done = f"{kills}, {_counted(report.acknowledged, 'acknowledged operation')}"
     if report.result == "interrupted":
         return f"INTERRUPTED: {done}, nothing wrong up to then"
     return f"CLEAN: {done}, nothing lost, nothing invented"
+
+
+def _counted(number: int, what: str) -> str:
+    return f"{number:,} {what}" if number == 1 else f"{number:,} {what}s"
 
 
 def _fields(report: Report) -> Iterator[tuple[str, str]]:
     moments = ", ".join(f"{count} {name}" for name, count in sorted(report.kills_by_moment.items()))
     yield "began", report.began.strftime("%Y-%m-%d %H:%M:%SZ") + f", took {report.took_s:.1f} s"
     yield "kills", f"{report.kills} of {report.iterations} (SIGKILL): {moments or 'none'}"
-    yield "rounds", f"{report.rounds}, each on a new data root"
+    yield "rounds", f"{report.rounds} finished, each on a new data root"
     yield (
         "unanswered",
         (
@@ -262,8 +266,8 @@ def _fields(report: Report) -> Iterator[tuple[str, str]]:
     for name, times in (("ready after", report.ready_s), ("opened after", report.opened_s)):
         if times is not None:
             yield name, f"{times.min:.2f} / {times.median:.2f} / {times.max:.2f} s (min/median/max)"
-    files = len(report.quarantined)
-    yield "quarantined", f"{files} unfinished tails were set aside" if files else "nothing"
+    files = _counted(len(report.quarantined), "unfinished tail")
+    yield "quarantined", f"{files}, cut off by a kill" if report.quarantined else "nothing"
     yield "engram", ", on ".join(report.versions.values())
     yield "machine", "{platform}, {cpus} CPUs, {filesystem}".format(**report.machine)
     yield "repeat", report.repeat

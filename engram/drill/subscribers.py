@@ -47,7 +47,7 @@ class Subscriber:
             try:
                 async with aclosing(self._events()) as events:
                     async for event in events:
-                        self._take(event)
+                        self.take(event)
                         if self.violations:
                             return
             except (ServerUnreachable, aiohttp.ClientError, OSError, TimeoutError):
@@ -78,7 +78,7 @@ class Subscriber:
             detail = f"it was told {told.label} at {position}; the log does not say so, {holds}"
             yield self._violation("told what is not logged", detail, position)
 
-    def _take(self, event: Event) -> None:
+    def take(self, event: Event) -> None:
         if event.memory_space_id != self.space:
             self._report("foreign", f"it was told of {event.memory_space_id!r}", event.position)
         elif event.position <= self.last:

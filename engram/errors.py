@@ -110,6 +110,13 @@ class SpaceExists(EngramError):
     status, grpc, exit_code = 409, "ALREADY_EXISTS", 4
 
 
+class SpaceDeleted(EngramError):
+    """The id belongs to a deleted space that can still be restored."""
+
+    problem, title = "space-deleted", "Memory space deleted"
+    status, grpc, exit_code = 409, "FAILED_PRECONDITION", 4
+
+
 class MemoryExists(EngramError):
     problem, title = "memory-exists", "Memory exists"
     status, grpc, exit_code = 409, "ALREADY_EXISTS", 4

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator
 from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated, Any
@@ -11,6 +10,7 @@ import typer
 
 from engram import limits
 from engram.cli import output, render
+from engram.cli.asking import confirm, need_terminal
 from engram.cli.connection import opened_space
 from engram.cli.given import content_of, metadata_of
 from engram.cli.options import (
@@ -267,8 +267,7 @@ def forget(
 --id backups --space alpha; engram forget backups --yes --space alpha
     """
     ids = list(dict.fromkeys(memory_ids))
-    if not yes and not (sys.stdin is not None and sys.stdin.isatty()):
-        raise Malformed("to forget is for good, and there is no terminal to ask on; add --yes")
+    need_terminal(yes, "to forget is for good")
     with opened_space(Named(server, data_root, config, space)) as place:
         memories = [place.get(memory_id) for memory_id in ids]
         if not yes:
@@ -276,9 +275,7 @@ def forget(
                 shown = f"{output.printable(memory.id)}  {render.memory_line(memory)}"
                 output.print_hint(f"  {shown}")
             what = "this memory" if len(ids) == 1 else f"these {len(ids)} memories"
-            if not typer.confirm(f"Forget {what} of {place.id} for good?", err=True):
-                output.print_hint("nothing was forgotten")
-                raise typer.Exit(1)
+            confirm(f"Forget {what} of {place.id} for good?", "nothing was forgotten")
         for memory_id in ids:
             forgotten = place.forget(memory_id)
             if as_json:

@@ -21,6 +21,7 @@ EXPLAINED_TITLES: Final = (
     *HIT_TITLES[1:],
 )
 SPACE_TITLES: Final = ("SPACE", "CREATED", "EMBEDDING", "DIMENSIONS")
+ENDED_TITLES: Final = ("SPACE", "STATE", "CREATED", "CAN BE RESTORED UNTIL")
 STATUS_TITLES: Final = ("SPACE", "STATE", "MEMORIES", "POSITION", "SIZE")
 
 
@@ -110,6 +111,8 @@ def _what_happened(event: Event) -> str:
     if event.embedding is not None:
         spec = event.embedding
         return f"{event.memory_space_id}, embedding {spec.model} of {spec.dimensions} dimensions"
+    if event.purge_after is not None:
+        return f"can be restored until {time_text(event.purge_after)}"
     return "" if event.id is None else event.id
 
 
@@ -122,6 +125,16 @@ def space_row(info: SpaceInfo) -> tuple[str, ...]:
         time_text(info.created_at),
         printable(info.embedding.model),
         str(info.embedding.dimensions),
+    )
+
+
+def ended_row(info: SpaceInfo) -> tuple[str, ...]:
+    """For :data:`ENDED_TITLES`: spaces, deleted ones among them."""
+    return (
+        printable(info.memory_space_id),
+        info.state or "",
+        "" if info.created_at is None else time_text(info.created_at),
+        "" if info.purge_after is None else time_text(info.purge_after),
     )
 
 

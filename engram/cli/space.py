@@ -1,4 +1,4 @@
-"""`engram space create|list|show`: the spaces of a data root or of a server."""
+"""`engram space …`: the spaces of a data root or of a server, from creation to purge."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from engram.cli import output, render
+from engram.cli.asking import confirm, need_terminal
 from engram.cli.completion import complete_space
 from engram.cli.connection import opened
 from engram.cli.options import ConfigOption, DataRootOption, JsonOption, Named, ServerOption
@@ -15,7 +16,14 @@ from engram.errors import Malformed, SpaceDamaged
 if TYPE_CHECKING:
     from engram import SpaceInfo
 
-app = typer.Typer(rich_markup_mode=None, help="Create, list and show memory spaces.")
+app = typer.Typer(
+    rich_markup_mode=None, help="Create, list, show, delete and restore memory spaces."
+)
+
+DeletedOption = Annotated[
+    bool, typer.Option("--deleted", help="Deleted spaces too, as long as they can be restored.")
+]
+YesOption = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
 
 
 @app.command("create")
@@ -65,6 +73,7 @@ def create(
 
 @app.command("list")
 def list_spaces(
+    deleted: DeletedOption = False,
     server: ServerOption = None,
     data_root: DataRootOption = None,
     config: ConfigOption = None,
@@ -72,15 +81,19 @@ def list_spaces(
 ) -> None:
     """List the spaces, in order of id, without opening them.
 
+    With --deleted, those that can be restored are among them.
+
     \b
     Example:  engram space create alpha --if-not-exists && engram space list
     Example:  engram space list --server http://127.0.0.1:7432 --json
     """
     with opened(Named(server, data_root, config)) as spaces:
-        infos = spaces.spaces()
+        infos = spaces.spaces(deleted=deleted)
     if as_json:
         for info in infos:
             output.print_json(_document(info))
+    elif infos and deleted:
+        output.print_table(render.ENDED_TITLES, map(render.ended_row, infos))
     elif infos:
         output.print_table(render.SPACE_TITLES, map(render.space_row, infos))
     else:
@@ -93,6 +106,7 @@ def show(
         str,
         typer.Argument(metavar="ID", help="The space to show.", autocompletion=complete_space),
     ],
+    deleted: DeletedOption = False,
     server: ServerOption = None,
     data_root: DataRootOption = None,
     config: ConfigOption = None,
@@ -104,7 +118,7 @@ def show(
     Example:  engram space create alpha --if-not-exists && engram space show alpha
     """
     with opened(Named(server, data_root, config)) as spaces:
-        info = spaces.space_info(space_id)
+        info = spaces.space_info(space_id, deleted=deleted)
     document = _document(info)
     if as_json:
         output.print_json(document)
@@ -112,6 +126,101 @@ def show(
         output.print_fields(render.space_fields(document))
     if info.state == "damaged":
         raise typer.Exit(SpaceDamaged.exit_code)
+
+
+@app.command("delete")
+def delete(
+    space_id: Annotated[
+        str,
+        typer.Argument(metavar="ID", help="The space to delete.", autocompletion=complete_space),
+    ],
+    yes: YesOption = False,
+    server: ServerOption = None,
+    data_root: DataRootOption = None,
+    config: ConfigOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Delete a space, so that it can be restored.
+
+    For a week it can be restored as it was, and its id stays taken. After that time it is purged
+    when the data root is next opened. It asks before it does it, and needs --yes where there is no
+    terminal to ask on.
+
+    \b
+    Example:  engram space create trial --if-not-exists && engram space delete trial --yes && \
+engram space restore trial
+    """
+    need_terminal(yes, "to delete a space takes it from whoever uses it")
+    with opened(Named(server, data_root, config)) as spaces:
+        if not yes:
+            info = spaces.space_info(space_id)
+            held = "" if info.memories is None else f" with its {info.memories} memories"
+            confirm(f"Delete the space {info.memory_space_id}{held}?", "nothing was deleted")
+        deleted = spaces.delete_space(space_id)
+    if as_json:
+        output.print_json(deleted)
+    else:
+        until = render.time_text(deleted.purge_after)
+        output.print_line(f"deleted {space_id}, which can be restored until {until}")
+
+
+@app.command("restore")
+def restore(
+    space_id: Annotated[str, typer.Argument(metavar="ID", help="The deleted space.")],
+    server: ServerOption = None,
+    data_root: DataRootOption = None,
+    config: ConfigOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Take a deleted space back.
+
+    It is as it was: its memories, its history, its positions. `engram space list --deleted` shows
+    what can be restored.
+
+    \b
+    Example:  engram space create trial --if-not-exists && engram space delete trial --yes && \
+engram space restore trial
+    """
+    with opened(Named(server, data_root, config)) as spaces:
+        info = spaces.restore_space(space_id).info()
+    if as_json:
+        output.print_json(_document(info))
+    else:
+        output.print_line(f"restored {space_id}")
+
+
+@app.command("purge")
+def purge(
+    space_id: Annotated[str, typer.Argument(metavar="ID", help="The deleted space.")],
+    yes: YesOption = False,
+    server: ServerOption = None,
+    data_root: DataRootOption = None,
+    config: ConfigOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Remove a deleted space for good.
+
+    Every file of it is removed, and a receipt says so; asked again, it is the same receipt. Only a
+    deleted space can be purged. It asks before it does it, and needs --yes where there is no
+    terminal to ask on. Copies and backups are not reached.
+
+    \b
+    Example:  engram space create brief --if-not-exists && engram space delete brief --yes && \
+engram space purge brief --yes
+    """
+    need_terminal(yes, "to purge is for good")
+    with opened(Named(server, data_root, config)) as spaces:
+        if not yes:
+            confirm(f"Purge the deleted space {space_id} for good?", "nothing was purged")
+        receipt = spaces.purge_space(space_id)
+    if as_json:
+        output.print_json({"receipt": receipt})
+    else:
+        output.print_line(
+            f"purged {receipt.memory_space_id}, generation {receipt.generation}, at "
+            f"{render.time_text(receipt.purged_at)}: {receipt.files} files, "
+            f"{render.size_text(receipt.bytes)}"
+        )
 
 
 def _document(info: SpaceInfo) -> dict[str, object]:

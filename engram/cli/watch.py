@@ -30,6 +30,8 @@ class EventType(StrEnum):
     """The types of events there are, as a command line names them."""
 
     SPACE_CREATED = "space.created"
+    SPACE_DELETED = "space.deleted"
+    SPACE_RESTORED = "space.restored"
     MEMORY_STORED = "memory.stored"
     MEMORY_REVISED = "memory.revised"
     MEMORY_FORGOTTEN = "memory.forgotten"

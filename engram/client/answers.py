@@ -15,7 +15,7 @@ import numpy as np
 
 from engram import errors
 from engram.errors import EngramError, FieldError, HistoryGone, ServerAnswerInvalid
-from engram.memory.model import Event, Recall, SpaceInfo, Vector
+from engram.memory.model import Event, Recall, Receipt, SpaceInfo, Vector
 
 JSON: Final = "application/json"
 PROBLEM: Final = "application/problem+json"
@@ -50,6 +50,12 @@ class SpacesPage(msgspec.Struct, frozen=True, kw_only=True):
 
     spaces: tuple[SpaceInfo, ...]
     next: str | None
+
+
+class PurgeAnswer(msgspec.Struct, frozen=True, kw_only=True):
+    """What purging a space is answered with."""
+
+    receipt: Receipt
 
 
 class EventsPage(msgspec.Struct, frozen=True, kw_only=True):
@@ -151,6 +157,8 @@ def _spaces_in(document: object) -> set[str]:
     spaces = set() if named is None else {named}
     if isinstance(document, Recall):
         inner: tuple[Any, ...] = tuple(hit.memory for hit in document.results)
+    elif isinstance(document, PurgeAnswer):
+        inner = (document.receipt,)
     elif isinstance(document, EventsPage):
         inner = document.events
     elif isinstance(document, Event):

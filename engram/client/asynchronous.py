@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING, Any, Final
 
 from engram import limits
 from engram.client import requests
-from engram.client.answers import Answer, EventsPage, SpacesPage, read
+from engram.client.answers import Answer, EventsPage, PurgeAnswer, SpacesPage, read
 from engram.client.feed import EventFeed
 from engram.client.transport import Transport, seconds
 from engram.feed.reader import check_types
 from engram.memory.model import (
     Changes,
+    DeletedSpace,
     EmbeddingSpec,
     Event,
     Filter,
@@ -25,6 +26,7 @@ from engram.memory.model import (
     NewMemory,
     Page,
     Recall,
+    Receipt,
     Remembered,
     SpaceInfo,
     Vector,
@@ -100,10 +102,13 @@ class AsyncClient:
         return AsyncSpace(self._transport, check_space_id(space_id), self._silence_s)
 
     async def spaces(
-        self, *, limit: int | None = None, after: str | None = None
+        self, *, limit: int | None = None, after: str | None = None, deleted: bool = False
     ) -> list[SpaceInfo]:
-        """Descriptions of the spaces in order of id, those behind `after`; opens none."""
+        """Descriptions of the spaces in order of id, those behind `after`; opens none. With
+        `deleted`, those that can be restored are among them.
+        """
         left = requests.spaces_limit(limit)
+        asked = requests.deleted_parameters(deleted)
         if after is not None:
             check_space_id(after)
         found: list[SpaceInfo] = []
@@ -111,7 +116,7 @@ class AsyncClient:
             size = limits.LIST_LIMIT_MAX
             if left is not None:
                 size = min(size, left - len(found))
-            parameters: Parameters = [("limit", str(size))]
+            parameters: Parameters = [("limit", str(size)), *asked]
             if after is not None:
                 parameters.append(("after", after))
             answer = await self._transport.request("GET", "/spaces", parameters=parameters)
@@ -124,9 +129,44 @@ class AsyncClient:
             after = page.next
         return found[:left]
 
-    async def space_info(self, space_id: str) -> SpaceInfo:
-        """A space's description with figures; a damaged one says so in `state` and `detail`."""
-        return await self.space(space_id).info()
+    async def space_info(self, space_id: str, *, deleted: bool = False) -> SpaceInfo:
+        """A space's description with figures; a damaged one says so in `state` and `detail`. With
+        `deleted`, one that can be restored is described too.
+        """
+        path, parameters = requests.space_path(space_id), requests.deleted_parameters(deleted)
+        answer = await self._transport.request("GET", path, parameters=parameters)
+        return read(answer, SpaceInfo, space_id)
+
+    async def delete_space(self, space_id: str) -> DeletedSpace:
+        """Delete a space, durably. It can be restored until it is purged, which happens at a start
+        after `purge_after` at the earliest, or by :meth:`purge_space`; its id stays taken so long.
+
+        Raises :class:`engram.errors.SpaceNotFound`, `SpaceLocked` or `DiskFull`, and nothing is
+        changed then.
+        """
+        path = requests.space_path(space_id)
+        answer = await self._transport.request("DELETE", path, write=True)
+        return read(answer, DeletedSpace, space_id)
+
+    async def restore_space(self, space_id: str) -> AsyncSpace:
+        """Undo a deletion: the same space, its positions continue.
+
+        Raises :class:`engram.errors.SpaceNotFound` if no such space is deleted, `SpaceExists` if
+        one of that id is there, `DiskFull`.
+        """
+        path = f"{requests.space_path(space_id)}/restore"
+        read(await self._transport.request("POST", path, write=True), SpaceInfo, space_id)
+        return self.space(space_id)
+
+    async def purge_space(self, space_id: str) -> Receipt:
+        """Remove every byte of a deleted space, for good, whether or not its time is up.
+
+        Asked again, it returns the same receipt. Raises :class:`engram.errors.SpaceExists` for a
+        space that is not deleted, and `SpaceNotFound` if there never was one.
+        """
+        path = f"{requests.space_path(space_id)}/purge"
+        answer = await self._transport.request("POST", path, write=True)
+        return read(answer, PurgeAnswer, space_id).receipt
 
     async def close(self) -> None:
         """End what runs, feeds too, and close all connections. Idempotent."""

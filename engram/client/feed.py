@@ -9,7 +9,8 @@ behind the last position seen, and whatever arrives at or below it is dropped, s
 connection nor a server that sends too much can skip or repeat one.
 
 The first connection must succeed. Later ones are tried for ever, at growing and jittered intervals,
-unless the server refuses for a reason that stays. A connection that is silent for longer than the
+unless the server refuses for a reason that stays: for a space that was deleted, behind its last
+event, the feed just ends. A connection that is silent for longer than the
 heartbeat allows counts as lost.
 """
 
@@ -25,7 +26,13 @@ from engram.client.answers import event_of, read
 from engram.client.requests import Parameters, space_path
 from engram.client.sse import Block, SseParser
 from engram.client.transport import Scopes, Stream, Transport
-from engram.errors import EngramError, HistoryGone, ServerAnswerInvalid, SpaceDamaged
+from engram.errors import (
+    EngramError,
+    HistoryGone,
+    ServerAnswerInvalid,
+    SpaceDamaged,
+    SpaceNotFound,
+)
 from engram.memory.model import Event, SpaceInfo
 
 RECONNECT_S: Final = 0.5
@@ -62,6 +69,7 @@ class EventFeed:
         self._uuid: str | None = None
         self._begun = False
         self._connected_once = False
+        self._last_type: str | None = None
         self._failures = 0
         self._retry_s = RECONNECT_S
         self._stream: Stream | None = None
@@ -152,7 +160,13 @@ class EventFeed:
 
     async def _connect(self) -> None:
         headers = {} if self._seen is None else {"Last-Event-ID": str(self._seen)}
-        opened = await self._transport.open_stream(self._path, self._parameters(), headers)
+        try:
+            opened = await self._transport.open_stream(self._path, self._parameters(), headers)
+        except SpaceNotFound:
+            if self._last_type != "space.deleted":
+                raise
+            self._over = True  # and its last event has been given
+            return
         if isinstance(opened, EngramError):
             if not self._connected_once or isinstance(opened, SpaceDamaged):
                 raise opened  # damage does not mend itself
@@ -213,6 +227,8 @@ class EventFeed:
                 space_uuid=event.space_uuid,
             )
         self._seen = position
+        if event is not None:
+            self._last_type = event.type
         return event
 
     def _position_of(self, block: Block, event: Event | None) -> int | None:

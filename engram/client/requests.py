@@ -63,6 +63,10 @@ def spaces_limit(limit: object) -> int | None:
     return limit
 
 
+def deleted_parameters(deleted: object) -> Parameters:
+    return [("deleted", "true")] if check.check_flag("deleted", deleted) else []
+
+
 def batch_body(memories: object) -> Body:
     """The body of a batch, from `NewMemory` values, mappings with its fields, or texts."""
     if isinstance(memories, str | Mapping) or not isinstance(memories, Iterable):

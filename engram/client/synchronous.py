@@ -26,6 +26,7 @@ from engram.client.feed import EventFeed
 from engram.errors import Unavailable
 from engram.memory.model import (
     Changes,
+    DeletedSpace,
     EmbeddingSpec,
     Event,
     Filter,
@@ -36,6 +37,7 @@ from engram.memory.model import (
     NewMemory,
     Page,
     Recall,
+    Receipt,
     Remembered,
     SpaceInfo,
     Vector,
@@ -173,13 +175,28 @@ class Client:
         """A handle on a space. Asks nothing: whether it exists is known at its first use."""
         return ClientSpace(self._loop, self._client.space(space_id))
 
-    def spaces(self, *, limit: int | None = None, after: str | None = None) -> list[SpaceInfo]:
+    def spaces(
+        self, *, limit: int | None = None, after: str | None = None, deleted: bool = False
+    ) -> list[SpaceInfo]:
         """Descriptions of the spaces in order of id, those behind `after`; opens none."""
-        return self._loop.call(self._client.spaces, limit=limit, after=after)
+        return self._loop.call(self._client.spaces, limit=limit, after=after, deleted=deleted)
 
-    def space_info(self, space_id: str) -> SpaceInfo:
+    def space_info(self, space_id: str, *, deleted: bool = False) -> SpaceInfo:
         """A space's description with figures; a damaged one says so in `state` and `detail`."""
-        return self._loop.call(self._client.space_info, space_id)
+        return self._loop.call(self._client.space_info, space_id, deleted=deleted)
+
+    def delete_space(self, space_id: str) -> DeletedSpace:
+        """See :meth:`engram.AsyncClient.delete_space`."""
+        return self._loop.call(self._client.delete_space, space_id)
+
+    def restore_space(self, space_id: str) -> ClientSpace:
+        """See :meth:`engram.AsyncClient.restore_space`."""
+        restored = self._loop.call(self._client.restore_space, space_id)
+        return ClientSpace(self._loop, restored)
+
+    def purge_space(self, space_id: str) -> Receipt:
+        """See :meth:`engram.AsyncClient.purge_space`."""
+        return self._loop.call(self._client.purge_space, space_id)
 
     def close(self) -> None:
         """End what runs in any thread, feeds too, and close all connections. Idempotent."""

@@ -51,7 +51,11 @@ class Told:
 
 
 class Feed:
-    """The feed of one space in this process. One writer publishes; any thread subscribes."""
+    """The feed of one space in this process. One writer publishes; any thread subscribes.
+
+    It has `ended` once the space was deleted: what :attr:`snapshot` holds then is the last. To be
+    sure that nothing is missed, look at `ended` before looking for what is new.
+    """
 
     def __init__(self, space: SpaceName) -> None:
         self.space = space
@@ -60,6 +64,7 @@ class Feed:
         self._newest: dict[str, int] = {}
         self._tail_bytes = 0
         self._closed = False
+        self.ended = False
         self._snapshot: Snapshot[Told] = Snapshot(0, 1, [], 0, self._newest)
 
     @property
@@ -72,6 +77,7 @@ class Feed:
     def begin(self, position: int) -> None:
         """The space was opened: everything up to `position` is in its log."""
         self._newest = {}
+        self.ended = False
         self._snapshot = Snapshot(position, position + 1, [], position, self._newest)
 
     def publish(self, records: Sequence[tuple[Batch, int, int]]) -> None:
@@ -117,6 +123,12 @@ class Feed:
                 self._wakes = {k: w for k, w in self._wakes.items() if k is not key}
 
         return unsubscribe
+
+    def end(self) -> None:
+        """The space was deleted, and its last event published: who waits is woken."""
+        self.ended = True
+        for wake in self._wakes.values():
+            wake()
 
     def close(self) -> None:
         """End all subscriptions: who waits is woken, and told so by :attr:`snapshot`."""

@@ -6,7 +6,7 @@ from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing
 from typing import Final, NamedTuple
 
-from engram.errors import HistoryGone, Invalid, PositionBeyondEnd
+from engram.errors import HistoryGone, Invalid, PositionBeyondEnd, SpaceNotFound
 from engram.feed.cursor import Behind, Skip, Wait, plan
 from engram.feed.feed import Feed, Told
 from engram.memory.events import EVENT_TYPES
@@ -136,21 +136,35 @@ def check_incarnation(given: str | None, feed: Feed) -> None:
 
 
 def follow(reader: Reader, *, until: int | None) -> Iterator[Event]:
-    """The events a reader gets, blocking; ends once `until` was scanned, or never for None."""
+    """The events a reader gets, blocking; ends once `until` was scanned. For None it ends with the
+    space alone: behind `space.deleted`, or where that is filtered out, with
+    :class:`engram.errors.SpaceNotFound`.
+    """
     import threading
 
     came = threading.Event()
     unsubscribe = reader.feed.subscribe(came.set)
+    last: str | None = None
     try:
         while until is None or reader.position < until:
             came.clear()
+            ended = reader.feed.ended
             page = reader.history() if reader.behind else reader.live()
             if page is None:
+                if ended and last == "space.deleted":
+                    return
+                if ended:
+                    space_id = reader.feed.space.memory_space_id
+                    raise SpaceNotFound(
+                        f"space {space_id!r} was deleted while its events were read",
+                        memory_space_id=space_id,
+                    )
                 came.wait()
                 continue
             for entry in page.entries:
                 if until is not None and entry.event.position > until:
                     return
+                last = entry.event.type
                 yield entry.event
     finally:
         unsubscribe()

@@ -12,6 +12,8 @@ from engram.memory.events import (
     MemoryRevised,
     MemoryStored,
     SpaceCreated,
+    SpaceDeleted,
+    SpaceRestored,
     event_type,
 )
 from engram.memory.model import EmbeddingSpec, Event, Recalled
@@ -57,3 +59,7 @@ def _told(event: Logged, space: SpaceName, position: int, time_us: int) -> Event
         case SpaceCreated():
             spec = EmbeddingSpec(model=event.embedding_model, dimensions=event.dimensions)
             return Event(**common, generation=event.generation, embedding=spec)
+        case SpaceDeleted():
+            return Event(**common, purge_after=from_us(event.purge_after_us))
+        case SpaceRestored():
+            return Event(**common)

@@ -12,13 +12,15 @@ from typing import Any, NamedTuple, Protocol
 
 import msgspec
 
-from engram.errors import Invalid, MemoryExists, MemoryNotFound
+from engram.errors import Invalid, MemoryExists, MemoryNotFound, SpaceExists, SpaceNotFound
 from engram.memory.events import (
     MemoryForgotten,
     MemoryRecalled,
     MemoryRevised,
     MemoryStored,
     MemoryVersion,
+    SpaceDeleted,
+    SpaceRestored,
 )
 from engram.memory.model import Vector
 from engram.memory.payload import NO_VECTORS, Batch
@@ -54,7 +56,17 @@ class Observe(NamedTuple):
     event: MemoryRecalled
 
 
-Command = Remember | Revise | Forget | Observe
+class DeleteSpace(NamedTuple):
+    """Let nothing follow; the space may be purged from `purge_after_us` on."""
+
+    purge_after_us: int
+
+
+class RestoreSpace(NamedTuple):
+    """Undo the deletion that is the last event."""
+
+
+Command = Remember | Revise | Forget | Observe | DeleteSpace | RestoreSpace
 
 
 class Latest(NamedTuple):
@@ -69,7 +81,11 @@ class Latest(NamedTuple):
 
 
 class Known(Protocol):
-    """What the space knows about an id."""
+    """What the space knows about an id, and about itself."""
+
+    @property
+    def deleted(self) -> bool:
+        """Whether the last event deleted the space."""
 
     def latest(self, memory_id: str) -> Latest | None: ...
 
@@ -79,6 +95,11 @@ class Known(Protocol):
 
 def decide(known: Known, command: Command, memory_space_id: str) -> Batch:
     """The events `command` causes; raises what its caller is to get when it is refused."""
+    if known.deleted and not isinstance(command, RestoreSpace):
+        raise SpaceNotFound(
+            f"space {memory_space_id!r} was deleted; nothing was done. Restore it to use it again",
+            memory_space_id=memory_space_id,
+        )
     match command:
         case Remember():
             return _remember(known, command, memory_space_id)
@@ -92,6 +113,14 @@ def decide(known: Known, command: Command, memory_space_id: str) -> Batch:
             return Batch([event], NO_VECTORS)
         case Observe():
             return Batch([command.event], NO_VECTORS)
+        case DeleteSpace():
+            return Batch([SpaceDeleted(purge_after_us=command.purge_after_us)], NO_VECTORS)
+        case RestoreSpace():
+            if not known.deleted:
+                raise SpaceExists(
+                    f"space {memory_space_id!r} is not deleted", memory_space_id=memory_space_id
+                )
+            return Batch([SpaceRestored()], NO_VECTORS)
 
 
 def _remember(known: Known, command: Remember, memory_space_id: str) -> Batch:

@@ -23,6 +23,20 @@ class SpaceCreated(msgspec.Struct, frozen=True, array_like=True, kw_only=True, t
     dimensions: int
 
 
+class SpaceDeleted(msgspec.Struct, frozen=True, array_like=True, kw_only=True, tag="space.deleted"):
+    """The space was deleted. Nothing but its restoration may follow; it may be purged from
+    `purge_after_us` on.
+    """
+
+    purge_after_us: int
+
+
+class SpaceRestored(
+    msgspec.Struct, frozen=True, array_like=True, kw_only=True, tag="space.restored"
+):
+    """The deletion before it is undone."""
+
+
 class MemoryVersion(msgspec.Struct, frozen=True, array_like=True, kw_only=True):
     """One whole revision of a memory. Its vector travels beside the events, see `payload`."""
 
@@ -74,9 +88,19 @@ class MemoryRecalled(
     scores: tuple[float, ...]
 
 
-Event = SpaceCreated | MemoryStored | MemoryRevised | MemoryForgotten | MemoryRecalled
+Event = (
+    SpaceCreated
+    | SpaceDeleted
+    | SpaceRestored
+    | MemoryStored
+    | MemoryRevised
+    | MemoryForgotten
+    | MemoryRecalled
+)
 EVENT_TYPES: tuple[str, ...] = (
     "space.created",
+    "space.deleted",
+    "space.restored",
     "memory.stored",
     "memory.revised",
     "memory.forgotten",

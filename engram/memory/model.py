@@ -13,7 +13,7 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-SpaceState = Literal["active", "read_only", "poisoned", "damaged"]
+SpaceState = Literal["active", "read_only", "poisoned", "damaged", "deleted"]
 Kind = Literal["episode", "belief", "fact"]
 Mode = Literal["similarity", "lexical", "hybrid"]
 KINDS: tuple[Kind, ...] = ("episode", "belief", "fact")
@@ -179,7 +179,7 @@ class Event(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     `memory.stored` and `memory.revised` carry the whole `memory` (without its embedding);
     `memory.forgotten` carries `id`, `revision` and `reason`; `memory.recalled` carries `recall_id`,
     `mode`, `results` and a `query_digest` (never the query); `space.created` carries `generation`
-    and `embedding`.
+    and `embedding`; `space.deleted` carries `purge_after`.
     """
 
     memory_space_id: str
@@ -197,6 +197,7 @@ class Event(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     results: tuple[Recalled, ...] | None = None
     generation: int | None = None
     embedding: EmbeddingSpec | None = None
+    purge_after: datetime | None = None
 
 
 class EmbeddingSpec(msgspec.Struct, frozen=True, kw_only=True):
@@ -208,7 +209,8 @@ class EmbeddingSpec(msgspec.Struct, frozen=True, kw_only=True):
 
 class SpaceInfo(msgspec.Struct, frozen=True, kw_only=True):
     """A space's description. Listings open nothing, so figures that need the space open may be None
-    there; of a space too damaged to say who it is, only `state` and `detail` are known.
+    there; of a space too damaged to say who it is, only `state` and `detail` are known. Of a
+    deleted one no figures are known, but `deleted_at` and `purge_after`.
     """
 
     memory_space_id: str
@@ -221,3 +223,27 @@ class SpaceInfo(msgspec.Struct, frozen=True, kw_only=True):
     memories: int | None = None
     bytes: int | None = None
     detail: str | None = None
+    deleted_at: datetime | None = None
+    purge_after: datetime | None = None
+
+
+class DeletedSpace(msgspec.Struct, frozen=True, kw_only=True):
+    """A durable deletion. It can be undone at least until `purge_after`."""
+
+    memory_space_id: str
+    purge_after: datetime
+
+
+class Receipt(msgspec.Struct, frozen=True, kw_only=True):
+    """That a space was purged: which life of its id, when, and how much was removed.
+
+    `files` and `bytes` count what its folder held. `deleted_at` is None if that was not readable.
+    """
+
+    memory_space_id: str
+    uuid: str
+    generation: int
+    deleted_at: datetime | None
+    purged_at: datetime
+    files: int
+    bytes: int

@@ -35,6 +35,8 @@ from engram.memory.events import (
     MemoryStored,
     MemoryVersion,
     SpaceCreated,
+    SpaceDeleted,
+    SpaceRestored,
 )
 from engram.memory.model import Filter, Memory, Vector
 from engram.memory.payload import Batch
@@ -187,12 +189,15 @@ def memory_of(
 
 
 class State:
-    """See the module. `view` is the latest published view."""
+    """See the module. `view` is the latest published view; `purge_after_us` is None unless the last
+    event deleted the space.
+    """
 
     def __init__(self, memory_space_id: str, dimensions: int) -> None:
         self._memory_space_id = memory_space_id
         self._dimensions = dimensions
         self._position = 0
+        self.purge_after_us: int | None = None
         self._documents = BytesColumn()
         self._positions = GrowingColumn(np.int64)
         self._stored_us = GrowingColumn(np.int64)
@@ -220,6 +225,10 @@ class State:
         self._moving_on = threading.Lock()
         self.view = self._capture()
 
+    @property
+    def deleted(self) -> bool:
+        return self.purge_after_us is not None
+
     def apply(self, batch: Batch, position: int, time_ns: int) -> None:
         """Take a record's events into account, the first of which has `position`.
 
@@ -240,6 +249,12 @@ class State:
             self.publish()
 
     def _apply(self, event: Event, position: int, time_us: int) -> None:
+        if self.deleted != isinstance(event, SpaceRestored):
+            raise StateError(
+                f"position {position} follows the deletion of the space"
+                if self.deleted
+                else f"position {position} restores a space that was not deleted"
+            )
         match event:
             case MemoryStored():
                 row = self._row(event.id)
@@ -259,6 +274,10 @@ class State:
                     self._new_forgotten.append((row, position))
             case MemoryRecalled():
                 pass  # on record, and told; what it does to recall is not part of this state yet
+            case SpaceDeleted():
+                self.purge_after_us = event.purge_after_us
+            case SpaceRestored():
+                self.purge_after_us = None
             case SpaceCreated():
                 if position != 1 or event.memory_space_id != self._memory_space_id:
                     raise StateError(f"position {position} creates space {event.memory_space_id!r}")

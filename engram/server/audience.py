@@ -56,7 +56,10 @@ class Audience:
         self._scheduled = False  # first: what is published from here on wakes again
         try:
             snapshot = self._feed.snapshot
+            over = self._feed.ended
         except Unavailable:
+            over = True
+        if over:
             for group in self._groups.values():
                 for came in group:
                     came.set()

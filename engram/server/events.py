@@ -2,8 +2,9 @@
 
 A stream is history after a position, then what comes, without a seam. Its loop takes pages from
 each space's reader in turn, sends them, and when there is nothing left waits to be woken; reading
-the log happens in worker threads of its own, so that catching up holds up no other request. A
-client that takes nothing for too long is cut off: it resumes from its last id and misses nothing.
+the log happens in worker threads of its own, so that catching up holds up no other request. A space
+that was deleted leaves the stream behind its last event, and the last of them ends it. A client
+that takes nothing for too long is cut off: it resumes from its last id and misses nothing.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ import anyio.to_thread
 from sse_starlette.sse import AppStatus, EventSourceResponse, SendTimeoutError
 from starlette.types import Receive, Scope, Send
 
-from engram.errors import EngramError, Invalid, Malformed, SpaceConflict, Unavailable
+from engram.errors import EngramError, Invalid, Malformed, SpaceConflict, SpaceNotFound, Unavailable
 from engram.feed.reader import Page, Reader
 from engram.server.audience import Audiences
 from engram.server.calls import Call
@@ -202,7 +203,7 @@ class EventStream(EventSourceResponse):
 async def _blocks(
     subscription: Subscription, audiences: Audiences, options: StreamOptions
 ) -> AsyncIterator[bytes]:
-    readers = subscription.readers
+    readers = list(subscription.readers)
     told = subscription.scanned() if subscription.live_only else None
     yield first_block(options.retry_ms, told)
     loop = asyncio.get_running_loop()
@@ -213,14 +214,19 @@ async def _blocks(
             while not audiences.closing:
                 came.clear()
                 idle = True
-                for reader in readers:
+                for reader in tuple(readers):
+                    ended = reader.feed.ended
                     page = await _next_page(reader)
                     if page is None:
+                        if ended:
+                            readers.remove(reader)
                         continue
                     idle = False
                     if page.entries:
                         yield subscription.blocks(reader, page)
                         told, sent_at = subscription.last_id(), loop.time()
+                if not readers:
+                    return  # their spaces were deleted, which was the last to be told
                 due_s = sent_at + options.heartbeat_s - loop.time()
                 just_caught_up = idle and not caught_up and subscription.scanned() != told
                 if due_s <= 0 or just_caught_up:
@@ -242,6 +248,11 @@ _history_limiter: Final = anyio.CapacityLimiter(HISTORY_THREADS_MAX)
 
 
 async def _next_page(reader: Reader) -> Page | None:
-    if reader.behind:
-        return await anyio.to_thread.run_sync(reader.history, limiter=_history_limiter)
-    return reader.live()
+    """What comes next; None for now, or for good if the space has been deleted meanwhile."""
+    try:
+        if reader.behind:
+            return await anyio.to_thread.run_sync(reader.history, limiter=_history_limiter)
+        return reader.live()
+    except SpaceNotFound:
+        # It still read the log, which is gone; its client is told so when it comes back.
+        return None

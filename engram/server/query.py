@@ -43,6 +43,12 @@ class Query:
             raise Malformed(f"the parameter 'limit' must be an integer from 1 to {LIST_LIMIT_MAX}")
         return limit
 
+    def flag(self, name: str) -> bool:
+        text = self.one(name)
+        if text not in (None, "true", "false"):
+            raise Malformed(f"the parameter '{name}' must be true or false")
+        return text == "true"
+
     def position(self, name: str) -> int | None:
         text = self.one(name)
         if text is None:

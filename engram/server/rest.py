@@ -14,7 +14,7 @@ from urllib.parse import quote
 
 import msgspec
 
-from engram.errors import Invalid, Malformed, SpaceConflict
+from engram.errors import EngramError, Invalid, Malformed, SpaceConflict
 from engram.memory.model import Filter
 from engram.server.calls import Call
 from engram.server.resolver import agree, named_space, resolve
@@ -192,9 +192,36 @@ def put_space(db: Database, call: Call) -> Answer:
 
 
 def show_space(db: Database, call: Call) -> Answer:
-    info = db.space_info(resolve(call.path["space"], call.space_header))
-    call.check()
-    return Answer(200, space_document(info))
+    space_id = resolve(call.path["space"], call.space_header)
+    _check_in_order(db, call, space_id)
+    return Answer(200, space_document(db.space_info(space_id, deleted=call.query.flag("deleted"))))
+
+
+def delete_space(db: Database, call: Call) -> Answer:
+    space_id = resolve(call.path["space"], call.space_header)
+    _check_in_order(db, call, space_id)
+    return Answer(200, db.delete_space(space_id))
+
+
+def restore_space(db: Database, call: Call) -> Answer:
+    space_id = resolve(call.path["space"], call.space_header)
+    _check_in_order(db, call, space_id)
+    return Answer(200, space_document(db.restore_space(space_id).info()))
+
+
+def purge_space(db: Database, call: Call) -> Answer:
+    space_id = resolve(call.path["space"], call.space_header)
+    _check_in_order(db, call, space_id)
+    return Answer(200, {"receipt": db.purge_space(space_id)})
+
+
+def _check_in_order(db: Database, call: Call, space_id: str) -> None:
+    """Raise what else is wrong with a request; but if there is no such space, then that."""
+    try:
+        call.check()
+    except EngramError:
+        db.space_info(space_id, deleted=True)
+        raise
 
 
 def list_spaces(db: Database, call: Call) -> Answer:
@@ -204,7 +231,7 @@ def list_spaces(db: Database, call: Call) -> Answer:
     after = call.query.one("after")
     if after is not None:
         check_space_id(after)
-    found = db.spaces(limit=limit + 1, after=after)
+    found = db.spaces(limit=limit + 1, after=after, deleted=call.query.flag("deleted"))
     shown = found[:limit]
     following = shown[-1].memory_space_id if len(found) > limit else None
     return Answer(200, {"spaces": [space_document(info) for info in shown], "next": following})
@@ -231,7 +258,10 @@ SPACE_OPERATIONS: Final = (
 
 REGISTRY_OPERATIONS: Final = (
     RegistryOperation("POST", "/spaces", create_space, takes_body=True),
-    RegistryOperation("GET", "/spaces", list_spaces, frozenset({"limit", "after"})),
+    RegistryOperation("GET", "/spaces", list_spaces, frozenset({"limit", "after", "deleted"})),
     RegistryOperation("PUT", "/spaces/{space}", put_space, takes_body=True),
-    RegistryOperation("GET", "/spaces/{space}", show_space),
+    RegistryOperation("GET", "/spaces/{space}", show_space, frozenset({"deleted"})),
+    RegistryOperation("DELETE", "/spaces/{space}", delete_space),
+    RegistryOperation("POST", "/spaces/{space}/restore", restore_space),
+    RegistryOperation("POST", "/spaces/{space}/purge", purge_space),
 )

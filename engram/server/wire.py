@@ -333,8 +333,11 @@ def encode(document: object) -> bytes:
 
 
 def space_document(info: SpaceInfo) -> dict[str, Any]:
-    """A space as it is shown: figures not known are null, `detail` only where there is one."""
+    """A space as it is shown: figures not known are null; `detail` and the times of a deletion are
+    there only where there is one.
+    """
     document = msgspec.structs.asdict(info)
-    if info.detail is None:
-        del document["detail"]
+    for name in ("detail", "deleted_at", "purge_after"):
+        if document[name] is None:
+            del document[name]
     return document

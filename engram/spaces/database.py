@@ -7,15 +7,22 @@ import os
 import sys
 from pathlib import Path
 from types import TracebackType
+from typing import Final
 
 from engram.errors import DataRootUnusable, Invalid
-from engram.memory.model import EmbeddingSpec, SpaceInfo
+from engram.limits import DELETE_GRACE_S
+from engram.memory.model import DeletedSpace, EmbeddingSpec, Receipt, SpaceInfo
+from engram.memory.validate import check_flag
+from engram.spaces.disk_errors import no_room
 from engram.spaces.ids import check_space_id
-from engram.spaces.registry import Registry, no_room
+from engram.spaces.registry import Registry
 from engram.spaces.requests import check_spaces_limit
 from engram.spaces.space import Space
 from wal.log import NO_ROOM
 from wal.os_vfs import open_root
+
+_GRACE_S_MAX: Final = 100 * 366 * 24 * 3_600
+"""A century, so that what is computed from it stays a time."""
 
 
 class Database:
@@ -48,15 +55,48 @@ class Database:
         """The handle on an existing space. Raises :class:`engram.errors.SpaceNotFound`."""
         return self._registry.space(space_id)
 
-    def spaces(self, *, limit: int | None = None, after: str | None = None) -> list[SpaceInfo]:
-        """Descriptions of the spaces in order of id, those behind `after`; opens none."""
+    def spaces(
+        self, *, limit: int | None = None, after: str | None = None, deleted: bool = False
+    ) -> list[SpaceInfo]:
+        """Descriptions of the spaces in order of id, those behind `after`; opens none. With
+        `deleted`, those that can be restored are among them.
+        """
         if after is not None:
             check_space_id(after)
-        return self._registry.list(limit=check_spaces_limit(limit), after=after)
+        check_flag("deleted", deleted)
+        return self._registry.list(limit=check_spaces_limit(limit), after=after, deleted=deleted)
 
-    def space_info(self, space_id: str) -> SpaceInfo:
-        """A space's description with figures; a damaged one says so in `state` and `detail`."""
-        return self._registry.info(space_id)
+    def space_info(self, space_id: str, *, deleted: bool = False) -> SpaceInfo:
+        """A space's description with figures; a damaged one says so in `state` and `detail`. With
+        `deleted`, one that can be restored is described too.
+        """
+        return self._registry.info(space_id, deleted=check_flag("deleted", deleted))
+
+    def delete_space(self, space_id: str) -> DeletedSpace:
+        """Delete a space, durably. It can be restored until it is purged, which happens at a start
+        after `purge_after` at the earliest, or by :meth:`purge_space`; its id stays taken so long.
+
+        What was queued before is stored, and what comes later is refused with
+        :class:`engram.errors.SpaceNotFound`. A damaged space can be deleted too. Raises
+        `SpaceNotFound`, `SpaceLocked` or `DiskFull`, and nothing is changed then; `OutcomeUnknown`.
+        """
+        return self._registry.delete(space_id)
+
+    def restore_space(self, space_id: str) -> Space:
+        """Undo a deletion: the same space, its positions continue.
+
+        Raises :class:`engram.errors.SpaceNotFound` if no such space is deleted, `SpaceExists` if
+        one of that id is there, `DiskFull`, `OutcomeUnknown`.
+        """
+        return self._registry.restore(space_id)
+
+    def purge_space(self, space_id: str) -> Receipt:
+        """Remove every byte of a deleted space, for good, whether or not its time is up.
+
+        Asked again, it returns the same receipt. Raises :class:`engram.errors.SpaceExists` for a
+        space that is not deleted, `SpaceNotFound` if there never was one, `OutcomeUnknown`.
+        """
+        return self._registry.purge(space_id)
 
     def close(self) -> None:
         """Make everything durable and release the data root. Idempotent."""
@@ -80,15 +120,18 @@ def open_database(
     create: bool = True,
     owner: str | None = None,
     exclusive: bool = False,
+    delete_grace_s: float = DELETE_GRACE_S,
 ) -> Database:
     """Open the data root at `path`; with `create`, make it if it is not there.
 
     `owner` names this process in lock files, for whoever finds them locked. `exclusive` is for
     servers: a second one on the same root is refused with :class:`engram.errors.SpaceLocked`.
+    `delete_grace_s` is how long a space deleted here can be restored for certain, in seconds.
     Raises :class:`engram.errors.DataRootUnusable` saying why the folder cannot serve, `DiskFull`
     if there is no room to lay it out, `Invalid` for what is no path.
     """
     root = Path(_checked_path(path))
+    _check_grace(delete_grace_s)
     if owner is None:
         owner = f"process {os.getpid()} ({Path(sys.argv[0]).name or 'python'})"
     try:
@@ -102,7 +145,9 @@ def open_database(
     except ValueError as error:
         raise DataRootUnusable(f"{str(root)!r} is not a path: {error}") from error
     try:
-        registry = Registry(directory, owner=owner, exclusive=exclusive)
+        registry = Registry(
+            directory, owner=owner, exclusive=exclusive, delete_grace_s=delete_grace_s
+        )
     except BaseException:
         directory.close()
         raise
@@ -116,6 +161,15 @@ def _checked_path(path: object) -> str:
     if not given:
         raise Invalid.of("path", "is empty; name a folder, '.' for the current one")
     return given
+
+
+def _check_grace(seconds: object) -> None:
+    if (
+        isinstance(seconds, bool)
+        or not isinstance(seconds, int | float)
+        or not 0 <= seconds <= _GRACE_S_MAX
+    ):
+        raise Invalid.of("delete_grace_s", f"must be a number of seconds from 0 to {_GRACE_S_MAX}")
 
 
 def _make_durable(folder: Path) -> None:

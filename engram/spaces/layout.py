@@ -1,9 +1,11 @@
 """The control folder of a data root, which makes it one.
 
     .engram/layout.json    says that this is a data root, and of which layout
-    .engram/LOCK           held while a space is made
+    .engram/LOCK           held while a space is made, deleted, restored or purged
     .engram/SERVER         held by the one server of this data root
     .engram/tmp/           spaces being made
+
+What is kept of deleted spaces lies here too (:mod:`engram.spaces.trash`), once there is any.
 
 Several processes may lay out the same folder at once, and any of them may crash: the layout file
 comes last, durably, and is a promise that the rest is there.
@@ -17,7 +19,6 @@ from typing import Final
 import msgspec
 
 from engram.errors import DataRootUnusable
-from wal.errors import Locked
 from wal.framed import decode_framed, encode_framed
 from wal.segment import write_all
 from wal.vfs import Directory
@@ -95,18 +96,11 @@ def _write_layout(control: Directory, now_us: int) -> None:
     control.sync()
 
 
-def clear_tmp(control: Directory, owner: str) -> None:
-    """Remove what a crash left half made, unless somebody is making a space right now."""
+def clear_tmp(control: Directory) -> None:
+    """Remove what a crash left half made. Nobody may be making a space meanwhile."""
+    tmp = control.open_dir(TMP_DIR)
     try:
-        lock = control.lock(CREATE_LOCK, owner)
-    except Locked:
-        return
-    try:
-        tmp = control.open_dir(TMP_DIR)
-        try:
-            for name in tmp.names():
-                tmp.remove_tree(name)
-        finally:
-            tmp.close()
+        for name in tmp.names():
+            tmp.remove_tree(name)
     finally:
-        lock.release()
+        tmp.close()

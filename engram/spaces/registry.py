@@ -1,12 +1,12 @@
 """The registry of a data root: creates spaces, finds them, lists them, hands out their handles.
 
     <data_root>/<memory_space_id>/     a space; see wal and engram.spaces.identity
-    <data_root>/.engram/               see engram.spaces.layout
+    <data_root>/.engram/               see engram.spaces.layout and engram.spaces.trash
 
 A space is built whole under `.engram/tmp` and appears by one rename, so a crash leaves a whole
-space or none. Finding a known space is one dictionary look-up without a lock; an unknown one costs
-a look at the disk, so that spaces made by other processes are found too. Opening happens at first
-use.
+space or none; how it ends is :mod:`engram.spaces.lifecycle`'s. Finding an open space is one
+dictionary look-up without a lock, since nobody else can touch it; any other costs a look at the
+disk, so that what other processes make and delete is noticed. Opening happens at first use.
 
 A data root opened belongs to the process that opened it. A forked child has its memory, files and
 file locks, but none of its threads: what it wrote would be lost, and what it closed would be taken
@@ -15,22 +15,17 @@ from its parent. So it is refused everything, before any lock that a lost thread
 
 from __future__ import annotations
 
-import errno
 import os
 import secrets
 import threading
 import time
-from collections.abc import Callable
-from contextlib import ExitStack, suppress
-from typing import Final
-
-import msgspec
+from collections.abc import Iterator
+from contextlib import ExitStack, closing, contextmanager, suppress
 
 from engram.embedding.protocol import RemoteEmbedder
 from engram.embedding.registry import DEFAULT, embedder_for
 from engram.errors import (
     DataRootUnusable,
-    DiskFull,
     EngramError,
     OutcomeUnknown,
     SpaceDamaged,
@@ -42,11 +37,14 @@ from engram.errors import (
 )
 from engram.feed.feed import Feed
 from engram.feed.telling import SpaceName
+from engram.limits import DELETE_GRACE_S
 from engram.memory.events import SpaceCreated
-from engram.memory.model import EmbeddingSpec, SpaceInfo
+from engram.memory.model import DeletedSpace, EmbeddingSpec, Receipt, SpaceInfo
 from engram.memory.payload import NO_VECTORS, Batch, encode_batch
-from engram.memory.times import from_us
 from engram.memory.validate import CALLER, check_embedding_spec
+from engram.spaces.description import describe, describe_damaged, describe_deleted
+from engram.spaces.disk_errors import EXHAUSTED, exhausted, no_room, root_error
+from engram.spaces.entry import Entry, check_process
 from engram.spaces.identity import IDENTITY_NAME, Identity, read_identity, write_identity
 from engram.spaces.ids import check_space_id, mint_space_id
 from engram.spaces.layout import (
@@ -58,70 +56,14 @@ from engram.spaces.layout import (
     lay_out,
     open_control,
 )
+from engram.spaces.lifecycle import Lifecycle
 from engram.spaces.space import Space
-from engram.spaces.store import NONCE_BYTES, Clock, Store, translated
+from engram.spaces.store import NONCE_BYTES, Clock, Store, translated, was_deleted
 from wal import errors as wal_errors
 from wal.codec import Draft
 from wal.log import DEFAULT_OPTIONS, NO_ROOM, LogOptions, create_log
 from wal.replay import LOG_DIR
 from wal.vfs import Directory, Lock
-
-DAMAGE_REMEMBERED_S: Final = 5.0
-_NOT_WRITABLE: Final = frozenset({errno.EROFS, errno.EACCES, errno.EPERM})
-_EXHAUSTED: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM})
-
-
-class Entry:
-    """A space known to this process: its identity, and its store once it has been used."""
-
-    def __init__(self, identity: Identity, open_store: Callable[[Identity, Feed], Store]) -> None:
-        self.identity = identity
-        self.feed = Feed(SpaceName(identity.memory_space_id, identity.uuid))
-        self._open_store = open_store
-        self._pid = os.getpid()
-        self._lock = threading.Lock()
-        self._store: Store | None = None
-        self._closed = False
-        self._damage: tuple[float, str] | None = None
-
-    @property
-    def opened(self) -> Store | None:
-        """The store if the space is open, without opening it."""
-        return self._store
-
-    def store(self) -> Store:
-        """The open store; opens it at first use. Lock-free once open.
-
-        A damaged space is not read again for a few seconds: refusing must stay cheap.
-        """
-        _check_process(self._pid, self.identity.memory_space_id)
-        store = self._store
-        if store is not None:
-            return store
-        with self._lock:
-            if self._store is not None:
-                return self._store
-            space_id = self.identity.memory_space_id
-            if self._closed:
-                raise Unavailable("the database was closed", memory_space_id=space_id)
-            if self._damage is not None and time.monotonic() < self._damage[0]:
-                raise SpaceDamaged(self._damage[1], memory_space_id=space_id)
-            try:
-                self._store = self._open_store(self.identity, self.feed)
-            except SpaceDamaged as error:
-                self._damage = (time.monotonic() + DAMAGE_REMEMBERED_S, error.detail)
-                raise
-            return self._store
-
-    def close(self) -> None:
-        with self._lock:
-            self._closed = True
-            store, self._store = self._store, None
-        try:
-            if store is not None:
-                store.close()
-        finally:
-            self.feed.close()
 
 
 class Registry:
@@ -135,10 +77,12 @@ class Registry:
         clock: Clock = time.time_ns,
         exclusive: bool = False,
         options: LogOptions = DEFAULT_OPTIONS,
+        delete_grace_s: float = DELETE_GRACE_S,
     ) -> None:
         """Take the data root into use, laying it out if it is empty.
 
-        `exclusive` refuses a second server: raises :class:`engram.errors.SpaceLocked`. Raises
+        `exclusive` refuses a second server: raises :class:`engram.errors.SpaceLocked`.
+        `delete_grace_s` is how long a space deleted here can be restored for certain. Raises
         :class:`engram.errors.DataRootUnusable` for a folder that is not ours or not writable.
         """
         self._root = root
@@ -147,6 +91,8 @@ class Registry:
         self._clock = clock
         self._options = options
         self._entries: dict[str, Entry] = {}
+        self._lives: dict[str, Entry] = {}  # by uuid: handles keep to the life they were made for
+        self._naming = threading.Lock()
         self._guard = threading.Lock()
         self._closed = False
         self._server_lock: Lock | None = None
@@ -156,7 +102,15 @@ class Registry:
                 lay_out(self._control, owner, clock)
                 if exclusive:
                     self._server_lock = self._control.lock(SERVER_LOCK, owner)
-                clear_tmp(self._control, owner)
+                self._lifecycle = Lifecycle(
+                    root,
+                    self._control,
+                    self._open_aside,
+                    owner=owner,
+                    clock=clock,
+                    grace_s=delete_grace_s,
+                )
+                self._clear()
             except BaseException:
                 self._release_control()
                 raise
@@ -168,7 +122,19 @@ class Registry:
         except wal_errors.WalError as error:
             raise DataRootUnusable(f"{root.path} cannot be used: {error}") from error
         except OSError as error:
-            raise _root_error(root.path, error) from error
+            raise root_error(root.path, error) from error
+
+    def _clear(self) -> None:
+        """Finish and clear away what was interrupted, unless somebody is at it right now."""
+        try:
+            lock = self._control.lock(CREATE_LOCK, self._owner)
+        except wal_errors.Locked:
+            return
+        try:
+            clear_tmp(self._control)
+            self._lifecycle.start()
+        finally:
+            lock.release()
 
     def create(self, space_id: str | None, embedding: EmbeddingSpec | None) -> Space:
         """Make a space, whole or not at all. Raises :class:`engram.errors.SpaceExists`."""
@@ -192,14 +158,14 @@ class Registry:
         spec = check_embedding_spec(embedding or DEFAULT)
         if spec.model != CALLER:
             embedder = embedder_for(spec)  # an unknown model is refused now
-            if isinstance(embedder, RemoteEmbedder) and self._find(space_id) is None:
-                embedder.check()  # before the guard: it takes as long as the network does
-        with self._guard:
-            self._check_open()
-            entry = self._find(space_id)
-            created = entry is None
-            if entry is None:
-                entry, created = self._make_locked(space_id, spec)
+        created, entry = False, self._find(space_id)
+        if entry is None:
+            with self._root_errors():
+                self._lifecycle.refuse_deleted(space_id)
+            if spec.model != CALLER and isinstance(embedder, RemoteEmbedder):
+                embedder.check()  # before the lock: it takes as long as the network does
+            with self._exclusively(space_id):
+                entry, created = self._make(space_id, spec)
         if not created and embedding is not None and entry.identity.embedding != embedding:
             has = entry.identity.embedding
             raise SpaceExists(
@@ -210,36 +176,56 @@ class Registry:
             )
         return Space(entry), created
 
-    def _make_locked(self, space_id: str, spec: EmbeddingSpec) -> tuple[Entry, bool]:
+    @contextmanager
+    def _exclusively(self, space_id: str) -> Iterator[None]:
+        """While spaces are made, deleted, restored and purged by nobody else, in any process."""
+        with self._guard:
+            self._check_open()
+            with self._root_errors():
+                with translated(space_id):
+                    lock = self._control.lock(CREATE_LOCK, self._owner, wait_s=CREATE_LOCK_WAIT_S)
+                try:
+                    yield
+                finally:
+                    lock.release()
+
+    @contextmanager
+    def _root_errors(self) -> Iterator[None]:
         try:
-            with translated(space_id):
-                lock = self._control.lock(CREATE_LOCK, self._owner, wait_s=CREATE_LOCK_WAIT_S)
-            try:
-                entry = self._find(space_id)  # another process may have been faster
-                if entry is not None:
-                    return entry, False
-                if self._root.exists(space_id):
-                    raise SpaceExists(
-                        f"{self._root.path}/{space_id} is taken by something that is not a space. "
-                        "Move it away, or choose another id",
-                        memory_space_id=space_id,
-                    )
-                identity = self._build(space_id, spec)
-            finally:
-                lock.release()
+            yield
+        except OSError as error:
+            self._check_open()
+            raise root_error(self._root.path, error) from error
+
+    def _make(self, space_id: str, spec: EmbeddingSpec) -> tuple[Entry, bool]:
+        self._lifecycle.settle(space_id)
+        entry = self._look(space_id)  # another process may have been faster
+        if entry is not None:
+            return entry, False
+        self._lifecycle.refuse_deleted(space_id)
+        if self._root.exists(space_id):
+            raise SpaceExists(
+                f"{self._root.path}/{space_id} is taken by something that is not a space. "
+                "Move it away, or choose another id",
+                memory_space_id=space_id,
+            )
+        try:
+            identity = self._build(space_id, spec)
         except OSError as error:
             if error.errno in NO_ROOM:
                 raise no_room(f"space {space_id!r}", error, space_id) from error
-            raise _root_error(self._root.path, error) from error
+            raise
         return self._remember_entry(identity), True
 
     def _build(self, space_id: str, spec: EmbeddingSpec) -> Identity:
         """Lay the space out in tmp, durably, then rename it into place, durably."""
         now_ns = self._clock()
+        with translated(space_id):
+            generation = self._lifecycle.next_generation(space_id)
         identity = Identity(
             memory_space_id=space_id,
             uuid=secrets.token_hex(16),
-            generation=1,
+            generation=generation,
             created_us=now_ns // 1_000,
             embedding=spec,
         )
@@ -288,10 +274,7 @@ class Registry:
         return Space(self._entry(check_space_id(space_id)))
 
     def _entry(self, space_id: str) -> Entry:
-        self._check_open()
-        entry = self._entries.get(space_id)
-        if entry is None:
-            entry = self._find(space_id)
+        entry = self._find(space_id)
         if entry is None:
             raise SpaceNotFound(
                 f"there is no space {space_id!r}. Create it first", memory_space_id=space_id
@@ -299,19 +282,28 @@ class Registry:
         return entry
 
     def _find(self, space_id: str) -> Entry | None:
-        """The entry of a space on disk; None if there is no such folder."""
+        """The entry of a space; None if there is none. An interrupted deletion is finished."""
+        self._check_open()
         known = self._entries.get(space_id)
-        if known is not None:
+        if known is not None and known.opened is not None:
             return known
+        entry = self._look(space_id)
         try:
-            with translated(space_id):
-                space_dir = self._root.open_dir(space_id)
-                try:
-                    if space_dir.exists(LOG_DIR) and not space_dir.exists(IDENTITY_NAME):
-                        raise wal_errors.Damaged(IDENTITY_NAME, 0, "it is missing")
-                    return self._remember_entry(read_identity(space_dir, space_id))
-                finally:
-                    space_dir.close()
+            if entry is None or not self._lifecycle.was_begun(entry.identity):
+                return entry
+        except OSError as error:
+            raise self._cannot_open(space_id, error) from error
+        with self._exclusively(space_id):
+            self._lifecycle.settle(space_id)
+            return self._look(space_id)
+
+    def _look(self, space_id: str) -> Entry | None:
+        """The entry of a space as it is on the disk; None if there is no such folder."""
+        try:
+            with translated(space_id), closing(self._root.open_dir(space_id)) as space_dir:
+                if space_dir.exists(LOG_DIR) and not space_dir.exists(IDENTITY_NAME):
+                    raise wal_errors.Damaged(IDENTITY_NAME, 0, "it is missing")
+                return self._remember_entry(read_identity(space_dir, space_id))
         except FileNotFoundError:
             return None
         except NotADirectoryError:
@@ -322,8 +314,8 @@ class Registry:
     def _cannot_open(self, space_id: str, error: OSError) -> EngramError:
         """What a failure of the system to open a space means."""
         self._check_open()
-        if error.errno in _EXHAUSTED:
-            return _exhausted(f"space {space_id!r}", error, space_id)
+        if error.errno in EXHAUSTED:
+            return exhausted(f"space {space_id!r}", error, space_id)
         where = f" ({error.filename!r} in its folder)" if error.filename else ""
         return SpaceDamaged(
             f"space {space_id!r} cannot be opened: {error.strerror or error}{where}",
@@ -331,26 +323,55 @@ class Registry:
         )
 
     def _remember_entry(self, identity: Identity) -> Entry:
-        return self._entries.setdefault(identity.memory_space_id, Entry(identity, self._open_store))
+        with self._naming:
+            entry = self._lives.get(identity.uuid)
+            if entry is None or entry.identity != identity:
+                entry = self._lives[identity.uuid] = Entry(identity, self._open_store)
+            self._entries[identity.memory_space_id] = entry
+            return entry
 
     def _open_store(self, identity: Identity, feed: Feed) -> Store:
+        """Open a space where it belongs. Raises :class:`engram.errors.SpaceNotFound` if what is
+        there is not the one that is meant, or is deleted.
+        """
         space_id = identity.memory_space_id
         try:
             # Whoever made the space may have been killed before its name was durable; what is
             # stored in it from now on must not vanish with it.
             self._root.sync()
-            return self._open_folder(self._root.open_dir(space_id), identity, feed)
+            self._check_in_place(identity)
+            store = self._open_folder(self._root.open_dir(space_id), identity, feed)
+            try:
+                # Between looking and locking, it may have been moved away.
+                self._check_in_place(identity)
+                if store.state.purge_after_us is not None:
+                    # Not moved away yet: the next look, which is not under a lock, does it.
+                    self._lifecycle.note(identity, store.state.purge_after_us)
+                    raise was_deleted(space_id)
+            except BaseException:
+                store.close()
+                raise
+            return store
+        except FileNotFoundError as error:
+            if not self._root.exists(space_id):
+                raise was_deleted(space_id) from error
+            raise self._cannot_open(space_id, error) from error
         except OSError as error:
             raise self._cannot_open(space_id, error) from error
 
-    def _open_folder(self, space_dir: Directory, identity: Identity, feed: Feed) -> Store:
+    def _check_in_place(self, identity: Identity) -> None:
         space_id = identity.memory_space_id
+        with translated(space_id), closing(self._root.open_dir(space_id)) as space_dir:
+            if read_identity(space_dir, space_id).uuid != identity.uuid:
+                raise was_deleted(space_id)
+
+    def _open_aside(self, space_dir: Directory, identity: Identity) -> Store:
+        """Open a space wherever it lies, for nobody to use but the lifecycle."""
+        name = SpaceName(identity.memory_space_id, identity.uuid)
+        return self._open_folder(space_dir, identity, Feed(name))
+
+    def _open_folder(self, space_dir: Directory, identity: Identity, feed: Feed) -> Store:
         try:
-            with translated(space_id):
-                if read_identity(space_dir, space_id) != identity:
-                    raise wal_errors.Damaged(
-                        IDENTITY_NAME, 0, "the folder was replaced by that of another space"
-                    )
             return Store(
                 space_dir,
                 identity,
@@ -363,18 +384,57 @@ class Registry:
             space_dir.close()
             raise
 
-    def list(self, *, limit: int | None, after: str | None) -> list[SpaceInfo]:
+    def delete(self, space_id: str) -> DeletedSpace:
+        """Let a space end, recoverably. Raises :class:`engram.errors.SpaceNotFound`."""
+        check_space_id(space_id)
+        entry, damage = None, ""
+        try:
+            entry = self._entry(space_id)
+            entry.store()
+        except SpaceDamaged as error:
+            damage = error.detail
+        with self._exclusively(space_id):
+            if not damage and entry is not None:
+                return self._lifecycle.delete(entry)
+            if not self._root.exists(space_id):
+                raise was_deleted(space_id)
+            return self._lifecycle.delete_damaged(space_id, entry, damage)
+
+    def restore(self, space_id: str) -> Space:
+        """Undo a deletion."""
+        check_space_id(space_id)
+        with self._exclusively(space_id):
+            self._lifecycle.settle(space_id)
+            self._refuse_living(space_id, "there is nothing to restore")
+            self._lifecycle.restore(space_id)
+        return self.space(space_id)
+
+    def purge(self, space_id: str) -> Receipt:
+        """Remove a deleted space for good."""
+        check_space_id(space_id)
+        with self._exclusively(space_id):
+            self._lifecycle.settle(space_id)
+            self._refuse_living(space_id, "only a deleted space can be purged. Delete it first")
+            return self._lifecycle.purge(space_id)
+
+    def _refuse_living(self, space_id: str, why: str) -> None:
+        with suppress(SpaceDamaged):
+            if self._look(space_id) is None:
+                return
+        raise SpaceExists(f"space {space_id!r} is not deleted: {why}", memory_space_id=space_id)
+
+    def list(
+        self, *, limit: int | None, after: str | None, deleted: bool = False
+    ) -> list[SpaceInfo]:
         """Descriptions in order of id, behind `after`; opens nothing. A folder whose identity does
-        not verify is listed as damaged rather than left out.
+        not verify is listed as damaged rather than left out. With `deleted`, deleted ones too.
         """
         self._check_open()
         infos: list[SpaceInfo] = []
-        try:
+        with self._root_errors():
             names = self._root.names()
-        except OSError as error:
-            self._check_open()
-            raise _root_error(self._root.path, error) from error
-        for name in names:
+            buried = {b.memory_space_id: b for b in self._lifecycle.deleted()} if deleted else {}
+        for name in sorted({*names, *buried}):
             if limit is not None and len(infos) >= limit:
                 break
             if name.startswith(".") or (after is not None and name <= after):
@@ -384,20 +444,29 @@ class Registry:
             except SpaceInvalid:
                 continue
             except SpaceDamaged as error:
-                infos.append(_damaged_info(name, error))
+                infos.append(describe_damaged(name, error))
                 continue
             if entry is not None:
                 infos.append(describe(entry, opened_only=True))
+            elif name in buried:
+                infos.append(describe_deleted(buried[name]))
         return infos
 
-    def info(self, space_id: str) -> SpaceInfo:
-        """The full description; opens the space. One that cannot be opened says so in `state`."""
+    def info(self, space_id: str, *, deleted: bool = False) -> SpaceInfo:
+        """The full description; opens the space. One that cannot be opened says so in `state`.
+        With `deleted`, a deleted one is described too.
+        """
         check_space_id(space_id)
         try:
-            entry = self._entry(space_id)
+            return describe(self._entry(space_id), opened_only=False)
         except SpaceDamaged as error:
-            return _damaged_info(space_id, error)
-        return describe(entry, opened_only=False)
+            return describe_damaged(space_id, error)
+        except SpaceNotFound:
+            if deleted:
+                with self._root_errors():
+                    for buried in self._lifecycle.deleted(space_id):
+                        return describe_deleted(buried)
+            raise
 
     def close(self) -> None:
         """Finish what is queued, close every space and release the data root. Idempotent.
@@ -413,7 +482,7 @@ class Registry:
         with ExitStack() as closing:  # one that fails to close must not keep the others open
             closing.callback(self._root.close)
             closing.callback(self._release_control)
-            for entry in list(self._entries.values()):
+            for entry in list(self._lives.values()):
                 closing.callback(entry.close)
 
     def _release_control(self) -> None:
@@ -422,75 +491,6 @@ class Registry:
         self._control.close()
 
     def _check_open(self) -> None:
-        _check_process(self._pid)
+        check_process(self._pid)
         if self._closed:
             raise Unavailable("the database was closed; open it again")
-
-
-def _check_process(pid: int, space_id: str | None = None) -> None:
-    if pid != os.getpid():
-        raise Unavailable(
-            f"the database was opened by another process (pid {pid}); open it again in this one",
-            memory_space_id=space_id,
-        )
-
-
-def describe(entry: Entry, *, opened_only: bool) -> SpaceInfo:
-    """A space's description; with `opened_only`, figures only if it is open already."""
-    identity = entry.identity
-    info = SpaceInfo(
-        memory_space_id=identity.memory_space_id,
-        uuid=identity.uuid,
-        generation=identity.generation,
-        created_at=from_us(identity.created_us),
-        embedding=identity.embedding,
-    )
-    try:
-        store = entry.opened if opened_only else entry.store()
-    except SpaceDamaged as error:
-        return msgspec.structs.replace(info, state="damaged", detail=error.detail)
-    if store is None:
-        return info
-    view = store.state.view
-    state, detail = store.condition
-    return msgspec.structs.replace(
-        info,
-        state=state,
-        detail=detail,
-        position=view.position,
-        memories=view.live_count(store.now_ns() // 1_000),
-        bytes=store.log.size_bytes,
-    )
-
-
-def _damaged_info(name: str, error: SpaceDamaged) -> SpaceInfo:
-    return SpaceInfo(memory_space_id=name, state="damaged", detail=error.detail)
-
-
-def _exhausted(what: str, error: OSError, space_id: str | None = None) -> Unavailable:
-    return Unavailable(
-        f"{what} cannot be opened now: {error.strerror}. Raise the limit (ulimit -n), or open "
-        "fewer spaces at once",
-        memory_space_id=space_id,
-    )
-
-
-def no_room(what: str, error: OSError, space_id: str | None = None) -> DiskFull:
-    return DiskFull(
-        f"there is no room to make {what} ({error.strerror}); nothing was made. Free some space "
-        "and try again",
-        memory_space_id=space_id,
-    )
-
-
-def _root_error(path: str, error: OSError) -> EngramError:
-    if error.errno in NO_ROOM:
-        return no_room(path, error)
-    if error.errno in _EXHAUSTED:
-        return _exhausted(path, error)
-    if error.errno in _NOT_WRITABLE:
-        return DataRootUnusable(
-            f"{path} cannot be written ({error.strerror}). Give this user the right to write "
-            "there, or name another data root"
-        )
-    return DataRootUnusable(f"{path} cannot be used: {error.strerror or error}")

@@ -42,6 +42,7 @@ from engram.memory.model import (
     Vector,
 )
 from engram.memory.state import View, memory_of
+from engram.spaces.description import describe
 from engram.spaces.requests import (
     changed_fields,
     check_cue_ids,
@@ -56,7 +57,7 @@ _DIGEST_BYTES: Final = 16
 
 if TYPE_CHECKING:
     from engram.embedding.protocol import Embedder
-    from engram.spaces.registry import Entry
+    from engram.spaces.entry import Entry
     from engram.spaces.store import Committed, Store
 
 
@@ -81,8 +82,6 @@ class Space:
 
     def info(self) -> SpaceInfo:
         """The space's description, figures included."""
-        from engram.spaces.registry import describe
-
         return describe(self._entry, opened_only=False)
 
     def remember(

@@ -21,13 +21,14 @@ from engram.errors import (
     OutcomeUnknown,
     SpaceDamaged,
     SpaceLocked,
+    SpaceNotFound,
     TooLarge,
     Unavailable,
 )
 from engram.feed.feed import Feed
 from engram.feed.telling import tell
 from engram.memory.decide import Command, Latest, Observe, decide
-from engram.memory.events import MemoryForgotten, MemoryVersion
+from engram.memory.events import MemoryForgotten, MemoryVersion, SpaceDeleted, SpaceRestored
 from engram.memory.model import Event, SpaceState, Vector
 from engram.memory.payload import Batch, PayloadError, decode_batch, encode_batch
 from engram.memory.state import State, StateError
@@ -103,7 +104,7 @@ class Store:
         Raises what :func:`engram.memory.decide.decide` refuses with, and
         :class:`engram.errors.DiskFull`, `OutcomeUnknown` or `Unavailable`.
         """
-        with translated(self.identity.memory_space_id):
+        with self._translated():
             return self._committer.submit(_Timed(command, self._clock())).result()
 
     def observe(self, command: Observe) -> bool:
@@ -112,7 +113,7 @@ class Store:
 
     def events(self, from_position: int) -> Generator[Event, None, None]:
         """The durable events from a position on, as of this call, as the feed tells them."""
-        with translated(self.identity.memory_space_id):
+        with self._translated():
             self.check_history()
             try:
                 for record in self.log.read(from_position):
@@ -159,6 +160,17 @@ class Store:
         with closing(self.events(position)) as events:
             return next(events)
 
+    @contextmanager
+    def _translated(self) -> Iterator[None]:
+        """As :func:`translated`; whoever comes too late for a deleted space is told just that."""
+        try:
+            with translated(self.identity.memory_space_id):
+                yield
+        except Unavailable as error:
+            if self.state.deleted:
+                raise was_deleted(self.identity.memory_space_id) from error
+            raise
+
     def close(self) -> None:
         self._committer.close()
         _OPEN_HERE.pop(self.identity.uuid, None)
@@ -188,6 +200,11 @@ class _Machine:
         self._state = state
         self._feed = feed
         self._overlay: dict[str, tuple[Latest, Vector]] = {}
+        self._deleted: bool | None = None
+
+    @property
+    def deleted(self) -> bool:
+        return self._state.deleted if self._deleted is None else self._deleted
 
     def latest(self, memory_id: str) -> Latest | None:
         queued = self._overlay.get(memory_id)
@@ -216,9 +233,11 @@ class _Machine:
                 if known is not None:
                     vector = self.vector(event.id)
                     self._overlay[event.id] = (Latest(known.version, False), vector)
+            elif isinstance(event, SpaceDeleted | SpaceRestored):
+                self._deleted = isinstance(event, SpaceDeleted)
 
     def commit(self, decided: Sequence[tuple[Batch, Ack | None]]) -> list[Committed]:
-        self._overlay.clear()
+        self.abandon()
         committed = []
         for batch, ack in decided:
             if ack is None:
@@ -231,6 +250,14 @@ class _Machine:
 
     def abandon(self) -> None:
         self._overlay.clear()
+        self._deleted = None
+
+
+def was_deleted(memory_space_id: str) -> SpaceNotFound:
+    return SpaceNotFound(
+        f"space {memory_space_id!r} was deleted. Restore it to use it again, if it was not purged",
+        memory_space_id=memory_space_id,
+    )
 
 
 @contextmanager

@@ -98,6 +98,9 @@ NOT_INSIDE_A_SPACE = {
     ("GET", "/api/v1/spaces"),
     ("GET", SPACE_PREFIX),
     ("PUT", SPACE_PREFIX),
+    ("DELETE", SPACE_PREFIX),
+    ("POST", f"{SPACE_PREFIX}/restore"),
+    ("POST", f"{SPACE_PREFIX}/purge"),
     ("GET", "/healthz"),
 }
 # Answers without an end: which space they mean is tested in test_events.
@@ -179,7 +182,10 @@ def test_every_route_resolves_its_space_alike(
     assert api.everything() == before
 
 
-@pytest.mark.parametrize("method", ["GET", "PUT"])
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [("GET", ""), ("PUT", ""), ("DELETE", ""), ("POST", "/restore"), ("POST", "/purge")],
+)
 @pytest.mark.parametrize(
     ("header", "problem"),
     [
@@ -190,10 +196,10 @@ def test_every_route_resolves_its_space_alike(
     ],
 )
 def test_the_header_must_not_contradict_a_space_s_own_route(
-    unchanged: Api, method: str, header: list[str], problem: str
+    unchanged: Api, method: str, path: str, header: list[str], problem: str
 ) -> None:
     headers = [(SPACE_HEADER, value) for value in header]
-    answer = call(unchanged.client, method, f"/api/v1/spaces/{SPACE}", headers)
+    answer = call(unchanged.client, method, f"/api/v1/spaces/{SPACE}{path}", headers)
     assert answer.status_code == 400
     assert answer.json()["type"].endswith(problem)
 

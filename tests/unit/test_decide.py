@@ -38,8 +38,9 @@ def version(memory_id: str = "a", **fields: Any) -> MemoryStored:
 class Fake:
     """What a space may know: the latest version of a few ids."""
 
-    def __init__(self, *known: Latest) -> None:
+    def __init__(self, *known: Latest, deleted: bool = False) -> None:
         self._known = {latest.version.id: latest for latest in known}
+        self.deleted = deleted
 
     def latest(self, memory_id: str) -> Latest | None:
         return self._known.get(memory_id)

@@ -19,6 +19,7 @@ from engram.errors import (
     SpaceNotFound,
     Unavailable,
 )
+from engram.spaces import entry as entry_module
 from engram.spaces import registry as registry_module
 from engram.spaces.identity import Identity
 from tests.unit.conftest import CALLER, UNIT
@@ -150,13 +151,14 @@ def test_a_folder_replaced_behind_a_known_space_is_noticed(root: Path) -> None:
         shutil.rmtree(root / "bad")
         with engram.open(root) as other:
             other.create_space("bad", embedding=CALLER)
-        with pytest.raises(SpaceDamaged, match="replaced"):
+        with pytest.raises(SpaceNotFound, match="was deleted"):
             bad.list()
+        assert db.space("bad").list().memories == ()
 
 
 @pytest.mark.usefixtures("nothing_left_open")
 def test_a_repaired_space_is_looked_at_again(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(registry_module, "DAMAGE_REMEMBERED_S", 0.0)
+    monkeypatch.setattr(entry_module, "DAMAGE_REMEMBERED_S", 0.0)
     (manifest,) = (root / "bad").glob("MANIFEST-*")
     manifest.rename(root / "kept")
     with engram.open(root) as db:
@@ -179,7 +181,7 @@ def test_a_damaged_space_is_read_once_in_a_few_seconds(
 
     flip_the_first_record(root)
     monkeypatch.setattr(registry_module, "Store", Counted)
-    monkeypatch.setattr(registry_module.time, "monotonic", lambda: now_s[0])
+    monkeypatch.setattr(entry_module.time, "monotonic", lambda: now_s[0])
     with engram.open(root) as db:
         for seconds in (0.0, 0.1, 0.9):  # a program that tries again and again
             now_s[0] += seconds

@@ -146,8 +146,11 @@ class Round:
         tally.rounds += 1
 
     def _goes_on(self) -> bool:
+        if self._kills >= self._kills_max or self._tally.failures:
+            return False
+        # A drill without a single kill would have shown nothing.
         in_time = self._deadline is None or time.monotonic() < self._deadline
-        return self._kills < self._kills_max and in_time and not self._tally.failures
+        return in_time or self._tally.kills.total() == 0
 
     async def _begin(self) -> None:
         try:

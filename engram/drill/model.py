@@ -35,6 +35,7 @@ REVISED: Final = "memory.revised"
 FORGOTTEN: Final = "memory.forgotten"
 RECALLED: Final = "memory.recalled"
 CREATED: Final = "space.created"
+CHANGE_MEMORIES: Final = frozenset({STORED, REVISED, FORGOTTEN})
 
 _ENCODE = msgspec.json.Encoder(order="deterministic").encode
 
@@ -269,7 +270,7 @@ class SpaceModel:
     def _apply(self, event: Event, acknowledged: Acknowledged | None) -> Iterator[Violation]:
         """Take one event into the state that the log gives."""
         self.marks.append(mark_of(event))
-        if event.type in {RECALLED, CREATED}:
+        if event.type not in CHANGE_MEMORIES:
             return
         effect = effect_of(event)
         if is_foreign(self.name, effect):

@@ -24,6 +24,7 @@ from engram.cli.app import main
 from engram.drill import crash, server
 from engram.drill.crash import Moment
 from tests.crash.liar import Liar
+from tests.surfaces.command_line import run_in_terminal
 
 KILLS = 25
 ENOUGH = 60
@@ -263,6 +264,23 @@ def test_a_server_that_does_not_come_back_is_found(
     assert [one["violation"]["kind"] for one in document["violations"]] == ["did not come back"]
 
 
+@pytest.mark.usefixtures("steady")
+def test_a_server_that_ends_by_itself_is_found(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Mortal(server.Server):
+        def kill(self) -> None:
+            if self._process is not None and self._process.returncode is None:
+                self._process.send_signal(signal.SIGQUIT)  # by nobody, as far as the drill knows
+
+    monkeypatch.setattr(crash, "Server", Mortal)
+    code, document, _ = drilled(capsys, "--iterations", "3", "--data-root", str(tmp_path / "d"))
+    assert code == 5
+    (violation,) = [one["violation"] for one in document["violations"]]
+    assert violation["kind"] == "server ended"
+    assert f"status {-signal.SIGQUIT}" in violation["detail"]
+
+
 def test_a_server_that_never_starts_is_no_violation(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -334,6 +352,27 @@ def test_a_drill_that_is_interrupted_leaves_nothing_behind(number: int, tmp_path
     assert "go on with    engram drill crash --seed 3 --iterations 99" in said
     assert list(tmp_path.iterdir()) == []
     assert servers_on(tmp_path) == []
+
+
+def test_in_a_terminal_it_shows_a_bar_and_ends_with_ctrl_c(tmp_path: Path) -> None:
+    command = ["drill", "crash", "--iterations", "200", "--spaces", "1"]
+    code, shown = run_in_terminal(
+        command, {"TMPDIR": str(tmp_path)}, columns=100, until="1/200", then=b"\x03"
+    )
+    assert code == 130
+    assert "INTERRUPTED: 1 kill," in shown
+    assert list(tmp_path.iterdir()) == []
+    assert servers_on(tmp_path) == []
+
+
+def test_when_its_time_is_up_it_has_killed_once_at_least(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    code, document, _ = drilled(capsys, "--seconds", "1", "--iterations", "500", "--spaces", "1")
+    assert code == 0
+    assert 1 <= document["kills"] < 500
+    left = 500 - document["kills"]
+    assert f"--seed {document['seed'] + 1} --iterations {left} " in document["continue_with"]
 
 
 def servers_on(folder: Path) -> list[str]:

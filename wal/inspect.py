@@ -14,12 +14,13 @@ from itertools import zip_longest
 from typing import Final
 
 from wal import format as f
-from wal.codec import Bad, End, Record, SegmentHeader, find_records
+from wal.codec import Bad, End, Record, SegmentHeader
 from wal.errors import Damaged
+from wal.links import begins_wrong, chain_start, ends_wrong, header_of, later_records
 from wal.manifest import Manifest, SealedSegment
 from wal.recovery import Later, Refuse, SetAside, TailSeen, plan_tail
 from wal.replay import LOG_DIR, QUARANTINE_DIR, live_headers, read_manifest
-from wal.segment import TMP_SUFFIX, Chain, read_header, scan
+from wal.segment import TMP_SUFFIX, Chain, scan
 from wal.vfs import Directory
 from wal.watermark import read_watermark
 
@@ -138,17 +139,8 @@ def _headers(
             if not name.endswith(TMP_SUFFIX):
                 report.strangers.append(f"{LOG_DIR}/{name}")
             continue
-        file = log_dir.open(name)
         try:
-            page = file.read_at(0, f.SEGMENT_HEADER_BYTES)
-        finally:
-            file.close()
-        try:
-            header = read_header(f"{LOG_DIR}/{name}", page, space_uuid)
-            if header.name != name:
-                raise Damaged(
-                    f"{LOG_DIR}/{name}", 0, f"it holds segment {header.name}: renamed or copied"
-                )
+            header = header_of(log_dir, f"{LOG_DIR}/{name}", name, space_uuid)
         except Damaged as error:
             report.note(error)
         else:
@@ -190,20 +182,9 @@ def _inspect_segment(
     report: LogReport,
 ) -> Chain:
     where = f"{LOG_DIR}/{header.name}"
-    if before is not None and header.first_position != before.next_position:
-        report.damage.append(
-            Damage(
-                where,
-                0,
-                f"it begins at position {header.first_position}; "
-                f"{before.next_position} should follow",
-            )
-        )
-    chain = Chain.start(
-        header,
-        time_ns=0 if before is None else before.time_ns,
-        synced_position=0 if before is None else before.synced_position,
-    )
+    if reason := begins_wrong(header, before):
+        report.damage.append(Damage(where, 0, reason))
+    chain = chain_start(header, before)
     file = log_dir.open(header.name)
     try:
         # Read, not mapped: a live server may cut the active segment back at any moment.
@@ -232,50 +213,22 @@ def _inspect_segment(
             successor is not None,
         )
     )
-    _judge_end(where, view, header, successor, chain, stop, report)
-    if named is not None and where not in {damage.file for damage in report.damage}:
-        ends = (chain.next_position, chain.offset, chain.prev_crc)
-        if ends != (named.next_position, named.length, named.final_crc):
-            report.damage.append(
-                Damage(where, chain.offset, "it does not end as the manifest says")
-            )
+    later = later_records(view, stop, header)
+    if successor is None and named is None:
+        _judge_tail(where, len(view), chain, stop, later, report)
+    elif reason := ends_wrong(chain, stop, len(view), successor, named):
+        behind = f"; {len(later)} records behind it verify" if later else ""
+        report.damage.append(Damage(where, chain.offset, reason + behind))
     return chain
 
 
-def _judge_end(
-    where: str,
-    view: memoryview,
-    header: SegmentHeader,
-    successor: SegmentHeader | None,
-    chain: Chain,
-    stop: End | Bad,
-    report: LogReport,
+def _judge_tail(
+    where: str, size: int, chain: Chain, stop: End | Bad, later: list[Later], report: LogReport
 ) -> None:
-    later = []
-    if isinstance(stop, Bad):
-        later = [
-            Later(record.offset, record.position, record.synced_position)
-            for record in find_records(view, stop.offset + 1, header.seed)
-        ]
-    if successor is not None:
-        if isinstance(stop, Bad):
-            behind = f"; {len(later)} records behind it verify" if later else ""
-            report.damage.append(Damage(where, stop.offset, stop.reason + behind))
-        elif len(view) != chain.offset or (
-            (chain.offset, chain.prev_crc) != (successor.prev_len, successor.prev_final_crc)
-        ):
-            report.damage.append(
-                Damage(
-                    where,
-                    chain.offset,
-                    f"it does not end as its successor says (length {successor.prev_len})",
-                )
-            )
-        return
     durable = max(chain.synced_position, report.watermark)
     plan = plan_tail(TailSeen(stop, chain.next_position, durable, later))
     if isinstance(plan, Refuse):
         report.damage.append(Damage(where, plan.offset, plan.reason))
     elif isinstance(plan, SetAside):
         report.torn = Damage(where, plan.offset, plan.reason)
-        report.torn_bytes = len(view) - plan.offset
+        report.torn_bytes = size - plan.offset

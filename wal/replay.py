@@ -15,9 +15,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final
 
-from wal import format as f
-from wal.codec import Bad, End, Record, SegmentHeader, find_records
+from wal.codec import Bad, End, Record, SegmentHeader
 from wal.errors import Damaged
+from wal.links import begins_wrong, chain_start, ends_wrong, header_of, later_records
 from wal.manifest import (
     Manifest,
     SealedSegment,
@@ -26,7 +26,7 @@ from wal.manifest import (
     manifest_number,
 )
 from wal.recovery import Later, Plan, Refuse, SetAside, TailSeen, plan_tail
-from wal.segment import TMP_SUFFIX, Chain, read_header, scan, write_all
+from wal.segment import TMP_SUFFIX, Chain, scan, write_all
 from wal.vfs import Directory, File
 from wal.watermark import Watermark, read_watermark
 
@@ -155,7 +155,7 @@ def live_headers(
     for name in named:
         if name not in present:
             raise Damaged(f"{LOG_DIR}/{name}", 0, "the manifest names this segment; it is missing")
-    by_name = {name: _header_of(log_dir, name, space_uuid) for name in present}
+    by_name = {name: header_of(log_dir, f"{LOG_DIR}/{name}", name, space_uuid) for name in present}
     for segment in manifest.sealed:
         header = by_name[segment.name]
         if (header.segment_id, header.first_position) != (
@@ -180,18 +180,6 @@ def live_headers(
     return headers, strangers
 
 
-def _header_of(log_dir: Directory, name: str, space_uuid: bytes) -> SegmentHeader:
-    where = f"{LOG_DIR}/{name}"
-    file = log_dir.open(name)
-    try:
-        header = read_header(where, file.read_at(0, f.SEGMENT_HEADER_BYTES), space_uuid)
-    finally:
-        file.close()
-    if header.name != name:
-        raise Damaged(where, 0, f"the file holds segment {header.name}: it was renamed or copied")
-    return header
-
-
 def _read_segments(
     log_dir: Directory,
     manifest: Manifest,
@@ -203,19 +191,14 @@ def _read_segments(
 ) -> LiveLog:
     sealed = {segment.segment_id: segment for segment in manifest.sealed}
     segments: list[SegmentSeen] = []
-    time_ns = synced = 0
+    before: Chain | None = None
     stop: End | Bad = End(0)
     later: list[Later] = []
     size = 0
     for header, successor in zip(headers, [*headers[1:], None], strict=True):
-        if segments and header.first_position != segments[-1].chain.next_position:
-            raise Damaged(
-                f"{LOG_DIR}/{header.name}",
-                0,
-                f"it begins at position {header.first_position}, but the one before ends at "
-                f"{segments[-1].chain.next_position - 1}",
-            )
-        chain = Chain.start(header, time_ns=time_ns, synced_position=synced)
+        if reason := begins_wrong(header, before):
+            raise Damaged(f"{LOG_DIR}/{header.name}", 0, reason)
+        chain = chain_start(header, before)
         seen = SegmentSeen(header.name, header, chain, [chain])
         segments.append(seen)
         file = log_dir.open(header.name, writable=fresh and successor is None)
@@ -226,8 +209,8 @@ def _read_segments(
                 _read_sealed(file, seen, visit, sealed.get(header.segment_id), successor)
         finally:
             file.close()
-        time_ns, synced = seen.chain.time_ns, seen.chain.synced_position
-    durable = max(synced, watermark.position)
+        before = seen.chain
+    durable = max(segments[-1].chain.synced_position, watermark.position)
     plan = plan_tail(TailSeen(stop, segments[-1].chain.next_position, durable, later))
     if isinstance(plan, Refuse):
         raise Damaged(f"{LOG_DIR}/{segments[-1].name}", plan.offset, plan.reason)
@@ -245,18 +228,8 @@ def _read_sealed(
     where = f"{LOG_DIR}/{seen.name}"
     view = file.map()
     stop = _scan_into(view, seen, visit)
-    if isinstance(stop, Bad):
-        raise Damaged(where, stop.offset, stop.reason)
-    if seen.chain.offset != len(view):
-        raise Damaged(where, seen.chain.offset, "zeros follow the last record of a sealed segment")
-    if (seen.chain.offset, seen.chain.prev_crc) != (successor.prev_len, successor.prev_final_crc):
-        raise Damaged(
-            where,
-            seen.chain.offset,
-            f"it does not end as its successor says (length {successor.prev_len})",
-        )
-    if named is not None and named != seen.sealed():
-        raise Damaged(where, seen.chain.offset, "it does not end as the manifest says")
+    if reason := ends_wrong(seen.chain, stop, len(view), successor, named):
+        raise Damaged(where, seen.chain.offset, reason)
 
 
 def _read_active(
@@ -269,13 +242,7 @@ def _read_active(
     size = file.size()
     view = memoryview(file.read_at(0, size))
     stop = _scan_into(view, seen, visit)
-    later: list[Later] = []
-    if isinstance(stop, Bad):
-        later = [
-            Later(record.offset, record.position, record.synced_position)
-            for record in find_records(view, stop.offset + 1, seen.header.seed)
-        ]
-    return stop, later, size
+    return stop, later_records(view, stop, seen.header), size
 
 
 def _scan_into(view: memoryview, seen: SegmentSeen, visit: Visit) -> End | Bad:
@@ -298,7 +265,7 @@ def set_aside_tail(space_dir: Directory, live: LiveLog, plan: SetAside) -> str:
     """
     log_dir = space_dir.open_dir(LOG_DIR)
     try:
-        quarantine = _quarantine(space_dir)
+        quarantine = quarantine_of(space_dir)
     except BaseException:
         log_dir.close()
         raise
@@ -306,7 +273,7 @@ def set_aside_tail(space_dir: Directory, live: LiveLog, plan: SetAside) -> str:
         file = log_dir.open(live.active.name, writable=True)
         try:
             tail = file.read_at(plan.offset, live.size - plan.offset)
-            name = _keep(quarantine, f"{live.active.name}.{plan.offset}", tail)
+            name = keep_aside(quarantine, f"{live.active.name}.{plan.offset}", tail)
             file.truncate(plan.offset)
             file.sync_data()
         finally:
@@ -317,7 +284,7 @@ def set_aside_tail(space_dir: Directory, live: LiveLog, plan: SetAside) -> str:
     return name
 
 
-def _quarantine(space_dir: Directory) -> Directory:
+def quarantine_of(space_dir: Directory) -> Directory:
     """The folder for what is set aside, made anew if somebody cleared it away."""
     if space_dir.exists(QUARANTINE_DIR):
         return space_dir.open_dir(QUARANTINE_DIR)
@@ -326,7 +293,7 @@ def _quarantine(space_dir: Directory) -> Directory:
     return quarantine
 
 
-def _keep(quarantine: Directory, stem: str, data: bytes) -> str:
+def keep_aside(quarantine: Directory, stem: str, data: bytes) -> str:
     """Store `data` durably under a free name, or find it there after a crash right behind this."""
     number = 0
     while quarantine.exists(name := f"{stem}-{number}.torn"):

@@ -62,6 +62,18 @@ def test_a_healthy_log_is_described(closed: bool) -> None:
         assert report.last_position == recover(disk)[0].durable_position
 
 
+def test_a_sealed_segment_is_held_to_the_manifest_even_as_the_last_one_left() -> None:
+    disk = full_disk()
+    *_, last_sealed, active = segment_names(disk)
+    space(disk).open_dir("log").remove(active)
+    assert [damage.file for damage in inspect(disk).damage] == [f"log/{active}"]
+    file = segment(disk, -1)
+    file.truncate(inspect(disk).segments[-1].bytes - 8)
+    assert f"log/{last_sealed}" in {damage.file for damage in inspect(disk).damage}
+    file.truncate(4_096)
+    assert ("it does not end as the manifest says") in {d.reason for d in inspect(disk).damage}
+
+
 def test_inspecting_takes_no_lock_and_needs_no_uuid() -> None:
     disk = fresh_space()
     log = open_log(disk)

@@ -86,7 +86,8 @@ class Database:
         """Undo a deletion: the same space, its positions continue.
 
         Raises :class:`engram.errors.SpaceNotFound` if no such space is deleted, `SpaceExists` if
-        one of that id is there, `DiskFull`, `OutcomeUnknown`.
+        one of that id is there, `DiskFull`, `OutcomeUnknown`; and `SpaceDamaged` for one that is
+        back in its place, but cannot say who it is.
         """
         return self._registry.restore(space_id)
 

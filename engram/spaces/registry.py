@@ -407,7 +407,13 @@ class Registry:
             self._lifecycle.settle(space_id)
             self._refuse_living(space_id, "there is nothing to restore")
             self._lifecycle.restore(space_id)
-        return self.space(space_id)
+        try:
+            return self.space(space_id)
+        except SpaceDamaged as error:
+            raise SpaceDamaged(
+                f"space {space_id!r} was restored, but is as damaged as it was: {error.__cause__}",
+                memory_space_id=space_id,
+            ) from error
 
     def purge(self, space_id: str) -> Receipt:
         """Remove a deleted space for good."""

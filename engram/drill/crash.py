@@ -19,7 +19,7 @@ from typing import Final, NamedTuple
 from engram.client.asynchronous import AsyncClient
 from engram.drill import operations, subscribers
 from engram.drill.folder import Folder
-from engram.drill.ledger import Ledger
+from engram.drill.ledger import LIVE, Ledger
 from engram.drill.look import look
 from engram.drill.model import Violation
 from engram.drill.report import Failure, Quarantined, Tally
@@ -160,9 +160,10 @@ class Round:
         async with AsyncClient(self.server.url) as client:
             for name in operations.first_spaces(self._options.spaces):
                 await client.create_space(name, embedding=operations.spec_of(name))
-                self._ledger.space_made(name)
+                self._ledger.announce(name, LIVE)
+                self._ledger.settle_state(name, LIVE)
         for kind in subscribers.KINDS:
-            for name in self._ledger.models:
+            for name in self._ledger.shared:
                 self._subscribe(kind, name)
 
     def _subscribe(self, kind: type[subscribers.Subscriber], space: str) -> None:
@@ -241,7 +242,7 @@ class Round:
         self._tally.opened_s.append(ready_s + opened_s)
         self._check_subscribers()
         followed = {subscriber.space for subscriber in self._subscribers}
-        for name in self._ledger.models:
+        for name in self._ledger.shared:
             if name not in followed:
                 self._subscribe(subscribers.ByClient, name)
         return ready_s
@@ -292,8 +293,9 @@ class Round:
             if not report["ok"] or not report["is_space"]:
                 words = "; ".join(map(str, report["damage"])) or "it is not a space"
                 self._found("engram log verify", "damage", words, name)
-        if names != set(self._ledger.models) and not self._tally.failures:
-            strange = sorted(names ^ set(self._ledger.models))
+        live = self._ledger.in_state(LIVE)
+        if names != live and not self._tally.failures:
+            strange = sorted(names ^ live)
             self._found("engram log verify", "phantom", f"folders and spaces differ in {strange}")
 
     def _found(self, by: str, kind: str, detail: str, space: str | None = None) -> None:

@@ -1,13 +1,20 @@
-"""All spaces of one data root: who is there, what was asked and answered, and how often."""
+"""All spaces of one data root: which there are, what was asked and answered, and how often."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from typing import Final
 
 from engram.drill.model import SpaceModel, Violation, Write
 from engram.memory.model import Forgotten, Memory
+
+LIVE: Final = "live"
+DELETED: Final = "deleted"
+GONE: Final = "gone"
+PRIVATE_MARK: Final = "-ending-"
+"""In the names of spaces that one client has to itself, and that come to an end."""
 
 
 @dataclass
@@ -17,8 +24,10 @@ class Ledger:
     on_acknowledge: Callable[[], None] = lambda: None
     """Called with every acknowledgement, before its client does anything else."""
     models: dict[str, SpaceModel] = field(default_factory=dict)
-    creating: set[str] = field(default_factory=set)
-    """Spaces whose creation was asked for and not answered."""
+    states: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    """What each space may be: one state, or two where a step had no answer yet, the later last."""
+    shared: list[str] = field(default_factory=list)
+    """The spaces that every client uses."""
     acknowledged: Counter[str] = field(default_factory=Counter)
     unanswered: Counter[str] = field(default_factory=Counter)
     refused: Counter[str] = field(default_factory=Counter)
@@ -41,23 +50,39 @@ class Ledger:
         self.acknowledged[operation] += 1
         self.on_acknowledge()
 
-    def space_made(self, name: str) -> None:
-        """Its creation was acknowledged: from now on it has to be there."""
-        self.creating.discard(name)
-        self.models[name] = SpaceModel(name)
+    def announce(self, name: str, state: str) -> None:
+        """A space is about to be asked into another state. A new life of it begins empty."""
+        before = self.states.get(name, (GONE,))
+        if before == (GONE,):
+            old = self.models.get(name)
+            former = set() if old is None else old.former | {old.uuid}
+            self.models[name] = SpaceModel(name, former=former)
+        else:
+            self.models[name].endings += 1
+        self.states[name] = (*before, state)
 
-    def settle_spaces(self, there: Iterable[str]) -> None:
-        """Compare the names of all spaces with what was asked for; afterwards they are known."""
-        names = set(there)
-        for name in sorted(self.models.keys() - names):
-            self._report("lost", f"space {name!r} was there, and is not listed", name)
-        for name in sorted(names - self.models.keys()):
-            if name in self.creating:
-                self.space_made(name)
-                self.found_unanswered += 1
-            else:
-                self._report("phantom", f"space {name!r} was asked for by nobody", name)
-        self.creating.clear()
+    def settle_state(self, name: str, state: str) -> None:
+        """It is known which of its states a space has: an answer said so, or a look."""
+        self.states[name] = (state,)
+        if state == LIVE and PRIVATE_MARK not in name and name not in self.shared:
+            self.shared.append(name)
+
+    def in_state(self, state: str) -> set[str]:
+        return {name for name, states in self.states.items() if states == (state,)}
+
+    def settle_spaces(self, live: Iterable[str], deleted: Iterable[str]) -> None:
+        """Compare which spaces there are with what was asked for; afterwards that is known."""
+        there = {**dict.fromkeys(deleted, DELETED), **dict.fromkeys(live, LIVE)}
+        for name in sorted(there.keys() - self.states.keys()):
+            self._report("phantom", f"space {name!r} was asked for by nobody", name)
+        for name, possible in self.states.items():
+            state = there.get(name, GONE)
+            if state in possible:
+                self.found_unanswered += len(possible) > 1 and state == possible[-1]
+                self.settle_state(name, state)
+                continue
+            kind = "lost" if LIVE in possible or state == GONE else "phantom"
+            self._report(kind, f"space {name!r} is {state}, not {' or '.join(possible)}", name)
 
     def report(self, found: Iterable[Violation]) -> None:
         self.violations += found

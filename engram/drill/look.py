@@ -9,10 +9,10 @@ from random import Random
 from typing import Any, Final
 
 from engram.client.asynchronous import AsyncClient, AsyncSpace
-from engram.drill.ledger import Ledger
+from engram.drill.ledger import DELETED, LIVE, Ledger
 from engram.drill.model import Seen, SpaceModel, Violation
 from engram.drill.operations import embedding_of, takes_vectors
-from engram.errors import EngramError, MemoryNotFound
+from engram.errors import EngramError, MemoryNotFound, SpaceNotFound
 from engram.limits import LIST_LIMIT_MAX
 from engram.memory.model import Memory, SpaceInfo
 
@@ -29,12 +29,15 @@ async def look(url: str, ledger: Ledger, random: Random) -> float:
     began = time.perf_counter()
     async with AsyncClient(url) as client:
         try:
-            names = [info.memory_space_id for info in await client.spaces()]
+            listed = await client.spaces(deleted=True)
         except EngramError as error:
             ledger.report([_unreadable("the list of spaces", error)])
             return 0.0
-        ledger.settle_spaces(names)
-        models = [model for name, model in ledger.models.items() if name in names]
+        deleted = {info.memory_space_id for info in listed if info.state == DELETED}
+        live = {info.memory_space_id for info in listed} - deleted
+        ledger.settle_spaces(live, deleted)
+        ledger.report(await _check_not_served(client, ledger.in_state(DELETED)))
+        models = [ledger.models[name] for name in sorted(ledger.in_state(LIVE) & live)]
         spaces = [client.space(model.name) for model in models]
         infos = await asyncio.gather(*(_info(space) for space in spaces))
         opened_s = time.perf_counter() - began
@@ -46,6 +49,22 @@ async def look(url: str, ledger: Ledger, random: Random) -> float:
             ledger.report(await _compare(space, info, model, random))
             ledger.found_unanswered += model.found_unanswered - found_before
     return opened_s
+
+
+async def _check_not_served(client: AsyncClient, deleted: set[str]) -> list[Violation]:
+    """What is deleted is not found, though it can be restored."""
+    found = []
+    for name in sorted(deleted):
+        try:
+            await client.space_info(name)
+        except SpaceNotFound:
+            continue
+        except EngramError as error:
+            found.append(_unreadable("its absence", error, name))
+            continue
+        detail = f"space {name!r} is deleted, and served"
+        found.append(Violation(kind="phantom", detail=detail, space=name))
+    return found
 
 
 async def _info(space: AsyncSpace) -> SpaceInfo | Violation:
@@ -66,6 +85,9 @@ async def _compare(
     if model.uuid not in {None, info.uuid}:
         detail = f"its uuid was {model.uuid} and is {info.uuid}"
         found.append(Violation(kind="history changed", detail=detail, space=space.id))
+    if info.uuid in model.former:
+        detail = f"its uuid {info.uuid} is that of an earlier life, which was purged"
+        found.append(Violation(kind="phantom", detail=detail, space=space.id))
     model.uuid = info.uuid
     try:
         events = [event async for event in space.events(after=0, follow=False)]

@@ -8,7 +8,8 @@ every event must be one of these:
 - at a position that was read before, and then the very same event as then;
 - at a position that was acknowledged, and then the effect that was acknowledged there;
 - part of one open write, all of whose effects stand there, in order;
-- the record of a recall.
+- the record of a recall;
+- the deletion or restoration of the space, if one was asked for.
 
 Anything else is a phantom; an acknowledged effect that is not at its position is lost. What was
 open is settled by that: what was not found must never appear later, where it would be a phantom.
@@ -35,6 +36,8 @@ REVISED: Final = "memory.revised"
 FORGOTTEN: Final = "memory.forgotten"
 RECALLED: Final = "memory.recalled"
 CREATED: Final = "space.created"
+SPACE_DELETED: Final = "space.deleted"
+SPACE_RESTORED: Final = "space.restored"
 CHANGE_MEMORIES: Final = frozenset({STORED, REVISED, FORGOTTEN})
 
 _ENCODE = msgspec.json.Encoder(order="deterministic").encode
@@ -138,6 +141,10 @@ class SpaceModel:
     acknowledged: dict[int, Acknowledged] = field(default_factory=dict)
     """By position, since the log was last read."""
     open: list[Write] = field(default_factory=list)
+    endings: int = 0
+    """How many deletions and restorations were asked for, since the log was last read."""
+    former: set[str | None] = field(default_factory=set)
+    """The uuids of earlier lives under the same id."""
     recalls_answered: set[str] = field(default_factory=set)
     recalls_unanswered: int = 0
     found_unanswered: int = 0
@@ -187,6 +194,7 @@ class SpaceModel:
         self.acknowledged.clear()
         self.recalls_answered.clear()
         self.recalls_unanswered = 0
+        self.endings = 0
 
     def _compare_prefix(self, events: Sequence[Event]) -> Iterator[Violation]:
         """Positions are dense, and what was read before is as it was."""
@@ -226,6 +234,8 @@ class SpaceModel:
                     yield self._lost(event.position, acknowledged, f"is {mark_of(event).label}")
             elif event.type == RECALLED:
                 yield from self._check_recall(event)
+            elif event.type in {SPACE_DELETED, SPACE_RESTORED}:
+                yield from self._check_ending(event, events[number - 1 : number + 2])
             elif event.type != CREATED or event.position != 1:
                 write = next(iter(waiting.get(effect_of(event), ())), None)
                 if write is None:
@@ -266,6 +276,16 @@ class SpaceModel:
             if item.id not in self.revisions:
                 detail = f"the recall at {event.position} found {item.id!r}, which never was here"
                 yield self._violation("phantom", detail, item.id, event.position)
+
+    def _check_ending(self, event: Event, around: Sequence[Event]) -> Iterator[Violation]:
+        """A living space's deletion is followed by its restoration, and by nothing else."""
+        if not self.endings:
+            yield self._phantom(event)
+        types = [one.type for one in around]
+        pair = [SPACE_DELETED, SPACE_RESTORED]
+        if (types[1:] if event.type == SPACE_DELETED else types[:2]) != pair:
+            detail = f"{event.type} at {event.position} stands in {', '.join(types)}"
+            yield self._violation("impossible event", detail, position=event.position)
 
     def _apply(self, event: Event, acknowledged: Acknowledged | None) -> Iterator[Violation]:
         """Take one event into the state that the log gives."""

@@ -17,7 +17,7 @@ from zlib import crc32
 import msgspec
 
 from engram.client.asynchronous import AsyncClient, AsyncSpace
-from engram.drill.ledger import Ledger
+from engram.drill.ledger import DELETED, GONE, LIVE, PRIVATE_MARK, Ledger
 from engram.drill.model import (
     FORGOTTEN,
     REVISED,
@@ -54,6 +54,11 @@ REUSE_SHARE: Final = 0.3
 SPACES_FACTOR_MAX: Final = 4
 """No more spaces are made than so many times those that the drill began with."""
 REMEMBER: Final = "remember"
+REMEMBER_BATCH: Final = "remember batch"
+CREATE: Final = "create space"
+DELETE: Final = "delete space"
+RESTORE: Final = "restore space"
+PURGE: Final = "purge space"
 KINDS_OF_SPACES: Final = ("words", "vectors")
 _ALPHABET: Final = "abcdefgh déf猫🙂 \n\t"
 
@@ -280,27 +285,60 @@ async def recall(turn: Turn) -> None:
 async def create_space(turn: Turn) -> None:
     """A new space; once it is acknowledged, the clients use it like any other."""
     ledger = turn.ledger
-    if len(ledger.models) + len(ledger.creating) >= turn.spaces_max:
-        return await remember(turn._replace(operation=REMEMBER))
+    if len(ledger.shared) >= turn.spaces_max:
+        await remember(turn._replace(operation=REMEMBER))
+        return
     turn.client.number += 1
     kind = turn.random.choice(KINDS_OF_SPACES)
     name = f"{kind}-of-{turn.client.name}-{turn.client.number}"
-    ledger.creating.add(name)
+    create = turn.connection.create_space(name, embedding=spec_of(name))
+    await _change_state(turn, name, LIVE, create)
+
+
+async def end_space(turn: Turn) -> None:
+    """A step in the lives of a space that this client has to itself: it is made, used, deleted,
+    restored or purged, and after that made again, when nothing of its earlier life may show.
+    """
+    connection, random = turn.connection, turn.random
+    name = f"{turn.random.choice(KINDS_OF_SPACES)}{PRIVATE_MARK}{turn.client.name}"
+    (state,) = turn.ledger.states.get(name, (GONE,))
+    own = turn._replace(space=connection.space(name))
+    if state == GONE:
+        turn.client.living[name], turn.client.forgotten[name] = [], []
+        create = connection.create_space(name, embedding=spec_of(name))
+        await _change_state(turn._replace(operation=CREATE), name, LIVE, create)
+    elif state == LIVE and random.random() < 0.5:
+        await remember_batch(own._replace(operation=REMEMBER_BATCH))
+    elif state == LIVE:
+        deleting = turn._replace(operation=DELETE)
+        await _change_state(deleting, name, DELETED, connection.delete_space(name))
+    elif random.random() < 0.5:
+        restoring = turn._replace(operation=RESTORE)
+        await _change_state(restoring, name, LIVE, connection.restore_space(name))
+    else:
+        purging = turn._replace(operation=PURGE)
+        await _change_state(purging, name, GONE, connection.purge_space(name))
+
+
+async def _change_state(turn: Turn, name: str, state: str, asked: Awaitable[object]) -> None:
+    """Ask a space into another state, and tell the ledger. Raises `ServerGone`."""
+    ledger = turn.ledger
+    before = ledger.states.get(name, (GONE,))
+    ledger.announce(name, state)
     try:
-        await turn.connection.create_space(name, embedding=spec_of(name))
+        await asked
     except OutcomeUnknown:
         ledger.unanswered[turn.operation] += 1
         raise ServerGone from None
     except ServerUnreachable:
-        ledger.creating.discard(name)
+        ledger.settle_state(name, before[0])
         raise ServerGone from None
     except EngramError as error:
-        ledger.creating.discard(name)
+        ledger.settle_state(name, before[0])
         turn.refused(error)
-        return None
-    ledger.space_made(name)
+        return
+    ledger.settle_state(name, state)
     ledger.count(turn.operation)
-    return None
 
 
 def first_spaces(count: int) -> list[str]:
@@ -322,11 +360,12 @@ class Operation(NamedTuple):
 
 OPERATIONS: Final = (
     Operation(REMEMBER, 30, remember),
-    Operation("remember batch", 15, remember_batch),
+    Operation(REMEMBER_BATCH, 15, remember_batch),
     Operation("revise", 20, revise),
     Operation("forget", 14, forget),
     Operation("recall", 20, recall),
-    Operation("create space", 1, create_space),
+    Operation(CREATE, 1, create_space),
+    Operation("end space", 8, end_space),  # counted as what it does: delete, restore, purge
 )
 
 
@@ -336,7 +375,7 @@ async def work(client: Client, connection: AsyncClient, ledger: Ledger, spaces_m
     try:
         while not ledger.violations:
             (operation,) = client.random.choices(OPERATIONS, weights)
-            space = connection.space(client.random.choice(list(ledger.models)))
+            space = connection.space(client.random.choice(ledger.shared))
             turn = Turn(client, connection, space, ledger, operation.name, spaces_max)
             await operation.act(turn)
     except ServerGone:

@@ -56,14 +56,15 @@ def test_a_sound_server_killed_again_and_again_keeps_every_promise(
     assert (code, document["result"], document["violations"]) == (0, "clean", [])
     assert document["kills"] == sum(document["kills_by_moment"].values()) == KILLS
     assert set(document["kills_by_moment"]) == {"at an answer", "at a time", "while starting"}
-    names = {"remember", "remember batch", "revise", "forget", "recall", "create space"}
+    names = {"remember", "remember batch", "revise", "forget", "recall"}
+    names |= {"create space", "delete space", "restore space", "purge space"}
     assert set(document["operations"]) == names
     assert all(count["acknowledged"] for count in document["operations"].values())
     assert document["acknowledged"] > 10 * KILLS
     assert document["unanswered"] > KILLS
     assert document["unanswered_found"] > 0
     assert document["spaces_made"] > 3
-    assert document["subscribers_told"] > document["events"] > document["acknowledged"] / 2
+    assert document["subscribers_told"] > document["events"] / 2 > document["acknowledged"] / 4
     text = report.read_text(encoding="utf-8")
     assert f"CLEAN: {KILLS} kills" in text
     assert document["repeat"] in text
@@ -140,6 +141,12 @@ def lose_space(root: Path, start: int) -> None:
         shutil.rmtree(root / "words-1")
 
 
+def delete_space(root: Path, start: int) -> None:
+    if start == 2:
+        with engram.open(root) as db:
+            db.delete_space("words-1")
+
+
 def break_space(root: Path, start: int) -> None:
     if start == 2:
         (segment,) = (root / "words-1" / "log").glob("*.seg")
@@ -156,6 +163,7 @@ TAMPERINGS = {
     "forgotten": (forget_one, "phantom", "words-1"),
     "space-made": (make_space, "phantom", "words-nobody-asked-for"),
     "space-lost": (lose_space, "lost", "words-1"),
+    "space-deleted": (delete_space, "lost", "words-1"),
     "damaged": (break_space, "unreadable", "words-1"),
 }
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from engram.drill.ledger import Ledger
+from engram.drill.ledger import DELETED, GONE, LIVE, Ledger
 from engram.drill.model import (
     FORGOTTEN,
     RECALLED,
@@ -260,18 +260,57 @@ def test_an_answer_that_says_something_else_is_found() -> None:
     assert [one.kind for one in found] == ["wrong answer", "wrong answer"]
 
 
-def test_spaces_are_those_that_were_asked_for() -> None:
+def test_spaces_are_in_a_state_that_was_asked_for() -> None:
     ledger = Ledger()
-    ledger.space_made("words-1")
-    ledger.creating |= {"words-2", "words-3"}
-    ledger.settle_spaces(["words-1", "words-2"])
+    for name in ("words-1", "words-2", "words-ending-c1"):
+        ledger.announce(name, LIVE)
+        ledger.settle_state(name, LIVE)
+    ledger.announce("words-3", LIVE)
+    ledger.announce("words-4", LIVE)
+    ledger.announce("words-ending-c1", DELETED)
+    ledger.settle_spaces(["words-1", "words-2", "words-3"], ["words-ending-c1"])
     assert ledger.violations == []
-    assert set(ledger.models) == {"words-1", "words-2"}
-    ledger.settle_spaces(["words-1", "words-3"])
-    assert [(one.kind, one.space) for one in ledger.violations] == [
+    assert ledger.shared == ["words-1", "words-2", "words-3"]
+    assert ledger.found_unanswered == 2
+    ledger.settle_spaces(["words-1", "words-4", "words-5", "words-ending-c1"], ["words-3"])
+    assert {(one.kind, one.space) for one in ledger.violations} == {
         ("lost", "words-2"),
-        ("phantom", "words-3"),
-    ]
+        ("lost", "words-3"),  # deleted by nobody
+        ("phantom", "words-4"),  # found not to be there before
+        ("phantom", "words-5"),
+        ("phantom", "words-ending-c1"),  # restored by nobody
+    }
+
+
+def test_a_purged_space_begins_anew() -> None:
+    ledger = Ledger()
+    ledger.announce(SPACE, LIVE)
+    ledger.settle_state(SPACE, LIVE)
+    assert acknowledge(ledger.models[SPACE], stored(1, 2)) == []
+    assert settle(ledger.models[SPACE], stored(1, 2)) == []
+    ledger.models[SPACE].uuid = UUID
+    for state in (DELETED, GONE):
+        ledger.announce(SPACE, state)
+        ledger.settle_state(SPACE, state)
+    ledger.announce(SPACE, LIVE)
+    assert ledger.models[SPACE].former == {UUID}
+    assert set(settle(ledger.models[SPACE], stored(1, 2))) == {"phantom"}
+
+
+@pytest.mark.parametrize(
+    ("asked", "types", "expected"),
+    [
+        (2, ["space.deleted", "space.restored"], []),
+        (0, ["space.deleted", "space.restored"], ["phantom", "phantom"]),
+        (2, ["space.deleted"], ["impossible event"]),
+        (2, ["space.restored"], ["impossible event"]),
+    ],
+)
+def test_a_deletion_is_followed_by_its_restoration(
+    asked: int, types: list[str], expected: list[str]
+) -> None:
+    model = SpaceModel(SPACE, endings=asked)
+    assert settle(model, *(event(n, kind) for n, kind in enumerate(types, 2))) == expected
 
 
 @pytest.mark.parametrize(

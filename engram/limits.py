@@ -22,5 +22,3 @@ RECALLED_IDS_RECORDED_MAX: Final = 50
 FILTER_VALUES_MAX: Final = 1_000
 LIST_LIMIT_MAX: Final = 1_000
 LIST_LIMIT_DEFAULT: Final = 50
-DELETE_GRACE_S: Final = 7 * 24 * 3_600.0
-"""How long a deleted space can be restored for certain, unless `engram.open` is told otherwise."""

@@ -10,11 +10,11 @@ from types import TracebackType
 from typing import Final
 
 from engram.errors import DataRootUnusable, Invalid
-from engram.limits import DELETE_GRACE_S
 from engram.memory.model import DeletedSpace, EmbeddingSpec, Receipt, SpaceInfo
 from engram.memory.validate import check_flag
 from engram.spaces.disk_errors import no_room
 from engram.spaces.ids import check_space_id
+from engram.spaces.lifecycle import DELETE_GRACE_S
 from engram.spaces.registry import Registry
 from engram.spaces.requests import check_spaces_limit
 from engram.spaces.space import Space

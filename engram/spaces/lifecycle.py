@@ -50,6 +50,8 @@ from wal.errors import Damaged, Unsupported, WalError
 from wal.log import LOCK_NAME, NO_ROOM
 from wal.vfs import Directory
 
+DELETE_GRACE_S: Final = 7 * 24 * 3_600.0
+"""How long a deleted space can be restored for certain, unless `engram.open` is told otherwise."""
 _LOG: Final = logging.getLogger("engram.spaces")
 _US: Final = 1_000_000
 OpenFolder = Callable[[Directory, Identity], Store]

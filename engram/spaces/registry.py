@@ -37,7 +37,6 @@ from engram.errors import (
 )
 from engram.feed.feed import Feed
 from engram.feed.telling import SpaceName
-from engram.limits import DELETE_GRACE_S
 from engram.memory.events import SpaceCreated
 from engram.memory.model import DeletedSpace, EmbeddingSpec, Receipt, SpaceInfo
 from engram.memory.payload import NO_VECTORS, Batch, encode_batch
@@ -56,7 +55,7 @@ from engram.spaces.layout import (
     lay_out,
     open_control,
 )
-from engram.spaces.lifecycle import Lifecycle
+from engram.spaces.lifecycle import DELETE_GRACE_S, Lifecycle
 from engram.spaces.space import Space
 from engram.spaces.store import NONCE_BYTES, Clock, Store, translated, was_deleted
 from wal import errors as wal_errors

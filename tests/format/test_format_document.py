@@ -5,18 +5,19 @@ from __future__ import annotations
 import re
 from pathlib import Path
 from struct import Struct
-from typing import Final
+from typing import Final, get_args
 
 import numpy as np
 import pytest
 from crc32c import crc32c
 
-from engram.memory.events import MemoryStored, SpaceCreated
+from engram.memory.events import Event, MemoryStored, SpaceCreated
 from engram.memory.model import EmbeddingSpec
 from engram.memory.payload import Batch, decode_batch, encode_batch
 from engram.spaces import identity as space_file
 from engram.spaces.identity import Identity, read_identity
 from engram.spaces.registry import Registry
+from engram.spaces.trash import ReceiptFile, Tombstone, Trash
 from wal import format as f
 from wal.codec import (
     Bad,
@@ -208,6 +209,44 @@ def test_the_example_layout_json_is_what_is_written_today_and_decodes() -> None:
     control.make_dir("tmp")
     control.create("layout.json").write_at(0, data)
     Registry(disk.root(), owner="a test").close()  # refuses a layout that it cannot read
+
+
+def test_the_examples_of_what_deleted_spaces_leave_are_what_is_written_today() -> None:
+    uuid, day_us = UUID.hex(), 86_400_000_000
+    disk = SimDisk()
+    kept = Trash(disk.root())
+    tombstone = Tombstone(
+        memory_space_id="demo",
+        uuid=uuid,
+        generation=1,
+        deleted_us=CREATED_US,
+        purge_after_us=CREATED_US + 7 * day_us,
+    )
+    receipt = ReceiptFile(
+        memory_space_id="demo",
+        uuid=uuid,
+        generation=1,
+        deleted_us=CREATED_US,
+        purged_us=CREATED_US + day_us,
+        files=5,
+        bytes=4984,
+    )
+    kept.write_tombstone(tombstone)
+    kept.raise_generation("demo", 1)
+    kept.write_receipt(receipt)
+    assert disk.contents() == {
+        "trash": {f"demo.{uuid}.json": block("A tombstone").encode()},
+        "generations": {"demo": block("A generation").encode()},
+        "receipts": {"demo-1.json": block("A receipt").encode()},
+    }
+    assert kept.tombstone("demo", uuid) == tombstone
+    assert kept.generation("demo") == 1
+    assert kept.receipt("demo", 1) == receipt
+
+
+def test_the_document_names_every_event() -> None:
+    named = set(re.findall(r'^    \["([a-z.]+)"', TEXT, re.MULTILINE))
+    assert named == {kind.__struct_config__.tag for kind in get_args(Event)}
 
 
 def rows(title: str) -> list[list[str]]:

@@ -377,3 +377,34 @@ def test_every_event_says_whose_it_is_and_a_foreign_identity_is_refused(root: Pa
         with pytest.raises(SpaceDamaged, match="renamed or copied"):
             db.space("beta").list()
         assert [m.content for m in db.space("alpha").list().memories] == ["alpha"]
+
+
+def test_an_inactive_space_was_deleted_and_made_anew_and_its_old_memories_were_back(
+    root: Path,
+) -> None:
+    with engram.open(root) as db:
+        db.create_space("tenant", embedding=CALLER).remember("old", id="old", embedding=UNIT)
+    with engram.open(root) as db:  # nobody has used it since the start
+        db.delete_space("tenant")
+        db.purge_space("tenant")
+        anew = db.create_space("tenant", embedding=CALLER)
+        assert anew.list().memories == ()
+        assert anew.recall(embedding=UNIT, record=False).results == ()
+        assert anew.info().generation == 2
+    with engram.open(root) as db:
+        assert db.space("tenant").list().memories == ()
+        assert [event.type for event in db.space("tenant").events()] == ["space.created"]
+
+
+def test_a_late_write_brought_a_deleted_space_back(root: Path) -> None:
+    with engram.open(root) as db:
+        late = db.create_space("tenant", embedding=CALLER)
+        db.delete_space("tenant")
+        with pytest.raises(SpaceNotFound):
+            late.remember("too late", embedding=UNIT)
+        assert not (root / "tenant").exists()
+        db.purge_space("tenant")
+        anew = db.create_space("tenant", embedding=CALLER)
+        with pytest.raises(SpaceNotFound):
+            late.remember("too late", embedding=UNIT)
+        assert anew.list().memories == ()

@@ -8,9 +8,34 @@ import msgspec
 import numpy as np
 import pytest
 
-from engram.errors import EngramError, Invalid, MemoryExists, MemoryNotFound
-from engram.memory.decide import Command, Forget, Latest, Remember, Revise, decide
-from engram.memory.events import MemoryForgotten, MemoryRevised, MemoryStored, MemoryVersion
+from engram.errors import (
+    EngramError,
+    Invalid,
+    MemoryExists,
+    MemoryNotFound,
+    SpaceExists,
+    SpaceNotFound,
+)
+from engram.memory.decide import (
+    Command,
+    DeleteSpace,
+    Forget,
+    Latest,
+    Observe,
+    Remember,
+    RestoreSpace,
+    Revise,
+    decide,
+)
+from engram.memory.events import (
+    MemoryForgotten,
+    MemoryRecalled,
+    MemoryRevised,
+    MemoryStored,
+    MemoryVersion,
+    SpaceDeleted,
+    SpaceRestored,
+)
 from engram.memory.model import Vector
 from engram.memory.payload import Batch, decode_batch, encode_batch
 
@@ -175,3 +200,30 @@ def test_there_is_one_vector_per_version_even_behind_an_expiry() -> None:
     versions = sum(isinstance(event, MemoryVersion) for event in batch.events)
     assert versions == len(batch.vectors) == 2
     assert len(batch.events) == 3
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        remember("b"),
+        Revise("a", {"tags": ()}, None, NOW),
+        Forget("a", NOW),
+        Observe(
+            MemoryRecalled(recall_id="r", mode="lexical", query_digest=None, ids=(), scores=())
+        ),
+        DeleteSpace(7),
+    ],
+    ids=lambda command: type(command).__name__,
+)
+def test_a_deleted_space_takes_nothing_but_its_restoration(command: Command) -> None:
+    decide(Fake(lives()), command, "alpha")
+    with pytest.raises(SpaceNotFound) as caught:
+        decide(Fake(lives(), deleted=True), command, "alpha")
+    assert caught.value.memory_space_id == "alpha"
+
+
+def test_a_space_ends_and_comes_back_by_one_event_each() -> None:
+    assert decide(Fake(), DeleteSpace(7), "alpha").events == [SpaceDeleted(purge_after_us=7)]
+    assert decide(Fake(deleted=True), RestoreSpace(), "alpha").events == [SpaceRestored()]
+    with pytest.raises(SpaceExists):
+        decide(Fake(), RestoreSpace(), "alpha")

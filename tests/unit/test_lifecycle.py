@@ -25,7 +25,7 @@ from engram.errors import (
     SpaceLocked,
     SpaceNotFound,
 )
-from engram.limits import DELETE_GRACE_S
+from engram.spaces.lifecycle import DELETE_GRACE_S
 from engram.spaces.registry import Registry
 from tests.unit.conftest import CALLER, UNIT, SetClock, at_once
 from wal.os_vfs import OsDirectory, open_root

@@ -13,7 +13,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from engram.memory import state as state_module
-from engram.memory.events import Event, MemoryForgotten, MemoryRevised, MemoryStored, SpaceCreated
+from engram.memory.events import (
+    Event,
+    MemoryForgotten,
+    MemoryRevised,
+    MemoryStored,
+    SpaceCreated,
+    SpaceDeleted,
+    SpaceRestored,
+)
 from engram.memory.model import Filter
 from engram.memory.payload import Batch
 from engram.memory.state import State, StateError, View
@@ -241,6 +249,10 @@ def test_a_view_never_changes(history: list[Step]) -> None:
         [stored("new", 1), stored("new", 2)],
         [MemoryForgotten(id="lives", revision=1, reason="request")] * 2,
         [SpaceCreated(memory_space_id="alpha", generation=1, embedding_model="m", dimensions=2)],
+        [SpaceRestored()],
+        [SpaceDeleted(purge_after_us=1), stored("new", 1)],
+        [SpaceDeleted(purge_after_us=1), SpaceDeleted(purge_after_us=1)],
+        [SpaceDeleted(purge_after_us=1), SpaceRestored(), SpaceRestored()],
     ],
     ids=lambda events: "+".join(type(event).__name__ for event in events),
 )
@@ -256,6 +268,16 @@ def test_events_that_no_decider_would_write_are_refused(
         state.publish()
     with pytest.raises(StateError, match="position"):
         state.apply(batch_of(*events), 5, 0)
+
+
+def test_only_a_restoration_lets_a_space_go_on() -> None:
+    state = fresh()
+    state.apply(batch_of(stored("a", 1), SpaceDeleted(purge_after_us=7)), 2, 0)
+    assert (state.deleted, state.purge_after_us) == (True, 7)
+    state.apply(batch_of(SpaceRestored(), stored("b", 1)), 4, 0)
+    state.publish()
+    assert (state.deleted, state.view.position) == (False, 5)
+    assert state.view.live_count(0) == 2
 
 
 def test_the_first_event_must_create_this_space() -> None:

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import posixpath
 from collections.abc import Mapping
+from datetime import date, datetime, time
 from typing import Final, Literal, NamedTuple
 
 from engram.errors import Malformed
@@ -199,4 +200,7 @@ _TOML_NAMES: Final[dict[type, str]] = {
     float: "a fraction",
     list: "a list",
     dict: "a table",
+    date: "a date",
+    datetime: "a time",
+    time: "a time of day",
 }

@@ -166,13 +166,15 @@ class Log:
         :class:`wal.errors.Damaged` (nothing was changed) or :class:`wal.errors.Unsupported`.
         """
         lock = space_dir.lock(LOCK_NAME, owner)
+        doing = "read"
         try:
             live = read_live(space_dir, space_uuid, visit, fresh=True)
+            doing = "written"
             return cls._take_over(space_dir, lock, live, nonce, now_ns, options)
         except OSError as error:
             lock.release()
             if error.errno in {errno.EROFS, errno.EACCES, errno.EPERM}:
-                raise ReadOnly(f"{space_dir.path} cannot be written: {error.strerror}") from error
+                raise ReadOnly(f"{space_dir.path} cannot be {doing}: {error.strerror}") from error
             if error.errno in NO_ROOM:
                 raise DiskFull(f"no room to open {space_dir.path}: {error.strerror}") from error
             raise

@@ -22,9 +22,8 @@ from engram.cli import (
     status,
     watch,
 )
+from engram.cli.exit_codes import INTERRUPTED
 from engram.errors import EngramError, Malformed
-
-INTERRUPTED = 130
 
 app = typer.Typer(
     name="engram",
@@ -82,22 +81,34 @@ def engram(
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command line; returns the exit code."""
     given = list(sys.argv[1:] if arguments is None else arguments)
+    as_json = "--json" in given[: given.index("--")] if "--" in given else "--json" in given
     output.prepare_streams()
     try:
         result = typer.main.get_command(app).main(
             args=given, prog_name="engram", standalone_mode=False
         )
     except EngramError as error:
-        output.print_error(error, as_json="--json" in given)
+        output.print_error(error, as_json=as_json)
         return error.exit_code
     except typer.TyperException as error:
-        return _usage_error(error, given)
+        return _usage_error(error, given, as_json=as_json)
     except (typer.Abort, KeyboardInterrupt):
         return INTERRUPTED
+    except OSError as error:
+        failed = _failed(error)
+        output.print_error(failed, as_json=as_json)
+        return failed.exit_code
     return result if isinstance(result, int) else 0
 
 
-def _usage_error(error: typer.TyperException, given: list[str]) -> int:
+def _failed(error: OSError) -> EngramError:
+    """What the system refused and nobody in between had a word for."""
+    if error.filename is None:  # of help, which typer prints
+        return output.output_failed(error)
+    return EngramError(f"{error.filename}: {error.strerror}")
+
+
+def _usage_error(error: typer.TyperException, given: list[str], *, as_json: bool) -> int:
     """One line that also says where help is. No word at all is answered with the help itself."""
     context: Any = getattr(error, "ctx", None)
     command = context.command_path if context is not None else "engram"
@@ -106,8 +117,8 @@ def _usage_error(error: typer.TyperException, given: list[str]) -> int:
         # None of the group's commands was named: all of them are shown.
         output.print_hint(context.get_help())
         return error.exit_code
-    message = error.format_message().rstrip(".")
-    output.print_error(Malformed(f"{message}. Try '{command} --help'"), as_json="--json" in given)
+    message = error.format_message().rstrip(".").replace("Value error, ", "", 1)
+    output.print_error(Malformed(f"{message}. Try '{command} --help'"), as_json=as_json)
     return error.exit_code
 
 

@@ -68,14 +68,36 @@ def _opened(settings: Settings, *, create: bool) -> Iterator[Spaces]:
         return
     import engram
 
-    root = Path(str(target.value))
-    if not create and not root.exists():
+    root = data_root_of(settings)
+    if not create and not _is_there(root):
         raise DataRootUnusable(
             f"{root} does not exist, so no space is there yet. `engram space create ID` makes it "
             "and a first space; --data-root names another folder"
         )
     with engram.open(root, create=create, owner=f"{_OWNER}, pid {os.getpid()}") as db:
         yield db
+
+
+def data_root_of(settings: Settings) -> Path:
+    """The data root of a command that works on one."""
+    root = Path(str(settings.data_root.value))
+    try:
+        root.absolute()
+    except FileNotFoundError:
+        raise DataRootUnusable(
+            f"{root} is below the current folder, which was deleted. Go to another one, or name "
+            "the whole path"
+        ) from None
+    return root
+
+
+def _is_there(root: Path) -> bool:
+    try:
+        return root.exists()
+    except OSError as error:
+        raise DataRootUnusable(
+            f"{root} cannot be used: {error.strerror}. --data-root names another folder"
+        ) from None
 
 
 def _api_key(settings: Settings) -> str | None:

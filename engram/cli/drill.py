@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Final
 import typer
 
 from engram.cli import output
+from engram.cli.exit_codes import INTERRUPTED
 from engram.cli.options import JsonOption
 from engram.errors import Malformed, SpaceDamaged
 
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
     from engram.drill.folder import Folder
     from engram.drill.report import Report, Tally
 
-INTERRUPTED: Final = 130
 _SEEDS: Final = 1_000_000_000
 
 _Iterations = Annotated[

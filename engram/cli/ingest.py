@@ -21,6 +21,7 @@ import typer
 
 from engram import limits
 from engram.cli import output
+from engram.cli.exit_codes import INTERRUPTED
 from engram.errors import (
     EngramError,
     FieldError,
@@ -39,7 +40,6 @@ if TYPE_CHECKING:
 CHUNK_LINES_MAX: Final = 500
 CHUNK_BYTES_MAX: Final = 8 << 20
 LINE_BYTES_MAX: Final = limits.BODY_BYTES_MAX
-INTERRUPTED: Final = 130
 _ITEM: Final = re.compile(r"memories\[\d+\]\.?")
 """How the engine names one of a batch; here it is a line."""
 _BOM: Final = b"\xef\xbb\xbf"
@@ -70,6 +70,8 @@ class Line(NamedTuple):
 @contextmanager
 def opened_lines(file: str) -> Iterator[Lines]:
     """The file of that name, or standard input for `-`."""
+    if not file:
+        raise Malformed("--file is empty; give a value, as messages.jsonl, or leave it out")
     if file == "-":
         if sys.stdin is None:
             raise Malformed("standard input is closed; name a file")

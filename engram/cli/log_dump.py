@@ -13,15 +13,15 @@ from engram.cli.log_inspect import PathArgument
 from engram.cli.options import JsonOption
 from engram.cli.render import event_parts, time_text
 from engram.cli.times import time_of
-from engram.cli.watch import EventType
 from engram.errors import Malformed, SpaceDamaged
+from engram.memory.event_types import EVENT_TYPES, EventType
 
 if TYPE_CHECKING:
     from datetime import datetime
 
     from engram.inspect.dump import EventLine, RecordLine, Wanted
 
-_TYPE_CHARACTERS = max(map(len, EventType))
+_TYPE_CHARACTERS = max(map(len, EVENT_TYPES))
 
 SinceOption = Annotated[
     str | None,
@@ -38,7 +38,7 @@ TypesOption = Annotated[
         "--type",
         metavar="TYPE",
         help="Only events of this type; may be given several times. Types: "
-        f"{', '.join(EventType)}.",
+        f"{', '.join(EVENT_TYPES)}.",
     ),
 ]
 

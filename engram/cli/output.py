@@ -20,12 +20,15 @@ import typer
 from engram.errors import EngramError
 
 if TYPE_CHECKING:
-    from rich.console import Console
+    from rich.console import Console, OverflowMethod
     from rich.table import Table
 
 _HARMLESS_FORMAT_CHARACTERS: Final = "\u200c\u200d"
 """They join letters and emoji; the others of their category reorder or hide what stands there."""
 _ESCAPED: Final = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
+_GAP: Final = 2
+LAST_COLUMN_MIN: Final = 10
+"""What the last column of a table keeps at least: any figure has room in it."""
 
 
 class OutputFailed(EngramError):
@@ -89,12 +92,20 @@ def print_json(document: Any) -> None:
 
 
 def print_table(titles: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
-    """Columns with a heading. On a terminal the last one is cut to what fits, else nothing is."""
+    """Columns with a heading. On a terminal the last one is cut to what fits, else nothing is.
+
+    What is to be read or pasted is never cut: where a terminal is too narrow for the columns before
+    the last one, lines are longer than it is wide.
+    """
     table = [list(row) for row in rows]
     if is_terminal(sys.stdout):
+        widths = _widths([titles, *table])
         console = console_on(sys.stdout)
+        fixed = sum(widths[:-1]) + _GAP * (len(widths) - 1)
+        widths[-1] = min(widths[-1], max(console.width - fixed, LAST_COLUMN_MIN))
+        console.width = fixed + widths[-1] + _GAP
         with console.capture() as captured:
-            console.print(rich_table(titles, table))
+            console.print(_rich_table(titles, table, widths))
         for line in captured.get().splitlines():
             print_line(line.rstrip())
         return
@@ -103,14 +114,27 @@ def print_table(titles: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
 
 
 def rich_table(titles: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
+    """A table for rich to lay out anew whenever it draws. Where a terminal is too narrow for it,
+    cells go on below.
+    """
+    return _rich_table(titles, rows, None)
+
+
+def _rich_table(
+    titles: Sequence[str], rows: Sequence[Sequence[str]], widths: Sequence[int] | None
+) -> Table:
     """The table for a terminal. Cells are text: nothing in them is taken for markup."""
     from rich.table import Table
     from rich.text import Text
 
-    cut = "ellipsis" if is_utf8(sys.stdout) else "crop"
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
-    for title in titles:
-        table.add_column(title, no_wrap=True, overflow=cut)  # type: ignore[arg-type]
+    table = Table(box=None, pad_edge=False, padding=(0, _GAP, 0, 0), header_style="bold")
+    if widths is None:
+        for title in titles:
+            table.add_column(title, overflow="fold")
+    else:
+        cut: OverflowMethod = "ellipsis" if is_utf8(sys.stdout) else "crop"
+        for title, width in zip(titles, widths, strict=True):
+            table.add_column(title, no_wrap=True, width=width, overflow=cut)
     for row in rows:
         table.add_row(*map(Text, row))
     return table
@@ -119,12 +143,18 @@ def rich_table(titles: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
 def _plain_table(rows: Sequence[Sequence[str]]) -> Iterator[str]:
     from rich.cells import cell_len
 
-    widths = [max(map(cell_len, column)) for column in zip(*rows, strict=True)]
+    widths = _widths(rows)
     for row in rows:
         cells = [
             cell + " " * (width - cell_len(cell)) for cell, width in zip(row, widths, strict=True)
         ]
-        yield "  ".join(cells).rstrip()
+        yield (" " * _GAP).join(cells).rstrip()
+
+
+def _widths(rows: Sequence[Sequence[str]]) -> list[int]:
+    from rich.cells import cell_len
+
+    return [max(map(cell_len, column)) for column in zip(*rows, strict=True)]
 
 
 def print_fields(fields: Iterable[tuple[str, str]]) -> None:
@@ -155,9 +185,15 @@ def console_on(stream: TextIO) -> Console:
 
 
 def print_hint(text: str) -> None:
-    """A line for people, on stderr so that it never mixes with results."""
-    sys.stderr.write(text + "\n")
-    sys.stderr.flush()
+    """A line for people, on stderr so that it never mixes with results.
+
+    Where stderr takes nothing, there is nobody to tell; what the command did stays what it is.
+    """
+    try:
+        sys.stderr.write(text + "\n")
+        sys.stderr.flush()
+    except (OSError, ValueError):
+        _give_up(sys.stderr)
 
 
 def print_error(error: EngramError, *, as_json: bool) -> None:
@@ -179,15 +215,26 @@ def _reader_may_leave() -> Iterator[None]:
     try:
         yield
     except BrokenPipeError:
-        # What is still buffered goes nowhere, so that the interpreter's last flush succeeds.
-        with _open_nowhere() as nowhere:
-            os.dup2(nowhere.fileno(), sys.stdout.fileno())
+        _give_up(sys.stdout)
         raise typer.Exit from None
     except OSError as error:
-        # A full disk behind `>`, for one. What is buffered would fail again when Python ends.
+        # A full disk behind `>`, for one.
+        raise output_failed(error) from None
+
+
+def output_failed(error: OSError) -> OutputFailed:
+    """The error for a standard output that takes nothing more; from here on it is given nothing."""
+    _give_up(sys.stdout)
+    return OutputFailed(f"the output cannot be written: {error.strerror}")
+
+
+def _give_up(stream: TextIO) -> None:
+    """What is still buffered goes nowhere, so that the interpreter's last flush succeeds."""
+    try:
         with _open_nowhere() as nowhere:
-            os.dup2(nowhere.fileno(), sys.stdout.fileno())
-        raise OutputFailed(f"the output cannot be written: {error.strerror}") from None
+            os.dup2(nowhere.fileno(), stream.fileno())
+    except (OSError, ValueError):
+        pass  # it has no file behind it that could fail again
 
 
 def _open_nowhere() -> TextIO:

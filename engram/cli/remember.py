@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from typing import Annotated, Any
 
 import typer
@@ -124,6 +125,8 @@ def _remember_one(named: Named, content: str, given: Mapping[str, Any], *, as_js
         output.print_json(memory)
     else:
         output.print_line(f"remembered {output.printable(memory.id)} at position {memory.position}")
+    if memory.expires_at is not None and memory.expires_at <= datetime.now(UTC):
+        output.print_hint("it has expired already: no recall and no list will find it")
 
 
 def _remember_file(named: Named, file: str, from_line: int, *, as_json: bool) -> None:

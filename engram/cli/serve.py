@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import logging
 import os
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from engram.cli import output
+from engram.cli.connection import data_root_of
 from engram.cli.options import ConfigOption, DataRootOption, JsonOption, Named
 from engram.cli.settings import read_settings
 from engram.config import DEFAULT_HOST, DEFAULT_PORT
@@ -50,7 +50,7 @@ def serve(
     from engram.server.serve import serve as run
 
     logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    root = Path(str(settings.data_root.value))
+    root = data_root_of(settings)
 
     def announce(url: str) -> None:
         if as_json:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -46,22 +47,32 @@ def space_of(settings: Settings) -> str:
 def _find_file(given: str | None) -> File | None:
     """The configuration file that counts, and no other. One that was named has to be there."""
     if given is not None:
+        if not given:
+            raise Malformed("--config is empty; give a value, as engram.toml, or leave it out")
         return _read(Path(given))
     if from_environment := os.environ.get(CONFIG_VARIABLE):
         return _read(Path(from_environment))
     here = Path(FILE_NAME)
-    if here.exists():
+    if _is_there(here):
         # Whoever made the current folder may have put it there.
         return _read(here)._replace(trusted=False)
     own = _xdg("XDG_CONFIG_HOME", ".config") / "engram" / FILE_NAME
-    return _read(own) if own.exists() else None
+    return _read(own) if _is_there(own) else None
+
+
+def _is_there(path: Path) -> bool:
+    """What this user may not even look for is nothing that they keep there."""
+    try:
+        return path.exists()
+    except OSError:
+        return False
 
 
 def _read(path: Path) -> File:
     import tomllib
 
     try:
-        text = path.read_bytes().decode()
+        text = _read_bytes(path).decode()
         table = tomllib.loads(text)
     except OSError as error:
         raise Malformed(f"configuration file {path} cannot be read: {error.strerror}") from None
@@ -72,6 +83,16 @@ def _read(path: Path) -> File:
     except (ValueError, RecursionError):
         raise Malformed(f"configuration file {path} cannot be read as TOML") from None
     return File(str(path.absolute()), table)
+
+
+def _read_bytes(path: Path) -> bytes:
+    """The bytes of a regular file. One that is none, as a named pipe, might never end."""
+    # Without O_NONBLOCK, opening a pipe would wait for somebody to write to it.
+    with os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
+        mode = os.fstat(file.fileno()).st_mode
+        if not stat.S_ISREG(mode):
+            raise Malformed(f"configuration file {path} cannot be read: it is no regular file")
+        return file.read()
 
 
 def _xdg(variable: str, below_home: str) -> Path:

@@ -6,7 +6,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
@@ -14,12 +14,21 @@ from engram.cli import output, render
 from engram.cli.connection import locked_advice, opened
 from engram.cli.options import ConfigOption, DataRootOption, JsonOption, Named, ServerOption
 from engram.cli.settings import read_settings
-from engram.errors import EngramError, SpaceDamaged, SpaceLocked, SpaceNotFound
+from engram.errors import (
+    DataRootUnusable,
+    DiskFull,
+    EngramError,
+    SpaceDamaged,
+    SpaceLocked,
+    SpaceNotFound,
+)
 
 if TYPE_CHECKING:
     from engram.cli.connection import Spaces
 
 Report = dict[str, Any]
+_PASSING: Final = frozenset({"locked", "unusable"})
+"""States that may end without a change to the files of a space."""
 
 
 def status(
@@ -40,7 +49,8 @@ def status(
     """Show every space: state, memories, position, size.
 
     A space that another process has open, as a running server has, is shown as locked: ask that
-    server with --server. Damage ends with exit code 5. With --watch and --json: one report a line.
+    server with --server. One that this user may not use is shown as unusable, which ends with exit
+    code 1; damage ends with exit code 5. With --watch and --json: one report a line.
 
     \b
     Example:  engram space create alpha --if-not-exists && engram status
@@ -49,8 +59,11 @@ def status(
     if not watch:
         report = _Reports(named).take()
         _print(report, as_json=as_json)
-        if any(space["state"] == "damaged" for space in report["spaces"]):
+        states = {space["state"] for space in report["spaces"]}
+        if "damaged" in states:
             raise typer.Exit(SpaceDamaged.exit_code)
+        if "unusable" in states:
+            raise typer.Exit(DataRootUnusable.exit_code)
         return
     take = _Reports(named).take
     if as_json or not output.is_terminal(sys.stdout):
@@ -89,12 +102,14 @@ class _Reports:
     def _report(self, spaces: Spaces, space_id: str) -> Report | None:
         if self._root is not None and space_id in self._known:
             signature, report = self._known[space_id]
-            if report["state"] != "locked" and signature == _signature(self._root / space_id):
+            if report["state"] not in _PASSING and signature == _signature(self._root / space_id):
                 return report
         try:
             info = spaces.space_info(space_id)
         except SpaceLocked as error:
             return _without_figures(space_id, "locked", locked_advice(error.detail))
+        except (DataRootUnusable, DiskFull) as error:
+            return _without_figures(space_id, "unusable", error.detail)
         except SpaceNotFound:
             return None  # it was there a moment ago
         return {

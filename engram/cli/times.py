@@ -28,6 +28,9 @@ def time_of(flag: str, text: str | None) -> datetime | None:
         )
     try:
         time = datetime.fromisoformat(text.upper())
-        return time if time.tzinfo is not None else time.astimezone()
-    except (ValueError, OverflowError, OSError) as error:
+    except ValueError as error:
         raise Invalid.of(flag, f"{text!r} is not a time that exists ({error})") from None
+    try:
+        return time if time.tzinfo is not None else time.astimezone()
+    except (ValueError, OverflowError, OSError):
+        raise Invalid.of(flag, f"{text!r} lies outside of the years 1 to 9999 in UTC") from None

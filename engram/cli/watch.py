@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterable
-from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
@@ -21,24 +20,13 @@ from engram.cli.options import (
 )
 from engram.cli.settings import read_settings
 from engram.errors import Malformed
+from engram.memory.event_types import EVENT_TYPES, EventType
 
 if TYPE_CHECKING:
     from engram import Event
 
 
-class EventType(StrEnum):
-    """The types of events there are, as a command line names them."""
-
-    SPACE_CREATED = "space.created"
-    SPACE_DELETED = "space.deleted"
-    SPACE_RESTORED = "space.restored"
-    MEMORY_STORED = "memory.stored"
-    MEMORY_REVISED = "memory.revised"
-    MEMORY_FORGOTTEN = "memory.forgotten"
-    MEMORY_RECALLED = "memory.recalled"
-
-
-_TYPE_CHARACTERS: Final = max(map(len, EventType))
+_TYPE_CHARACTERS: Final = max(map(len, EVENT_TYPES))
 
 
 def watch(
@@ -59,7 +47,7 @@ def watch(
             "--type",
             metavar="TYPE",
             help="Only events of this type; may be given several times. Types: "
-            f"{', '.join(EventType)}.",
+            f"{', '.join(EVENT_TYPES)}.",
         ),
     ] = None,
     follow: Annotated[
@@ -133,9 +121,12 @@ def _styled_line() -> Callable[[Event], str]:
             (time, "dim"),
             f"  {position:>6}  ",
             (f"{type_:<{_TYPE_CHARACTERS}}", "cyan"),
-            f"  {what}",
+            "  ",
         )
-        text.truncate(console.width, overflow="ellipsis" if output.is_utf8(sys.stdout) else "crop")
+        # As in tables: what happened is cut, and nothing before it.
+        width = max(console.width, text.cell_len + output.LAST_COLUMN_MIN)
+        text.append(what)
+        text.truncate(width, overflow="ellipsis" if output.is_utf8(sys.stdout) else "crop")
         with console.capture() as captured:
             console.print(text, no_wrap=True, overflow="ignore", crop=False, end="")
         return captured.get().rstrip()

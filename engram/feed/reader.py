@@ -9,7 +9,7 @@ from typing import Final, NamedTuple
 from engram.errors import HistoryGone, Invalid, PositionBeyondEnd, SpaceNotFound
 from engram.feed.cursor import Behind, Skip, Wait, plan
 from engram.feed.feed import Feed, Told
-from engram.memory.events import EVENT_TYPES
+from engram.memory.event_types import EVENT_TYPES
 from engram.memory.model import Event
 
 PAGE_EVENTS_MAX: Final = 256

@@ -97,15 +97,6 @@ Event = (
     | MemoryForgotten
     | MemoryRecalled
 )
-EVENT_TYPES: tuple[str, ...] = (
-    "space.created",
-    "space.deleted",
-    "space.restored",
-    "memory.stored",
-    "memory.revised",
-    "memory.forgotten",
-    "memory.recalled",
-)
 
 
 def event_type(event: Event) -> str:

@@ -20,8 +20,8 @@ def root_error(path: str, error: OSError) -> EngramError:
         return exhausted(path, error)
     if error.errno in _NOT_WRITABLE:
         return DataRootUnusable(
-            f"{path} cannot be used ({error.strerror}). Give this user the right to read and to "
-            "write there, or name another data root"
+            f"{path} cannot be used ({error.strerror}). Give this user the right to write and "
+            "read there, or name another data root"
         )
     return DataRootUnusable(f"{path} cannot be used: {error.strerror or error}")
 

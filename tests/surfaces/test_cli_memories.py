@@ -337,11 +337,11 @@ def test_the_choices_offered_are_those_of_the_engine() -> None:
     from typing import get_args
 
     from engram.cli.options import Kind, Mode
-    from engram.cli.watch import EventType
-    from engram.memory.events import EVENT_TYPES
+    from engram.memory.event_types import EVENT_TYPES
+    from engram.memory.events import Event
     from engram.memory.model import KINDS, MODES
 
     assert get_args(Kind) == KINDS
     assert get_args(Mode) == MODES
-    assert tuple(EventType) == EVENT_TYPES
+    assert tuple(event.__struct_config__.tag for event in get_args(Event)) == EVENT_TYPES
     assert limits.RECALL_LIMIT_MAX == 1_000

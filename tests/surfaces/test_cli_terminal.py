@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import threading
@@ -14,6 +15,7 @@ from pathlib import Path
 import pytest
 
 import engram
+from engram.cli.output import LAST_COLUMN_MIN
 
 from .command_line import ENGRAM, ESCAPE, WAIT_S_MAX, CommandLine, run_in_terminal
 from .harness import Server
@@ -79,17 +81,37 @@ def test_what_a_memory_holds_cannot_control_a_terminal(
         assert [c for c in text if not c.isprintable() and c not in "\n\u200d"] == []
 
 
-@pytest.mark.parametrize("arguments", SHOWING[1:3] + SHOWING[4:], ids=lambda item: item[0])
-@pytest.mark.parametrize("columns", [40, 80])
-def test_no_line_of_a_table_is_wider_than_the_terminal(
-    environment: dict[str, str], arguments: list[str], columns: int
+@pytest.mark.parametrize("arguments", [*SHOWING[1:], ["status"]], ids=" ".join)
+@pytest.mark.parametrize("columns", [40, 60, 80, 120])
+def test_a_terminal_of_any_width_cuts_nothing_but_the_last_column(
+    environment: dict[str, str], run: CommandLine, arguments: list[str], columns: int
 ) -> None:
     from rich.cells import cell_len
 
+    # What the tables say where nothing is cut: their columns are two spaces apart.
+    plain = [line for line in run(*arguments).out.splitlines() if "  " in line]
+    kept = [re.split(" {2,}", line) for line in plain]
+    fixed = max(
+        cell_len(line[: line.rindex(cells[-1])]) for line, cells in zip(plain, kept, strict=True)
+    )
     code, seen = run_in_terminal(arguments, environment, columns=columns)
     assert code == 0
-    lines = ESCAPE.sub("", seen).replace("\r", "").splitlines()
-    assert max(map(cell_len, lines)) <= columns
+    lines = [line for line in ESCAPE.sub("", seen).replace("\r", "").splitlines() if "  " in line]
+    for line, cells in zip(lines, kept, strict=False):
+        assert re.split(" {2,}", line)[: len(cells) - 1] == cells[:-1]
+    assert max(map(cell_len, lines)) <= max(columns, fixed + LAST_COLUMN_MIN)
+
+
+@pytest.mark.parametrize("columns", [60, 120])
+def test_minted_ids_and_figures_are_whole(
+    environment: dict[str, str], run: CommandLine, columns: int
+) -> None:
+    memory_id = json.loads(run("remember", "The deploy key is rotated", "--json").out)["id"]
+    _, listed = run_in_terminal(["list"], environment, columns=columns)
+    assert memory_id in listed
+    _, found = run_in_terminal(["recall", "deploy key", "-n", "1"], environment, columns=columns)
+    assert memory_id in found
+    assert re.search(r"\d\.\d{3}  \d\.\d\d \(\d\.\d\d-\d\.\d\d\)  ", found)
 
 
 def test_lines_of_a_content_are_kept_and_set_in(run: CommandLine) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import date, datetime
 from typing import Any
 
 import pytest
@@ -104,6 +105,8 @@ def test_elsewhere_it_is_taken_as_it_is() -> None:
         ({}, {}, {"port": "7432"}, ["engram.toml: port", "whole number", "a string"]),
         ({}, {}, {"port": True}, ["engram.toml: port", "true or false"]),
         ({}, {}, {"port": 1.5}, ["engram.toml: port", "a fraction"]),
+        ({}, {}, {"port": date(2026, 1, 1)}, ["engram.toml: port", "a date"]),
+        ({}, {}, {"port": datetime(2026, 1, 1, 9)}, ["engram.toml: port", "a time"]),
         ({}, {}, {"port": 65_536}, ["engram.toml: port", "65535"]),
         ({}, {}, {"port": -1}, ["engram.toml: port", "65535"]),
         ({}, {}, {"host": 1}, ["engram.toml: host", "a string", "a whole number"]),

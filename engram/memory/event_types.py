@@ -1,0 +1,21 @@
+"""The names of the types of events. They load nothing, so that help can show them at once."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Final
+
+
+class EventType(StrEnum):
+    """The types of events there are, as a command line names them too."""
+
+    SPACE_CREATED = "space.created"
+    SPACE_DELETED = "space.deleted"
+    SPACE_RESTORED = "space.restored"
+    MEMORY_STORED = "memory.stored"
+    MEMORY_REVISED = "memory.revised"
+    MEMORY_FORGOTTEN = "memory.forgotten"
+    MEMORY_RECALLED = "memory.recalled"
+
+
+EVENT_TYPES: Final = tuple(type_.value for type_ in EventType)

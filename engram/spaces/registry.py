@@ -178,6 +178,7 @@ class Registry:
     @contextmanager
     def _exclusively(self, space_id: str) -> Iterator[None]:
         """While spaces are made, deleted, restored and purged by nobody else, in any process."""
+        self._check_open()
         with self._guard:
             self._check_open()
             with self._root_errors():

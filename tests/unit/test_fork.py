@@ -65,9 +65,17 @@ def test_a_child_refuses_though_a_thread_of_the_parent_held_every_lock(
         registry = db._registry
         entry = registry._entries["alpha"]
         with registry._guard, entry._lock:
-            uses = [lambda: db.create_space("gamma"), lambda: db.space("alpha"), db.close]
+            uses = [
+                lambda: db.create_space("gamma"),
+                lambda: db.space("alpha"),
+                lambda: db.delete_space("alpha"),
+                lambda: db.restore_space("alpha"),
+                lambda: db.purge_space("alpha"),
+                lambda: db.spaces(deleted=True),
+                db.close,
+            ]
             names = in_child(lambda: [refusal(use)[0] for use in uses])
-    assert names == ["Unavailable", "Unavailable", "done"]
+    assert names == [*["Unavailable"] * 6, "done"]
 
 
 def test_closing_in_a_child_leaves_the_parent_its_files_and_locks(

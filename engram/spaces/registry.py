@@ -394,10 +394,12 @@ class Registry:
         except SpaceDamaged as error:
             damage = error.detail
         with self._exclusively(space_id):
+            self._lifecycle.settle(space_id)
+            with suppress(SpaceDamaged):
+                if self._look(space_id) is not entry:
+                    raise was_deleted(space_id)  # by somebody who was faster
             if not damage and entry is not None:
                 return self._lifecycle.delete(entry)
-            if not self._root.exists(space_id):
-                raise was_deleted(space_id)
             return self._lifecycle.delete_damaged(space_id, entry, damage)
 
     def restore(self, space_id: str) -> Space:

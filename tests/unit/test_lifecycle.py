@@ -8,6 +8,7 @@ import shutil
 import threading
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -424,6 +425,21 @@ def test_of_many_who_delete_one_space_exactly_one_does(db: engram.Database) -> N
     results = at_once(20, lambda _: db.purge_space("alpha"))
     assert len({str(result) for result in results}) == 1
     assert isinstance(results[0], engram.Receipt)
+
+
+def test_who_deletes_too_late_does_not_put_the_purge_off(tmp_path: Path) -> None:
+    seconds = count(1_700_000_000)
+    root = tmp_path / "data"
+    root.mkdir()
+    registry = Registry(
+        open_root(str(root)), owner="a test", clock=lambda: next(seconds) * 1_000_000_000
+    )
+    with engram.Database(registry, root) as db:
+        made(db)
+        results = at_once(20, lambda _: db.delete_space("alpha"))
+        (deleted,) = [r for r in results if isinstance(r, engram.DeletedSpace)]
+        assert db.space_info("alpha", deleted=True).purge_after == deleted.purge_after
+        assert len(list((root / ".engram" / "trash").iterdir())) == 2
 
 
 def test_who_follows_a_space_hears_of_its_end_as_the_last_event(db: engram.Database) -> None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from engram.cli import log_dump, log_inspect, log_salvage, output
+from engram.cli import log_dump, log_inspect, log_repair, log_salvage, output
 from engram.cli.options import JsonOption
 from engram.errors import SpaceDamaged
 
@@ -24,6 +24,7 @@ def log() -> None:
 
 app.command("inspect")(log_inspect.inspect)
 app.command("dump")(log_dump.dump)
+app.command("repair")(log_repair.repair)
 app.command("salvage")(log_salvage.salvage)
 
 

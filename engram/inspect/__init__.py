@@ -6,7 +6,8 @@
     dump       records and events as lines
     rescue     what becomes of events that lost what they lean on
     salvage    a new space, or JSON Lines, of all that can be read
+    repair     what opening refuses and an operator may decide
 
-Here a damaged log is the normal case, so nothing stops at the first damage. Only `salvage` writes,
-and never to what it reads.
+Here a damaged log is the normal case, so nothing stops at the first damage. Only `repair` changes
+what it reads, once a copy of it is durable.
 """

@@ -68,7 +68,7 @@ def test_every_command_was_found() -> None:
         *("remember", "recall", "get", "list", "revise", "forget", "history", "watch", "status"),
         *("space delete", "space restore", "space purge"),
         *("serve", "space create", "space list", "space show", "log verify", "config show"),
-        *("drill crash", "log inspect", "log dump", "log salvage"),
+        *("drill crash", "log inspect", "log dump", "log repair", "log salvage"),
     }
 
 

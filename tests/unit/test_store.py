@@ -190,8 +190,9 @@ def test_a_full_disk_refuses_the_write_and_nothing_else(
             with pytest.raises(DiskFull, match="free some space"):
                 vectors.remember_many([big, big])
         assert vectors.get("before").content == "before"
-        assert vectors.info().state == "active"
+        assert vectors.info().state == "read_only"
     assert vectors.remember("after", embedding=UNIT).position == 3
+    assert vectors.info().state == "active"
     db.close()
     with engram.open(db.path) as again:
         held = again.space("vectors").list().memories

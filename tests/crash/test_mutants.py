@@ -352,7 +352,7 @@ def truncates_a_torn_tail_before_it_is_kept(patch: Patch) -> None:
         wal.segment.write_all(quarantine.create(stem), 0, data)
         return stem
 
-    patch.setattr(wal.replay, "_keep", keep)
+    patch.setattr(wal.replay, "keep_aside", keep)
 
 
 def reuses_the_place_of_a_torn_tail_without_truncating(patch: Patch) -> None:

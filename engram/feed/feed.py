@@ -33,21 +33,21 @@ class Told:
     subscribers cost one encoding.
     """
 
-    __slots__ = ("encoded", "event")
+    __slots__ = ("bytes", "encoded", "event")
 
     def __init__(self, event: Event) -> None:
         self.event = event
         self.encoded: bytes | None = None
+        self.bytes = _size(event)
 
-    @property
-    def bytes(self) -> int:
-        """What it takes in memory, about."""
-        memory = self.event.memory
-        if memory is None:
-            return _EVENT_BYTES
-        # Content and metadata are there twice, as values and encoded.
-        metadata = len(msgspec.msgpack.encode(memory.metadata)) if memory.metadata else 0
-        return _EVENT_BYTES + 2 * (len(memory.content.encode()) + metadata)
+
+def _size(event: Event) -> int:
+    """What an event takes in memory, about: its content and metadata, as values and encoded."""
+    memory = event.memory
+    if memory is None:
+        return _EVENT_BYTES
+    metadata = len(msgspec.msgpack.encode(memory.metadata)) if memory.metadata else 0
+    return _EVENT_BYTES + 2 * (len(memory.content.encode()) + metadata)
 
 
 class Feed:

@@ -10,44 +10,16 @@ import threading
 from collections.abc import Callable, Sequence
 from typing import Final
 
-import msgspec
-
 from engram.errors import Unavailable
 from engram.feed.cursor import Snapshot
-from engram.feed.telling import SpaceName, tell
+from engram.feed.telling import SpaceName, Told, tell
 from engram.memory.events import event_type
-from engram.memory.model import Event
 from engram.memory.payload import Batch
 
 TAIL_EVENTS_MAX: Final = 1_024
 TAIL_BYTES_MAX: Final = 4 << 20
-_EVENT_BYTES: Final = 512  # what an event takes beside its content, about
 
 Wake = Callable[[], None]
-
-
-class Told:
-    """One event on its way to subscribers.
-
-    `encoded` is for the surface that sends it: what it made of the event, so that a thousand
-    subscribers cost one encoding.
-    """
-
-    __slots__ = ("bytes", "encoded", "event")
-
-    def __init__(self, event: Event) -> None:
-        self.event = event
-        self.encoded: bytes | None = None
-        self.bytes = _size(event)
-
-
-def _size(event: Event) -> int:
-    """What an event takes in memory, about: its content and metadata, as values and encoded."""
-    memory = event.memory
-    if memory is None:
-        return _EVENT_BYTES
-    metadata = len(msgspec.msgpack.encode(memory.metadata)) if memory.metadata else 0
-    return _EVENT_BYTES + 2 * (len(memory.content.encode()) + metadata)
 
 
 class Feed:
@@ -66,6 +38,16 @@ class Feed:
         self._closed = False
         self.ended = False
         self._snapshot: Snapshot[Told] = Snapshot(0, 1, [], 0, self._newest)
+
+    @property
+    def over(self) -> bool:
+        """Whether nothing more will come: the space was deleted, or the database closed."""
+        return self.ended or self._closed
+
+    @property
+    def last(self) -> Snapshot[Told]:
+        """As :attr:`snapshot`, also once it is closed."""
+        return self._snapshot
 
     @property
     def snapshot(self) -> Snapshot[Told]:
@@ -97,7 +79,7 @@ class Feed:
                 self._newest[event_type(event)] = position + index
             durable = position + len(batch.events) - 1
             if heard:
-                entries = [Told(event) for event in tell(batch, self.space, position, time_ns)]
+                entries = list(tell(batch, self.space, position, time_ns))
                 self._tail_bytes += sum(entry.bytes for entry in entries)
                 tail += entries
         if len(tail) > TAIL_EVENTS_MAX or self._tail_bytes > TAIL_BYTES_MAX:

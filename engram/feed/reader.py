@@ -8,7 +8,8 @@ from typing import Final, NamedTuple
 
 from engram.errors import HistoryGone, Invalid, PositionBeyondEnd, SpaceNotFound
 from engram.feed.cursor import Behind, Skip, Wait, plan
-from engram.feed.feed import Feed, Told
+from engram.feed.feed import Feed
+from engram.feed.telling import Told
 from engram.memory.event_types import EVENT_TYPES
 from engram.memory.model import Event
 
@@ -19,7 +20,7 @@ PAGE_BYTES_MAX: Final = 512 << 10
 SCANNED_MAX: Final = 8_192
 """Events that one page may pass over, so that a filter does not hold a thread for long."""
 
-ReadLog = Callable[[int], Generator[Event, None, None]]
+ReadLog = Callable[[int], Generator[Told, None, None]]
 """The durable events from a position on, as of the call."""
 
 
@@ -63,11 +64,11 @@ class Reader:
         entries: list[Told] = []
         size = 0
         for entry in snapshot.tail[step.start : step.stop]:
-            if self._wants(entry.event):
+            if self._wants(entry):
                 entries.append(entry)
                 size += entry.bytes
             if size >= PAGE_BYTES_MAX:
-                self.position = entry.event.position
+                self.position = entry.position
                 break
         return Page(entries, self.position)
 
@@ -81,20 +82,20 @@ class Reader:
         entries: list[Told] = []
         size = 0
         with closing(self._read_log(self.position + 1)) as log:
-            for scanned, event in enumerate(log, 1):
-                if event.position > end:
+            for scanned, entry in enumerate(log, 1):
+                if entry.position > end:
                     break
-                self.position = event.position
-                if self._wants(event):
-                    entries.append(Told(event))
-                    size += entries[-1].bytes
+                self.position = entry.position
+                if self._wants(entry):
+                    entries.append(entry)
+                    size += entry.bytes
                 full = len(entries) >= HISTORY_EVENTS_MAX or size >= PAGE_BYTES_MAX
                 if full or scanned >= SCANNED_MAX:
                     break
         return Page(entries, self.position)
 
-    def _wants(self, event: Event) -> bool:
-        return not self.types or event.type in self.types
+    def _wants(self, entry: Told) -> bool:
+        return not self.types or entry.type in self.types
 
 
 def check_after(after: object, durable: int) -> int:
@@ -162,9 +163,9 @@ def follow(reader: Reader, *, until: int | None) -> Iterator[Event]:
                 came.wait()
                 continue
             for entry in page.entries:
-                if until is not None and entry.event.position > until:
+                if until is not None and entry.position > until:
                     return
-                last = entry.event.type
+                last = entry.type
                 yield entry.event
     finally:
         unsubscribe()

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import Final, NamedTuple
+
+import msgspec
 
 from engram.memory.events import Event as Logged
 from engram.memory.events import (
@@ -21,6 +23,8 @@ from engram.memory.payload import Batch
 from engram.memory.state import memory_of
 from engram.memory.times import from_us
 
+_EVENT_BYTES: Final = 512  # what an event takes beside its content, about
+
 
 class SpaceName(NamedTuple):
     """Which space and which incarnation of it an event belongs to."""
@@ -29,13 +33,49 @@ class SpaceName(NamedTuple):
     space_uuid: str
 
 
-def tell(batch: Batch, space: SpaceName, position: int, time_ns: int) -> Iterator[Event]:
+class Told:
+    """One event on its way to subscribers.
+
+    What is told of it is made when the first of them takes it, so that a writer pays for nothing
+    that nobody reads. `encoded` is for the surface that sends it: what it made of the event, so
+    that a thousand subscribers cost one encoding.
+    """
+
+    __slots__ = ("_event", "_logged", "_space", "_time_us", "bytes", "encoded", "position", "type")
+
+    def __init__(self, logged: Logged, space: SpaceName, position: int, time_us: int) -> None:
+        self._logged = logged
+        self._event: Event | None = None
+        self._space = space
+        self._time_us = time_us
+        self.position = position
+        self.type = event_type(logged)
+        self.encoded: bytes | None = None
+        self.bytes = _size(logged)
+
+    @property
+    def event(self) -> Event:
+        """What is told. Two threads that are first at once make the same twice."""
+        if self._event is None:
+            self._event = _event(self._logged, self._space, self.position, self._time_us)
+        return self._event
+
+
+def _size(event: Logged) -> int:
+    """What an event takes in memory, about: its content and metadata, as values and encoded."""
+    if not isinstance(event, MemoryStored | MemoryRevised):
+        return _EVENT_BYTES
+    metadata = len(msgspec.msgpack.encode(event.metadata)) if event.metadata else 0
+    return _EVENT_BYTES + 2 * (len(event.content.encode()) + metadata)
+
+
+def tell(batch: Batch, space: SpaceName, position: int, time_ns: int) -> Iterator[Told]:
     """The events of a record whose first one is at `position`, as the feed tells them."""
     for index, event in enumerate(batch.events):
-        yield _told(event, space, position + index, time_ns // 1_000)
+        yield Told(event, space, position + index, time_ns // 1_000)
 
 
-def _told(event: Logged, space: SpaceName, position: int, time_us: int) -> Event:
+def _event(event: Logged, space: SpaceName, position: int, time_us: int) -> Event:
     common = {
         **space._asdict(),
         "position": position,

@@ -97,11 +97,11 @@ def dump_events(log: OpenLog, wanted: Wanted) -> Iterator[EventLine | Problem]:
             yield batch
             continue
         vectors = iter(batch.vectors)
-        told_events = tell(batch, name, record.position, record.time_ns)
-        for logged, event in zip(batch.events, told_events, strict=True):
+        told = tell(batch, name, record.position, record.time_ns)
+        for logged, entry in zip(batch.events, told, strict=True):
             vector = next(vectors) if isinstance(logged, MemoryVersion) else None
-            if wanted.takes_event(event):
-                yield EventLine(segment, record, event, vector)
+            if wanted.takes_event(entry.event):
+                yield EventLine(segment, record, entry.event, vector)
 
 
 def dump_records(log: OpenLog, wanted: Wanted) -> Iterator[RecordLine | Problem]:
@@ -119,8 +119,8 @@ def dump_records(log: OpenLog, wanted: Wanted) -> Iterator[RecordLine | Problem]
             if not wanted.looks_inside:
                 yield RecordLine(segment, record, None)
             continue
-        told_events = tell(batch, SpaceName("", ""), record.position, record.time_ns)
-        if wanted.looks_inside and not any(map(wanted.takes_event, told_events)):
+        told = tell(batch, SpaceName("", ""), record.position, record.time_ns)
+        if wanted.looks_inside and not any(wanted.takes_event(entry.event) for entry in told):
             continue
         types: dict[str, int] = {}
         for logged in batch.events:

@@ -214,9 +214,10 @@ def salvage_lines(log: OpenLog, found: Findings, report: Salvaged) -> Iterator[d
             continue
         vectors = iter(batch.vectors)
         told = tell(batch, name, record.position, record.time_ns)
-        for logged, event in zip(batch.events, told, strict=True):
+        for logged, entry in zip(batch.events, told, strict=True):
             vector = next(vectors) if isinstance(logged, MemoryVersion) else None
-            yield event_document(EventLine(segment, record, event, vector), embeddings=True)
+            line = EventLine(segment, record, entry.event, vector)
+            yield event_document(line, embeddings=True)
 
 
 def salvage_to_lines(log: OpenLog) -> tuple[Salvaged, Iterator[dict[str, Any]]]:

@@ -1,15 +1,16 @@
 """Waiting for events on the event loop: from one writer thread to any number of subscribers.
 
 A writer's commit costs one call into the loop, however many subscribe, and not even that while an
-earlier one is still to run. In the loop, subscribers are grouped by what they want, so those whose
-types have not come are not touched.
+earlier one is still to run, or where nobody waits for what came: a stream that is being sent
+something is not waiting. Subscribers are grouped by what they want, so those whose types have not
+come are not touched.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Final
 
@@ -25,53 +26,81 @@ class Audience:
     def __init__(self, feed: Feed, loop: asyncio.AbstractEventLoop) -> None:
         self._feed = feed
         self._loop = loop
-        self._groups: dict[frozenset[str], set[asyncio.Event]] = {}
-        self._noted: dict[frozenset[str], int] = {}
+        self.members = 0
+        self._armed: dict[frozenset[str], set[asyncio.Event]] = {}
+        # What the writer's thread reads: replaced, never changed.
+        self._wanted: tuple[frozenset[str], ...] = ()
+        self._asked = self._told = feed.snapshot.durable
         self._scheduled = False
         self._unsubscribe = feed.subscribe(self._wake)
 
-    def add(self, types: frozenset[str], came: asyncio.Event) -> None:
-        self._groups.setdefault(types, set()).add(came)
+    def arm(self, types: frozenset[str], came: asyncio.Event) -> None:
+        """Set `came` for what is published from here on."""
+        group = self._armed.get(types)
+        if group is None:
+            group = self._armed[types] = set()
+            self._wanted = tuple(self._armed)
+        group.add(came)
 
-    def remove(self, types: frozenset[str], came: asyncio.Event) -> bool:
-        """Forget a subscriber; whether anybody is left."""
-        group = self._groups[types]
+    def disarm(self, types: frozenset[str], came: asyncio.Event) -> None:
+        group = self._armed.get(types, set())
         group.discard(came)
-        if not group:
-            del self._groups[types]
-            self._noted.pop(types, None)
-        return bool(self._groups)
+        if not group and self._armed.pop(types, None) is not None:
+            self._wanted = tuple(self._armed)
 
     def end(self) -> None:
         self._unsubscribe()
 
     def _wake(self) -> None:
-        """In the writer's thread."""
-        if not self._scheduled:
-            self._scheduled = True
-            with contextlib.suppress(RuntimeError):  # the loop has ended, and all streams with it
-                self._loop.call_soon_threadsafe(self._notify)
+        """In the writer's thread, so it reads no more than what is replaced as a whole."""
+        if self._scheduled:
+            return
+        if not self._feed.over:
+            since, self._asked = self._asked, self._feed.snapshot.durable
+            if not any(self._came(types, since) for types in self._wanted):
+                return
+        self._scheduled = True
+        with contextlib.suppress(RuntimeError):  # the loop has ended, and all streams with it
+            self._loop.call_soon_threadsafe(self._notify)
 
     def _notify(self) -> None:
         self._scheduled = False  # first: what is published from here on wakes again
-        try:
-            snapshot = self._feed.snapshot
-            over = self._feed.ended
-        except Unavailable:
-            over = True
-        if over:
-            for group in self._groups.values():
+        over = self._feed.over
+        since, self._told = self._told, self._feed.last.durable
+        for types, group in self._armed.items():
+            if over or self._came(types, since):
                 for came in group:
                     came.set()
-            return
-        for types, group in self._groups.items():
-            newest = snapshot.durable
-            if types:
-                newest = max(snapshot.newest.get(name, 0) for name in types)
-            if newest > self._noted.get(types, 0):
-                self._noted[types] = newest
-                for came in group:
-                    came.set()
+
+    def _came(self, types: frozenset[str], since: int) -> bool:
+        """Whether something of these types came behind a position."""
+        last = self._feed.last
+        if not types:
+            return last.durable > since
+        return any(last.newest.get(name, 0) > since for name in types)
+
+
+class Listener:
+    """One stream's ear. `came` is set when something came since it was last armed."""
+
+    def __init__(self, audiences: Sequence[tuple[Audience, frozenset[str]]]) -> None:
+        self.came = asyncio.Event()
+        self._audiences = audiences
+
+    def arm(self) -> None:
+        """From here on be told of what comes. What came before has to be looked for, behind this
+        call: so nothing falls between the two.
+        """
+        self.came.clear()
+        for audience, types in self._audiences:
+            audience.arm(types, self.came)
+
+    def disarm(self) -> None:
+        """Be told of nothing: a stream that is sending looks again anyway, and need not make the
+        writer wake the loop for every group of commits.
+        """
+        for audience, types in self._audiences:
+            audience.disarm(types, self.came)
 
 
 class Audiences:
@@ -81,7 +110,7 @@ class Audiences:
         self._streams_max = streams_max
         self._streams = 0
         self._audiences: dict[Feed, Audience] = {}
-        self._waiting: set[asyncio.Event] = set()
+        self._waiting: set[Listener] = set()
         self.closing = False
 
     def check_room(self) -> None:
@@ -102,25 +131,27 @@ class Audiences:
             self._streams -= 1
 
     @contextmanager
-    def listening(self, feeds: list[tuple[Feed, frozenset[str]]]) -> Iterator[asyncio.Event]:
-        """An event that is set whenever one of the feeds has something new of those types."""
-        came = asyncio.Event()
-        self._waiting.add(came)
-        for feed, types in feeds:
-            audience = self._audiences.get(feed)
-            if audience is None:
-                audience = self._audiences[feed] = Audience(feed, asyncio.get_running_loop())
-            audience.add(types, came)
+    def listening(self, feeds: Sequence[tuple[Feed, frozenset[str]]]) -> Iterator[Listener]:
+        """An ear, not yet armed, for what the feeds tell of those types."""
+        loop = asyncio.get_running_loop()
+        for feed, _ in feeds:
+            if feed not in self._audiences:
+                self._audiences[feed] = Audience(feed, loop)
+            self._audiences[feed].members += 1
+        listener = Listener([(self._audiences[feed], types) for feed, types in feeds])
+        self._waiting.add(listener)
         try:
-            yield came
+            yield listener
         finally:
-            self._waiting.discard(came)
-            for feed, types in feeds:
-                if not self._audiences[feed].remove(types, came):
+            self._waiting.discard(listener)
+            listener.disarm()
+            for feed, _ in feeds:
+                self._audiences[feed].members -= 1
+                if not self._audiences[feed].members:
                     self._audiences.pop(feed).end()
 
     def close(self) -> None:
         """The server stops: every stream ends as soon as it has sent what it is sending."""
         self.closing = True
-        for came in self._waiting:
-            came.set()
+        for listener in self._waiting:
+            listener.came.set()

@@ -95,7 +95,7 @@ class Subscription:
         """A page of events, each with the id to resume behind it."""
         parts = []
         for entry in page.entries:
-            self._note(reader, entry.event.position)
+            self._note(reader, entry.position)
             parts.append(event_block(self.last_id(), entry))
         return b"".join(parts)
 
@@ -210,9 +210,10 @@ async def _blocks(
     sent_at = loop.time()
     caught_up = False
     try:
-        with audiences.listening([(reader.feed, reader.types) for reader in readers]) as came:
+        with audiences.listening([(reader.feed, reader.types) for reader in readers]) as listener:
             while not audiences.closing:
-                came.clear()
+                await asyncio.sleep(0)  # sending need not wait, and others shall have their turn
+                listener.arm()
                 idle = True
                 for reader in tuple(readers):
                     ended = reader.feed.ended
@@ -223,21 +224,21 @@ async def _blocks(
                         continue
                     idle = False
                     if page.entries:
+                        listener.disarm()
                         yield subscription.blocks(reader, page)
                         told, sent_at = subscription.last_id(), loop.time()
                 if not readers:
                     return  # their spaces were deleted, which was the last to be told
                 due_s = sent_at + options.heartbeat_s - loop.time()
                 just_caught_up = idle and not caught_up and subscription.scanned() != told
+                caught_up = caught_up or idle
                 if due_s <= 0 or just_caught_up:
                     told, sent_at = subscription.scanned(), loop.time()
+                    listener.disarm()
                     yield id_block(told)
-                    due_s = options.heartbeat_s
-                if not idle:
-                    continue
-                caught_up = True
-                with anyio.move_on_after(due_s):
-                    await came.wait()
+                elif idle:
+                    with anyio.move_on_after(due_s):
+                        await listener.came.wait()
     except EngramError as error:
         # The client comes back with its last id, and is told then what is wrong.
         level = logging.INFO if isinstance(error, Unavailable) else logging.WARNING

@@ -14,7 +14,7 @@ from typing import Final, NamedTuple
 import msgspec
 
 from engram.errors import Malformed
-from engram.feed.feed import Told
+from engram.feed.telling import Told
 from engram.server.query import POSITION_MAX
 
 TOKEN_CHARACTERS_MAX: Final = 16 << 10
@@ -37,7 +37,7 @@ def event_block(stream_id: str, entry: Told) -> bytes:
     """One event. What does not depend on the subscriber is encoded once for all of them."""
     if entry.encoded is None:
         data = _json.encode(entry.event)  # JSON has no bare newline, so it is one data line
-        entry.encoded = b"event: %b\ndata: %b\n\n" % (entry.event.type.encode(), data)
+        entry.encoded = b"event: %b\ndata: %b\n\n" % (entry.type.encode(), data)
     return b"id: %b\n%b" % (stream_id.encode(), entry.encoded)
 
 

@@ -26,7 +26,7 @@ from engram.errors import (
     Unavailable,
 )
 from engram.feed.feed import Feed
-from engram.feed.telling import tell
+from engram.feed.telling import Told, tell
 from engram.memory.decide import Command, Latest, Observe, decide
 from engram.memory.events import MemoryForgotten, MemoryVersion, SpaceDeleted, SpaceRestored
 from engram.memory.model import Event, SpaceState, Vector
@@ -111,16 +111,16 @@ class Store:
         """Have `command` recorded without waiting for it; whether it will be, but for a crash."""
         return self._committer.observe(_Timed(command, self._clock()))
 
-    def events(self, from_position: int) -> Generator[Event, None, None]:
+    def events(self, from_position: int) -> Generator[Told, None, None]:
         """The durable events from a position on, as of this call, as the feed tells them."""
         with self._translated():
             self.check_history()
             try:
                 for record in self.log.read(from_position):
                     batch = decode_batch(record.payload)
-                    for event in tell(batch, self._name, record.position, record.time_ns):
-                        if event.position >= from_position:
-                            yield event
+                    for entry in tell(batch, self._name, record.position, record.time_ns):
+                        if entry.position >= from_position:
+                            yield entry
             except OSError as error:
                 raise self._unreadable(error) from error
 
@@ -158,7 +158,7 @@ class Store:
     def event(self, position: int) -> Event:
         """The durable event at a position."""
         with closing(self.events(position)) as events:
-            return next(events)
+            return next(events).event
 
     @contextmanager
     def _translated(self) -> Iterator[None]:

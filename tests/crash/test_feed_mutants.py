@@ -11,7 +11,7 @@ import engram.feed.feed
 import engram.feed.reader
 from engram.errors import EngramError
 from engram.feed.cursor import Behind, Live, Skip, Snapshot, Wait, plan
-from engram.feed.feed import Feed, Told
+from engram.feed.feed import Feed
 from engram.feed.reader import Page, Reader, check_after
 from engram.memory.model import Changes, Event
 from engram.spaces import store
@@ -168,9 +168,9 @@ def publishes_before_the_sync(patch: Patch) -> None:
 
 def tells_what_the_log_has_and_the_feed_has_not(patch: Patch) -> None:
     def history(self: Reader) -> Page:
-        events = [event for event in self._read_log(self.position + 1) if self._wants(event)]
-        self.position = events[-1].position if events else self.position
-        return Page([Told(event) for event in events], self.position)
+        entries = [entry for entry in self._read_log(self.position + 1) if self._wants(entry)]
+        self.position = entries[-1].position if entries else self.position
+        return Page(entries, self.position)
 
     patch.setattr(Reader, "history", history)
 

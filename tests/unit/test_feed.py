@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Generator, Iterator
-from datetime import UTC, datetime
 from itertools import pairwise
 from pathlib import Path
 
@@ -18,10 +17,9 @@ from engram.feed import feed as feed_module
 from engram.feed.cursor import Behind, Live, Skip, Snapshot, Wait, plan
 from engram.feed.feed import Feed
 from engram.feed.reader import HISTORY_EVENTS_MAX, PAGE_BYTES_MAX, Reader
-from engram.feed.telling import SpaceName
+from engram.feed.telling import SpaceName, Told, tell
 from engram.memory.events import Event as Logged
-from engram.memory.events import MemoryForgotten, MemoryRecalled, MemoryStored
-from engram.memory.model import Event
+from engram.memory.events import MemoryForgotten, MemoryRecalled, MemoryStored, SpaceCreated
 from engram.memory.payload import NO_VECTORS, Batch
 
 NAMES = ("memory.stored", "memory.forgotten", "memory.recalled")
@@ -41,6 +39,10 @@ def logged(name: str, number: int) -> Logged:
             occurred_us=None,
             expires_us=None,
             source=None,
+        )
+    if name == "space.created":
+        return SpaceCreated(
+            memory_space_id="alpha", generation=1, embedding_model="caller", dimensions=1
         )
     if name == "memory.forgotten":
         return MemoryForgotten(id=str(number), revision=1, reason="request")
@@ -64,16 +66,10 @@ class Space:
         self.log += names
         self.feed.publish([(Batch(events, NO_VECTORS), position, 1_000)])
 
-    def read(self, from_position: int) -> Generator[Event, None, None]:
+    def read(self, from_position: int) -> Generator[Told, None, None]:
         self.readings += 1
         for position, name in list(enumerate(self.log, 1))[from_position - 1 :]:
-            yield Event(
-                memory_space_id=SPACE.memory_space_id,
-                space_uuid=SPACE.space_uuid,
-                position=position,
-                type=name,
-                time=datetime.now(UTC),
-            )
+            yield from tell(Batch([logged(name, position)], NO_VECTORS), SPACE, position, 1_000)
 
     def reader(self, after: int | None = 0, types: tuple[str, ...] = ()) -> Reader:
         return Reader(self.feed, self.read, after, types)

@@ -11,7 +11,7 @@ LOCK := $(BIN)/python -m piptools compile --quiet --strip-extras --allow-unsafe 
 	--no-header --no-emit-index-url --no-emit-trusted-host --no-emit-find-links
 
 .DEFAULT_GOAL := help
-.PHONY: help run demo test check drill fuzz bench lock clean
+.PHONY: help run demo test check drill fuzz mutants bench lock clean
 
 help: ## list the targets
 	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -53,6 +53,9 @@ drill: $(VENV)/.run-ready ## kill a server ITERATIONS times and look for losses;
 
 fuzz: $(VENV)/.test-ready ## fuzz the record codec for five minutes
 	@$(BIN)/python -m fuzz.record_codec -max_total_time=300
+
+mutants: $(VENV)/.test-ready ## plant each deliberate durability bug and name the test that finds it
+	@$(BIN)/python tools/mutants.py
 
 bench: $(VENV)/.test-ready ## replay and recall speed on synthetic data
 	@$(BIN)/python -m tools.bench.engine

@@ -1,4 +1,4 @@
-"""`engram get|list|revise|forget|history`: what a space holds, one memory or many."""
+"""`engram get|list|revise|forget|restore|history`: what a space holds, one memory or many."""
 
 from __future__ import annotations
 
@@ -258,16 +258,16 @@ def forget(
 ) -> None:
     """Forget memories.
 
-    No recall and no list finds them again; their history stays. All of them have to be there, else
-    none is forgotten. It asks before it does it, and without a terminal to ask on it needs --yes.
-    This release cannot undo it.
+    No recall and no list finds them again; their history stays, and `engram restore` takes them
+    back. All of them have to be there, else none is forgotten. It asks before it does it, and
+    without a terminal to ask on it needs --yes.
 
     \b
     Example:  engram space create alpha --if-not-exists; engram remember "Backups run at two" \
 --id backups --space alpha; engram forget backups --yes --space alpha
     """
     ids = list(dict.fromkeys(memory_ids))
-    need_terminal(yes, "to forget is for good")
+    need_terminal(yes, "to forget takes memories from whoever recalls them")
     with opened_space(Named(server, data_root, config, space)) as place:
         memories = [place.get(memory_id) for memory_id in ids]
         if not yes:
@@ -275,7 +275,7 @@ def forget(
                 shown = f"{output.printable(memory.id)}  {render.memory_line(memory)}"
                 output.print_hint(f"  {shown}")
             what = "this memory" if len(ids) == 1 else f"these {len(ids)} memories"
-            confirm(f"Forget {what} of {place.id} for good?", "nothing was forgotten")
+            confirm(f"Forget {what} of {place.id}?", "nothing was forgotten")
         for memory_id in ids:
             forgotten = place.forget(memory_id)
             if as_json:
@@ -283,6 +283,36 @@ def forget(
             else:
                 shown = output.printable(forgotten.id)
                 output.print_line(f"forgot {shown} at position {forgotten.position}")
+
+
+def restore(
+    memory_id: Annotated[str, typer.Argument(metavar="ID", help="Id of the forgotten memory.")],
+    space: SpaceOption = None,
+    server: ServerOption = None,
+    data_root: DataRootOption = None,
+    config: ConfigOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Take a forgotten memory back.
+
+    It is as it was when it was forgotten, as its next revision. One that has expired, or was
+    purged, does not come back. This is about one memory; a deleted space is taken back with
+    `engram space restore`.
+
+    \b
+    Example:  engram space create alpha --if-not-exists; engram remember "Lunch is at noon" \
+--id lunch --space alpha; engram forget lunch --yes --space alpha; \
+engram restore lunch --space alpha
+    """
+    with opened_space(Named(server, data_root, config, space)) as place:
+        memory = place.restore(memory_id)
+    if as_json:
+        output.print_json(memory)
+    else:
+        shown = output.printable(memory.id)
+        output.print_line(
+            f"restored {shown} as revision {memory.revision} at position {memory.position}"
+        )
 
 
 def history(

@@ -175,7 +175,7 @@ def restore(
     """Take a deleted space back.
 
     It is as it was: its memories, its history, its positions. `engram space list --deleted` shows
-    what can be restored.
+    what can be restored. A single forgotten memory is taken back with `engram restore`.
 
     \b
     Example:  engram space create trial --if-not-exists && engram space delete trial --yes && \

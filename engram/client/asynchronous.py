@@ -293,12 +293,23 @@ class AsyncSpace:
         return read(answer, Memory, self._id)
 
     async def forget(self, memory_id: str) -> Forgotten:
-        """Stop recalling a memory; logged, so that it stays forgotten. Its id may be used again.
+        """Stop recalling a memory; logged, so that it stays forgotten until :meth:`restore`. Its
+        id may be used again.
 
         Raises :class:`engram.errors.MemoryNotFound`.
         """
         answer = await self._write("DELETE", requests.memory_path(self._id, memory_id), None)
         return read(answer, Forgotten)
+
+    async def restore(self, memory_id: str) -> Memory:
+        """Undo a forgetting: the memory as it was, as its next revision, embedded as it was.
+
+        Where the id was used again and forgotten again, it is the last memory of that id. Raises
+        :class:`engram.errors.MemoryExists` if it is not forgotten; `MemoryNotFound` if it never
+        was there or was purged, and for one whose time is up: that it expired is not undone.
+        """
+        path = f"{requests.memory_path(self._id, memory_id)}/restore"
+        return read(await self._write("POST", path, None), Memory, self._id)
 
     async def recall(
         self,

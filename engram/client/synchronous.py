@@ -293,8 +293,16 @@ class ClientSpace:
         return self._loop.call(self._space.revise, memory_id, changes)
 
     def forget(self, memory_id: str) -> Forgotten:
-        """Stop recalling a memory. Raises :class:`engram.errors.MemoryNotFound`."""
+        """Stop recalling a memory until it is restored. Raises
+        :class:`engram.errors.MemoryNotFound`.
+        """
         return self._loop.call(self._space.forget, memory_id)
+
+    def restore(self, memory_id: str) -> Memory:
+        """Undo a forgetting: the memory as it was, as its next revision. Raises
+        :class:`engram.errors.MemoryExists` or `MemoryNotFound`.
+        """
+        return self._loop.call(self._space.restore, memory_id)
 
     def recall(
         self,

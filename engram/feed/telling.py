@@ -11,8 +11,7 @@ from engram.memory.events import Event as Logged
 from engram.memory.events import (
     MemoryForgotten,
     MemoryRecalled,
-    MemoryRevised,
-    MemoryStored,
+    MemoryVersion,
     SpaceCreated,
     SpaceDeleted,
     SpaceRestored,
@@ -63,7 +62,7 @@ class Told:
 
 def _size(event: Logged) -> int:
     """What an event takes in memory, about: its content and metadata, as values and encoded."""
-    if not isinstance(event, MemoryStored | MemoryRevised):
+    if not isinstance(event, MemoryVersion):
         return _EVENT_BYTES
     metadata = len(msgspec.msgpack.encode(event.metadata)) if event.metadata else 0
     return _EVENT_BYTES + 2 * (len(event.content.encode()) + metadata)
@@ -83,7 +82,7 @@ def _event(event: Logged, space: SpaceName, position: int, time_us: int) -> Even
         "time": from_us(time_us),
     }
     match event:
-        case MemoryStored() | MemoryRevised():
+        case MemoryVersion():
             memory = memory_of(space.memory_space_id, event, position=position, stored_us=time_us)
             return Event(**common, memory=memory)
         case MemoryForgotten():

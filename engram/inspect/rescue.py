@@ -6,6 +6,8 @@ Where what they leaned on is lost, they become the nearest event that keeps what
     a revision of a memory that does not live     is stored: it holds the memory's whole state
     a storing of one that lives (its forgetting
     is lost)                                      revises it: the later state wins, as it did
+    a restoration of one that lives               revises it, for the same reason
+    a restoration of one never stored             is stored: it holds the memory's whole state
     a forgetting of one that does not live        is left out: there is nothing to forget
     what the space itself went through            is left out: it happened to another space
     a memory whose vector has another length      is left out: no search could compare it
@@ -26,6 +28,7 @@ from engram.memory.events import (
     Event,
     MemoryForgotten,
     MemoryRecalled,
+    MemoryRestored,
     MemoryRevised,
     MemoryStored,
     MemoryVersion,
@@ -55,6 +58,7 @@ class Rescue:
     def __init__(self, dimensions: int) -> None:
         self._dimensions = dimensions
         self._living: set[str] = set()
+        self._forgotten: set[str] = set()
         self.changes: list[Change] = []
 
     @property
@@ -87,11 +91,18 @@ class Rescue:
                 if event.id not in self._living:
                     self._living.add(event.id)
                     return self._as_stored(event, position)
+            case MemoryRestored():
+                if event.id in self._living:
+                    return self._as_revised(event, position)
+                self._living.add(event.id)
+                if event.id not in self._forgotten:
+                    return self._as_stored(event, position)
             case MemoryForgotten():
                 if event.id not in self._living:
                     self._left_out(event, position, "what it forgets is lost, or gone")
                     return None
                 self._living.remove(event.id)
+                self._forgotten.add(event.id)
             case MemoryRecalled():
                 pass
             case SpaceCreated() if position == 1:
@@ -101,13 +112,14 @@ class Rescue:
                 return None
         return event
 
-    def _as_revised(self, event: MemoryStored, position: int) -> MemoryRevised:
+    def _as_revised(self, event: MemoryStored | MemoryRestored, position: int) -> MemoryRevised:
         reason = "the memory lives already; that it was forgotten is lost"
         self._note(event, position, "memory.revised", reason)
         return MemoryRevised(**msgspec.structs.asdict(event))
 
-    def _as_stored(self, event: MemoryRevised, position: int) -> MemoryStored:
-        reason = "what it revises is lost; it holds the memory whole"
+    def _as_stored(self, event: MemoryRevised | MemoryRestored, position: int) -> MemoryStored:
+        does = "restores" if isinstance(event, MemoryRestored) else "revises"
+        reason = f"what it {does} is lost; it holds the memory whole"
         self._note(event, position, "memory.stored", reason)
         return MemoryStored(**msgspec.structs.asdict(event))
 

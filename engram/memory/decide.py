@@ -16,6 +16,7 @@ from engram.errors import Invalid, MemoryExists, MemoryNotFound, SpaceExists, Sp
 from engram.memory.events import (
     MemoryForgotten,
     MemoryRecalled,
+    MemoryRestored,
     MemoryRevised,
     MemoryStored,
     MemoryVersion,
@@ -50,6 +51,13 @@ class Forget(NamedTuple):
     now_us: int
 
 
+class Restore(NamedTuple):
+    """Undo the forgetting of a memory."""
+
+    id: str
+    now_us: int
+
+
 class Observe(NamedTuple):
     """Something happened that is to be on record; nothing about it can be refused."""
 
@@ -66,7 +74,7 @@ class RestoreSpace(NamedTuple):
     """Undo the deletion that is the last event."""
 
 
-Command = Remember | Revise | Forget | Observe | DeleteSpace | RestoreSpace
+Command = Remember | Revise | Forget | Restore | Observe | DeleteSpace | RestoreSpace
 
 
 class Latest(NamedTuple):
@@ -111,6 +119,8 @@ def decide(known: Known, command: Command, memory_space_id: str) -> Batch:
                 id=command.id, revision=latest.version.revision, reason="request"
             )
             return Batch([event], NO_VECTORS)
+        case Restore():
+            return _restore(known, command, memory_space_id)
         case Observe():
             return Batch([command.event], NO_VECTORS)
         case DeleteSpace():
@@ -155,6 +165,33 @@ def _revise(known: Known, command: Revise, memory_space_id: str) -> Batch:
     fields = {**msgspec.structs.asdict(old), **command.changes, "revision": old.revision + 1}
     vector = known.vector(command.id) if command.vector is None else command.vector
     return Batch([MemoryRevised(**fields)], vector.reshape(1, -1))
+
+
+def _restore(known: Known, command: Restore, memory_space_id: str) -> Batch:
+    old = _forgotten(known, command.id, command.now_us, memory_space_id)
+    fields = {**msgspec.structs.asdict(old), "revision": old.revision + 1}
+    return Batch([MemoryRestored(**fields)], known.vector(command.id).reshape(1, -1))
+
+
+def _forgotten(known: Known, memory_id: str, now_us: int, memory_space_id: str) -> MemoryVersion:
+    """What was forgotten, if it would be seen again. That its time is up is no forgetting, and
+    nothing could bring it back for longer than no time; of a purged one the content is gone.
+    """
+    latest = known.latest(memory_id)
+    what = f"memory {memory_id!r} of space {memory_space_id!r}"
+    if latest is None:
+        why = f"there never was a memory {memory_id!r} in space {memory_space_id!r}"
+    elif latest.lives_at(now_us):
+        raise MemoryExists(
+            f"{what} is not forgotten; nothing was restored", memory_space_id=memory_space_id
+        )
+    elif not latest.version.content:
+        why = f"{what} was purged; nothing is left of it"
+    elif latest.version.expires_us is not None and latest.version.expires_us <= now_us:
+        why = f"{what} has expired, which cannot be undone; remember it again"
+    else:
+        return latest.version
+    raise MemoryNotFound(why, memory_space_id=memory_space_id)
 
 
 def _living(known: Known, memory_id: str, now_us: int, memory_space_id: str) -> Latest:

@@ -15,6 +15,7 @@ class EventType(StrEnum):
     MEMORY_STORED = "memory.stored"
     MEMORY_REVISED = "memory.revised"
     MEMORY_FORGOTTEN = "memory.forgotten"
+    MEMORY_RESTORED = "memory.restored"
     MEMORY_RECALLED = "memory.recalled"
 
 

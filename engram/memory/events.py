@@ -62,6 +62,12 @@ class MemoryRevised(
     """A living memory was changed; the event holds its whole new state."""
 
 
+class MemoryRestored(
+    MemoryVersion, frozen=True, array_like=True, kw_only=True, tag="memory.restored"
+):
+    """A forgetting is undone; the event holds the memory whole, as its next revision."""
+
+
 class MemoryForgotten(
     msgspec.Struct, frozen=True, array_like=True, kw_only=True, tag="memory.forgotten"
 ):
@@ -95,6 +101,7 @@ Event = (
     | MemoryStored
     | MemoryRevised
     | MemoryForgotten
+    | MemoryRestored
     | MemoryRecalled
 )
 

@@ -176,7 +176,8 @@ class Recalled(msgspec.Struct, frozen=True):
 class Event(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One fact of a space's history, as its feed tells it; the fields below `time` go by `type`.
 
-    `memory.stored` and `memory.revised` carry the whole `memory` (without its embedding);
+    `memory.stored`, `memory.revised` and `memory.restored` carry the whole `memory` (without its
+    embedding);
     `memory.forgotten` carries `id`, `revision` and `reason`; `memory.recalled` carries `recall_id`,
     `mode`, `results` and a `query_digest` (never the query); `space.created` carries `generation`
     and `embedding`; `space.deleted` carries `purge_after`.

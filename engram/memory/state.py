@@ -31,6 +31,7 @@ from engram.memory.events import (
     Event,
     MemoryForgotten,
     MemoryRecalled,
+    MemoryRestored,
     MemoryRevised,
     MemoryStored,
     MemoryVersion,
@@ -49,7 +50,7 @@ PUBLISH_ROWS: Final = 32_768
 
 BoolArray = npt.NDArray[np.bool_]
 _encode: Final = msgspec.msgpack.Encoder().encode
-_decoder: Final = msgspec.msgpack.Decoder(MemoryStored | MemoryRevised)
+_decoder: Final = msgspec.msgpack.Decoder(MemoryStored | MemoryRevised | MemoryRestored)
 
 
 class StateError(Exception):
@@ -272,6 +273,13 @@ class State:
                     self._add(event, row, position, time_us)
                 else:
                     self._new_forgotten.append((row, position))
+            case MemoryRestored():
+                row = self._row(event.id)
+                if row is None or self._lives(row):
+                    raise StateError(
+                        f"position {position} restores {event.id!r}, which is not forgotten"
+                    )
+                self._add(event, row, position, time_us)
             case MemoryRecalled():
                 pass  # on record, and told; what it does to recall is not part of this state yet
             case SpaceDeleted():

@@ -139,6 +139,10 @@ def forget_memory(space: Space, call: Call) -> Answer:
     return Answer(200, space.forget(call.path["id"]))
 
 
+def restore_memory(space: Space, call: Call) -> Answer:
+    return Answer(200, space.restore(call.path["id"]))
+
+
 def recall(space: Space, call: Call) -> Answer:
     body = decode(call.body, RecallBody)
     try:
@@ -252,6 +256,7 @@ SPACE_OPERATIONS: Final = (
     SpaceOperation("GET", "/memories/{id}", get_memory, frozenset({"include"})),
     SpaceOperation("PATCH", "/memories/{id}", revise_memory, takes_body=True),
     SpaceOperation("DELETE", "/memories/{id}", forget_memory),
+    SpaceOperation("POST", "/memories/{id}/restore", restore_memory),
     SpaceOperation("GET", "/memories/{id}/history", memory_history),
     SpaceOperation("POST", "/recall", recall, takes_body=True),
 )

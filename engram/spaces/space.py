@@ -22,8 +22,8 @@ from engram.errors import EmbedderUnavailable, EngramError, Invalid, MemoryNotFo
 from engram.feed.reader import Reader, check_incarnation
 from engram.feed.reader import follow as read_on
 from engram.memory import validate as check
-from engram.memory.decide import Forget, Observe, Remember, Revise
-from engram.memory.events import MemoryRecalled, MemoryRevised, MemoryStored
+from engram.memory.decide import Forget, Observe, Remember, Restore, Revise
+from engram.memory.events import MemoryRecalled, MemoryVersion
 from engram.memory.model import (
     MODES,
     Changes,
@@ -249,7 +249,8 @@ class Space:
         return self._memories(self._commit(store, command))[0]
 
     def forget(self, memory_id: str) -> Forgotten:
-        """Stop recalling a memory; logged, so that it stays forgotten. Its id may be used again.
+        """Stop recalling a memory; logged, so that it stays forgotten until :meth:`restore`. Its
+        id may be used again.
 
         Raises :class:`engram.errors.MemoryNotFound`.
         """
@@ -257,6 +258,18 @@ class Space:
         store = self._store()
         committed = self._commit(store, Forget(memory_id, store.now_ns() // 1_000))
         return Forgotten(id=memory_id, position=committed.ack.position)
+
+    def restore(self, memory_id: str) -> Memory:
+        """Undo a forgetting: the memory as it was, as its next revision, embedded as it was.
+
+        Where the id was used again and forgotten again, it is the last memory of that id. Raises
+        :class:`engram.errors.MemoryExists` if it is not forgotten; `MemoryNotFound` if it never
+        was there or was purged, and for one whose time is up: that it expired is not undone.
+        """
+        memory_id = check.check_memory_id("id", memory_id)
+        store = self._store()
+        committed = self._commit(store, Restore(memory_id, store.now_ns() // 1_000))
+        return self._memories(committed)[0]
 
     def recall(
         self,
@@ -418,7 +431,7 @@ class Space:
     def _store(self) -> Store:
         return self._entry.store()
 
-    def _commit(self, store: Store, command: Remember | Revise | Forget) -> Committed:
+    def _commit(self, store: Store, command: Remember | Revise | Forget | Restore) -> Committed:
         try:
             return store.commit(command)
         except EngramError as error:
@@ -435,7 +448,7 @@ class Space:
                 stored_us=committed.ack.time_ns // 1_000,
             )
             for index, event in enumerate(committed.batch.events)
-            if isinstance(event, MemoryStored | MemoryRevised)
+            if isinstance(event, MemoryVersion)
         )
 
 

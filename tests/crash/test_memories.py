@@ -1,4 +1,4 @@
-"""Remembering, revising and forgetting with a crash at any point: replay equals a model.
+"""Remembering, revising, forgetting and restoring with a crash at any point: replay equals a model.
 
 A request is one record, so after a crash the space is as it was behind some request: the last that
 was acknowledged, or the one that was under way. What was forgotten stays forgotten.
@@ -38,6 +38,10 @@ def forget(memory_id: str) -> Callable[[Space], object]:
     return lambda space: space.forget(memory_id)
 
 
+def restore(memory_id: str) -> Callable[[Space], object]:
+    return lambda space: space.restore(memory_id)
+
+
 # Each request and what lives behind it.
 REQUESTS: list[tuple[Callable[[Space], object], Model]] = [
     (remember("a", "b", content="first"), {"a": ("first", 1), "b": ("first", 1)}),
@@ -53,6 +57,8 @@ REQUESTS: list[tuple[Callable[[Space], object], Model]] = [
     ),
     (forget("a"), {"b": ("again", 2), "c": ("again", 1)}),
     (revise("c", "x" * 700), {"b": ("again", 2), "c": ("x" * 700, 2)}),
+    (forget("c"), {"b": ("again", 2)}),
+    (restore("c"), {"b": ("again", 2), "c": ("x" * 700, 3)}),
     (forget("c"), {"b": ("again", 2)}),
     (remember("a", content="back"), {"a": ("back", 3), "b": ("again", 2)}),
 ]

@@ -289,6 +289,9 @@ BAD: list[tuple[list[str], int, str]] = [
     (["forget", "lunch"], 2, "--yes"),
     (["forget", "lunch", "nothing", "--yes"], 3, "nothing"),
     (["forget", "--yes"], 2, "Missing argument"),
+    (["restore", "lunch"], 4, "is not forgotten"),
+    (["restore", "nothing"], 3, "never was"),
+    (["restore"], 2, "Missing argument"),
     (["watch", "--no-follow", "--after", "1000000"], 2, "1000000"),
     (["watch", "--no-follow", "--type", "memory.dreamt"], 2, "'memory.dreamt'"),
     (["watch", "--no-follow", "--after", "x"], 2, "integer"),
@@ -331,6 +334,20 @@ def test_many_are_forgotten_together_or_not_at_all(run: CommandLine, places: Pla
     assert both(run, places, "get", "x").code == 0
     done = both(run, places, "forget", "x", "y", "x", "--yes", "--json")
     assert [document["id"] for document in done.documents] == ["x", "y"]
+
+
+def test_a_memory_is_restored_and_not_taken_for_a_space(run: CommandLine, places: Places) -> None:
+    run.set(ENGRAM_SPACE="empty")
+    both(run, places, "remember", "back soon", "--id", "back")
+    assert both(run, places, "forget", "back", "--yes").code == 0
+    assert both(run, places, "space", "restore", "back").code == 3
+    restored = both(run, places, "restore", "back")
+    assert re.fullmatch(r"restored back as revision 2 at position \d+\n", restored.out)
+    assert both(run, places, "restore", "back").code == 4
+    both(run, places, "forget", "back", "--yes")
+    document = both(run, places, "restore", "back", "--json").documents[0]
+    assert (document["content"], document["revision"]) == ("back soon", 3)
+    assert "memory.restored" in both(run, places, "history", "back").out
 
 
 def test_the_choices_offered_are_those_of_the_engine() -> None:

@@ -153,7 +153,7 @@ def test_any_encoding_will_do_for_contents(
 def test_forgetting_asks(environment: dict[str, str], run: CommandLine) -> None:
     code, seen = run_in_terminal(["forget", "wide"], environment, typed="n\n")
     assert (code, "nothing was forgotten" in seen) == (1, True)
-    assert "Forget this memory of alpha for good? [y/N]" in seen
+    assert "Forget this memory of alpha? [y/N]" in seen
     assert "wide" in seen
     assert run("get", "wide").code == 0
     code, seen = run_in_terminal(["forget", "wide", "lines"], environment, typed="y\n")

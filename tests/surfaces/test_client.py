@@ -200,6 +200,32 @@ def test_forgetting(space: Any) -> None:
             verb("m")
 
 
+def test_what_was_forgotten_is_restored_as_it_was(space: Any) -> None:
+    space.remember("The deploy key is rotated every Monday", id="m", tags=["t"], metadata={"k": 1})
+    old = space.revise("m", Changes(source="memo", occurred_at=NOON))
+    space.forget("m")
+    assert not space.recall("deploy key", record=False).results
+    back = space.restore("m")
+    expected = msgspec.structs.replace(old, revision=3, position=5, stored_at=back.stored_at)
+    assert back == expected
+    assert space.get("m") == back
+    assert [hit.memory for hit in space.recall("deploy key", record=False)] == [back]
+    types = [event.type.removeprefix("memory.") for event in space.history("m")]
+    assert types == ["stored", "revised", "forgotten", "restored"]
+    assert list(space.events(follow=False))[-1].memory == back
+    space.forget("m")
+    space.remember("something else", id="m")
+    space.forget("m")
+    assert space.restore("m").content == "something else"
+
+
+def test_a_vector_comes_back_with_its_memory(vectors: Any) -> None:
+    vectors.remember("x", id="restored", embedding=[0.0, 3.0, 4.0])
+    vectors.forget("restored")
+    vectors.restore("restored")
+    assert vectors.get("restored", include_embedding=True).embedding.tolist() == [0.0, 3.0, 4.0]
+
+
 def test_listing_by_pages_and_filters(space: Any) -> None:
     space.remember_many(
         [
@@ -296,6 +322,9 @@ REFUSED: dict[str, tuple[type[Exception], Callable[[Any], Any]]] = {
         lambda s: s.revise("nope", Changes(source="x")),
     ),
     "no such memory to forget": (errors.MemoryNotFound, lambda s: s.forget("nope")),
+    "no such memory to restore": (errors.MemoryNotFound, lambda s: s.restore("nope")),
+    "a living one to restore": (errors.MemoryExists, lambda s: s.restore("key")),
+    "an id to restore that is none": (errors.Invalid, lambda s: s.restore("a/b")),
     "no such cue": (errors.MemoryNotFound, lambda s: s.recall(memory_ids=["nope"])),
     "an id that lives": (errors.MemoryExists, lambda s: s.remember("x", id="key")),
     "one id twice": (errors.EngramError, lambda s: s.remember_many([MEMORIES[0]] * 2)),
@@ -373,18 +402,20 @@ def test_a_refusal_names_the_same_field(space: Any, field: str, verb: Callable[[
 
 
 def written(space: Any) -> Any:
-    """A space with one event of each kind that a caller can cause by a write: positions 1 to 5."""
+    """A space with one event of each kind that a caller can cause by a write: positions 1 to 6."""
     space.remember_many(MEMORIES[:2])
     space.revise("key", Changes(content="The key is rotated on Tuesdays", source="memo"))
     space.forget("lunch")
+    space.restore("lunch")
     return space
 
 
 FEEDS: dict[str, tuple[dict[str, Any], list[int]]] = {
-    "all": ({}, [1, 2, 3, 4, 5]),
-    "after zero": ({"after": 0}, [1, 2, 3, 4, 5]),
-    "after some": ({"after": 3}, [4, 5]),
-    "after all": ({"after": 5}, []),
+    "all": ({}, [1, 2, 3, 4, 5, 6]),
+    "after zero": ({"after": 0}, [1, 2, 3, 4, 5, 6]),
+    "after some": ({"after": 3}, [4, 5, 6]),
+    "after all": ({"after": 6}, []),
+    "what was restored": ({"types": ["memory.restored"]}, [6]),
     "one type": ({"types": ["memory.stored"]}, [2, 3]),
     "two types": ({"types": ["memory.forgotten", "space.created"]}, [1, 5]),
     "a type that did not happen": ({"types": ["memory.recalled"]}, []),
@@ -439,7 +470,8 @@ def test_a_memory_has_a_history(space: Any) -> None:
     assert type(history) is tuple
     assert [(e.position, e.type) for e in history] == [(2, "memory.stored"), (4, "memory.revised")]
     assert history[1].memory == space.get("key")
-    assert [e.type for e in space.history("lunch")] == ["memory.stored", "memory.forgotten"]
+    lunch = [event.type.removeprefix("memory.") for event in space.history("lunch")]
+    assert lunch == ["stored", "forgotten", "restored"]
     with pytest.raises(errors.MemoryNotFound):
         space.history("nope")
 
@@ -468,7 +500,7 @@ def test_a_feed_outlives_its_server(tmp_path: Path, start_server: Callable[..., 
     with engram.Client(first.url) as client:
         space = written(client.ensure_space("alpha")[0])
         with space.events(0) as events:
-            assert [next(events).position for _ in range(5)] == [1, 2, 3, 4, 5]
+            assert [next(events).position for _ in range(6)] == [1, 2, 3, 4, 5, 6]
             first.stop()
             second = start_server(tmp_path / "data", "--port", first.url.rpartition(":")[2])
             assert second.url == first.url

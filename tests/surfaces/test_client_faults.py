@@ -58,6 +58,7 @@ WRITES: dict[str, Verb] = {
     "remember_many": lambda c: c.space("alpha").remember_many(["text"]),
     "revise": lambda c: c.space("alpha").revise("one", engram.Changes(content="x")),
     "forget": lambda c: c.space("alpha").forget("one"),
+    "restore": lambda c: c.space("alpha").restore("one"),
     "create_space": lambda c: c.create_space("alpha"),
     "ensure_space": lambda c: c.ensure_space("alpha"),
 }

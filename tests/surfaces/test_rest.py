@@ -167,6 +167,28 @@ def test_a_memory_is_remembered_read_revised_and_forgotten(client: TestClient, a
         assert answer.json()["memory_space_id"] == "alpha"
 
 
+def test_a_forgotten_memory_is_restored(client: TestClient, alpha: str) -> None:
+    [memory] = client.post(f"{alpha}/memories", json={"id": "a b?", "content": "x"}).json()[
+        "memories"
+    ]
+    path = f"{alpha}/memories/a%20b%3F"
+    lives = client.post(f"{path}/restore")
+    assert lives.status_code == 409
+    assert lives.json()["type"].endswith("/memory-exists")
+    assert "is not forgotten" in lives.json()["detail"]
+    client.delete(path)
+    restored = client.post(f"{path}/restore")
+    assert restored.status_code == 200
+    assert list(restored.json()) == MEMORY_FIELDS
+    new = {"revision": 2, "position": 4, "stored_at": restored.json()["stored_at"]}
+    assert restored.json() == {**memory, **new}
+    assert client.get(path).json() == restored.json()
+    never = client.post(f"{alpha}/memories/never/restore")
+    assert never.status_code == 404
+    assert never.json()["type"].endswith("/memory-not-found")
+    assert client.post(f"{path}/restore", json={}).status_code == 400
+
+
 def test_both_forms_of_a_route_reach_the_same_space(client: TestClient, alpha: str) -> None:
     header = {"X-Memory-Space": "alpha"}
     created = client.post("/api/v1/memories", json={"id": "m", "content": "here"}, headers=header)

@@ -23,6 +23,7 @@ from engram.memory.decide import (
     Latest,
     Observe,
     Remember,
+    Restore,
     RestoreSpace,
     Revise,
     decide,
@@ -30,6 +31,7 @@ from engram.memory.decide import (
 from engram.memory.events import (
     MemoryForgotten,
     MemoryRecalled,
+    MemoryRestored,
     MemoryRevised,
     MemoryStored,
     MemoryVersion,
@@ -136,6 +138,23 @@ CASES = {
     "an expired one cannot be forgotten": Case(
         [lives(expires_us=NOW)], Forget("a", NOW), MemoryNotFound
     ),
+    "a forgotten one is restored as its next revision": Case(
+        [dead(3)], Restore("a", NOW), [("MemoryRestored", "a", 4)]
+    ),
+    "one is restored up to the microsecond before it expires": Case(
+        [dead(3, expires_us=NOW + 1)], Restore("a", NOW), [("MemoryRestored", "a", 4)]
+    ),
+    "an unknown id cannot be restored": Case([], Restore("a", NOW), MemoryNotFound),
+    "what lives cannot be restored": Case([lives()], Restore("a", NOW), MemoryExists),
+    "what expired was not forgotten": Case(
+        [lives(expires_us=NOW)], Restore("a", NOW), MemoryNotFound
+    ),
+    "what was forgotten and expired since is not restored": Case(
+        [dead(expires_us=NOW)], Restore("a", NOW), MemoryNotFound
+    ),
+    "what was purged cannot be restored": Case(
+        [dead(content="")], Restore("a", NOW), MemoryNotFound
+    ),
 }
 
 
@@ -187,6 +206,32 @@ def test_a_revision_without_a_vector_keeps_the_old_one() -> None:
     assert batch.vectors.tolist() == [OLD.tolist()]
 
 
+def test_a_restoration_brings_back_what_was_forgotten_with_its_vector() -> None:
+    old = dead(3, content="old", tags=("x",), expires_us=NOW + 9, source=None)
+    batch = decide(Fake(old), Restore("a", NOW), "alpha")
+    (event,) = batch.events
+    assert isinstance(event, MemoryRestored)
+    assert msgspec.structs.asdict(event) == {**msgspec.structs.asdict(old.version), "revision": 4}
+    assert batch.vectors.tolist() == [OLD.tolist()]
+
+
+@pytest.mark.parametrize(
+    ("known", "word"),
+    [
+        ([], "never was"),
+        ([lives()], "is not forgotten"),
+        ([lives(expires_us=NOW)], "has expired"),
+        ([dead(expires_us=NOW)], "has expired"),
+        ([dead(content="")], "was purged"),
+        ([dead(content="", expires_us=NOW)], "was purged"),
+    ],
+)
+def test_a_restoration_that_cannot_be_says_why(known: list[Latest], word: str) -> None:
+    with pytest.raises(EngramError, match=word) as caught:
+        decide(Fake(*known), Restore("a", NOW), "alpha")
+    assert caught.value.memory_space_id == "alpha"
+
+
 def test_forgetting_says_why() -> None:
     (asked,) = decide(Fake(lives()), Forget("a", NOW), "alpha").events
     expired, _ = decide(Fake(lives(expires_us=NOW)), remember("a"), "alpha").events
@@ -208,6 +253,7 @@ def test_there_is_one_vector_per_version_even_behind_an_expiry() -> None:
         remember("b"),
         Revise("a", {"tags": ()}, None, NOW),
         Forget("a", NOW),
+        Restore("b", NOW),
         Observe(
             MemoryRecalled(recall_id="r", mode="lexical", query_digest=None, ids=(), scores=())
         ),
@@ -216,9 +262,10 @@ def test_there_is_one_vector_per_version_even_behind_an_expiry() -> None:
     ids=lambda command: type(command).__name__,
 )
 def test_a_deleted_space_takes_nothing_but_its_restoration(command: Command) -> None:
-    decide(Fake(lives()), command, "alpha")
+    known = [lives(), dead(id="b")]
+    decide(Fake(*known), command, "alpha")
     with pytest.raises(SpaceNotFound) as caught:
-        decide(Fake(lives(), deleted=True), command, "alpha")
+        decide(Fake(*known, deleted=True), command, "alpha")
     assert caught.value.memory_space_id == "alpha"
 
 

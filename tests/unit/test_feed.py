@@ -248,8 +248,10 @@ def test_one_memory_s_history_survives_its_forgetting_and_reuse(alpha: engram.Sp
     alpha.revise("one", engram.Changes(tags=("x",)))
     alpha.forget("one")
     alpha.remember("again", id="one")
+    alpha.forget("one")
+    alpha.restore("one")
     types = [event.type.removeprefix("memory.") for event in alpha.history("one")]
-    assert types == ["stored", "revised", "forgotten", "stored"]
+    assert types == ["stored", "revised", "forgotten", "stored", "forgotten", "restored"]
     assert all(a.position < b.position for a, b in pairwise(alpha.history("one")))
     assert [event.type for event in alpha.history("other")] == ["memory.stored"]
     with pytest.raises(engram.MemoryNotFound):
@@ -262,6 +264,9 @@ def test_history_is_the_same_after_reopening(tmp_path: Path) -> None:
         for number in range(300):
             alpha.remember(f"memory {number}", id=f"m{number % 7}")
             alpha.forget(f"m{number % 7}")
+            if number % 3 == 0:
+                alpha.restore(f"m{number % 7}")
+                alpha.forget(f"m{number % 7}")
         before = list(alpha.events()), alpha.history("m3")
     with engram.open(tmp_path) as db:
         alpha = db.space("alpha")

@@ -25,6 +25,7 @@ USES: dict[str, Callable[[engram.Database, engram.Space], object]] = {
     "remember_many": lambda db, space: space.remember_many(["from the child"]),
     "revise": lambda db, space: space.revise("one", engram.Changes(content="other")),
     "forget": lambda db, space: space.forget("one"),
+    "restore": lambda db, space: space.restore("one"),
     "recall": lambda db, space: space.recall("key"),
     "list": lambda db, space: space.list(),
     "get": lambda db, space: space.get("one"),

@@ -121,6 +121,7 @@ def every_verb(space: engram.Space) -> dict[str, Callable[[], object]]:
         "list": space.list,
         "revise": lambda: space.revise("one", engram.Changes(tags=("late",))),
         "forget": lambda: space.forget("one"),
+        "restore": lambda: space.restore("one"),
         "recall": lambda: space.recall(embedding=UNIT),
         "history": lambda: space.history("one"),
         "events": lambda: list(space.events()),
@@ -145,7 +146,7 @@ def test_a_handle_from_before_finds_nothing_until_the_space_is_restored(
     refused_by_all(alpha)
     db.restore_space("alpha")
     for verb, call in every_verb(alpha).items():
-        if verb not in {"get", "revise", "forget"}:
+        if verb not in {"get", "revise", "forget", "restore"}:
             call()
 
 

@@ -29,6 +29,7 @@ from engram.memory.events import (
     Event,
     MemoryForgotten,
     MemoryRecalled,
+    MemoryRestored,
     MemoryRevised,
     MemoryStored,
     MemoryVersion,
@@ -41,7 +42,7 @@ from engram.spaces.registry import Registry
 from engram.spaces.verify import verify
 from wal import format as f
 from wal.errors import Locked
-from wal.log import LogOptions
+from wal.opened import LogOptions
 from wal.os_vfs import open_root
 from wal.sim_vfs import SimCrash, SimDisk, keep_everything, lose_everything, sample
 
@@ -383,6 +384,10 @@ CREATED = SpaceCreated(memory_space_id="x", generation=1, embedding_model="calle
         ([version(MemoryStored), FORGET, FORGET], "SF", [None]),
         ([version(MemoryStored), FORGET, version(MemoryStored)], "SFS", []),
         ([version(MemoryStored), FORGET, version(MemoryRevised)], "SFS", ["memory.stored"]),
+        ([version(MemoryStored), FORGET, version(MemoryRestored, revision=2), FORGET], "SFBF", []),
+        ([version(MemoryStored), version(MemoryRestored, revision=3)], "SR", ["memory.revised"]),
+        ([version(MemoryRestored, revision=3), FORGET], "SF", ["memory.stored"]),
+        ([FORGET, version(MemoryRestored, revision=2)], "S", [None, "memory.stored"]),
         ([RECALLED], "M", []),
         ([CREATED, version(MemoryStored)], "S", []),
         ([version(MemoryStored), CREATED], "S", [None]),
@@ -394,7 +399,13 @@ def test_events_that_lost_what_they_lean_on(
     rows = sum(isinstance(event, MemoryVersion) for event in events)
     rescue = Rescue(2)
     batch = rescue.translate(Batch(events, np.ones((rows, 2), np.float32)), 1)
-    letters = {MemoryStored: "S", MemoryRevised: "R", MemoryForgotten: "F", MemoryRecalled: "M"}
+    letters = {
+        MemoryStored: "S",
+        MemoryRevised: "R",
+        MemoryForgotten: "F",
+        MemoryRestored: "B",
+        MemoryRecalled: "M",
+    }
     assert "".join(letters[type(event)] for event in batch.events) == types
     assert [change.became for change in rescue.changes] == became
     assert len(batch.vectors) == sum(isinstance(e, MemoryVersion) for e in batch.events)

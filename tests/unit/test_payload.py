@@ -13,6 +13,7 @@ from hypothesis.extra import numpy as hnp
 from engram.memory.events import (
     Event,
     MemoryForgotten,
+    MemoryRestored,
     MemoryRevised,
     MemoryStored,
     MemoryVersion,
@@ -34,7 +35,7 @@ json_value = st.recursive(
 times = st.none() | st.integers(-(1 << 63), (1 << 63) - 1)
 
 
-def versions(of: type[MemoryStored] | type[MemoryRevised]) -> st.SearchStrategy[Any]:
+def versions(of: type[MemoryVersion]) -> st.SearchStrategy[Any]:
     return st.builds(
         of,
         id=text,
@@ -53,6 +54,7 @@ def versions(of: type[MemoryStored] | type[MemoryRevised]) -> st.SearchStrategy[
 events = st.lists(
     versions(MemoryStored)
     | versions(MemoryRevised)
+    | versions(MemoryRestored)
     | st.builds(MemoryForgotten, id=text, revision=st.integers(1, 9), reason=text)
     | st.builds(
         SpaceCreated,

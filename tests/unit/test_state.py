@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 from unittest import mock
 
+import msgspec
 import numpy as np
 import pytest
 from hypothesis import given
@@ -16,8 +17,10 @@ from engram.memory import state as state_module
 from engram.memory.events import (
     Event,
     MemoryForgotten,
+    MemoryRestored,
     MemoryRevised,
     MemoryStored,
+    MemoryVersion,
     SpaceCreated,
     SpaceDeleted,
     SpaceRestored,
@@ -40,6 +43,10 @@ def revised(memory_id: str, revision: int, **fields: Any) -> MemoryRevised:
     return MemoryRevised(**_fields(memory_id, revision, fields))
 
 
+def restored(memory_id: str, revision: int, **fields: Any) -> MemoryRestored:
+    return MemoryRestored(**_fields(memory_id, revision, fields))
+
+
 def _fields(memory_id: str, revision: int, fields: dict[str, Any]) -> dict[str, Any]:
     return {
         "id": memory_id,
@@ -58,9 +65,7 @@ def _fields(memory_id: str, revision: int, fields: dict[str, Any]) -> dict[str, 
 
 def batch_of(*events: Event) -> Batch:
     """The events with a vector of (revision, length of the content) for each version."""
-    rows = [
-        (e.revision, len(e.content)) for e in events if isinstance(e, MemoryStored | MemoryRevised)
-    ]
+    rows = [(e.revision, len(e.content)) for e in events if isinstance(e, MemoryVersion)]
     return Batch(events, np.array(rows, np.float32).reshape(len(rows), DIMENSIONS))
 
 
@@ -79,6 +84,7 @@ class Step(NamedTuple):
 
     ids: tuple[str, ...]
     forget: bool
+    restore: bool
     word: str
     expires_us: int | None
 
@@ -88,6 +94,7 @@ steps = st.lists(
         Step,
         st.lists(st.sampled_from(IDS), min_size=1, max_size=3, unique=True).map(tuple),
         st.booleans(),
+        st.booleans(),
         st.sampled_from(WORDS),
         st.none() | st.integers(1, 50),
     ),
@@ -96,20 +103,28 @@ steps = st.lists(
 
 
 class Model:
-    """What lives, by id, as (event, position, time in microseconds); and every last revision."""
+    """What lives, by id, as (event, position, time in microseconds); the last version of each id,
+    living or not; and the positions of all that happened to it.
+    """
 
     def __init__(self) -> None:
-        self.alive: dict[str, tuple[MemoryStored | MemoryRevised, int, int]] = {}
-        self.revisions: dict[str, int] = {}
+        self.alive: dict[str, tuple[MemoryVersion, int, int]] = {}
+        self.last: dict[str, MemoryVersion] = {}
+        self.history: dict[str, list[int]] = {}
         self.position = 1
 
     def events(self, step: Step) -> list[Event]:
-        """Events that fit: a step forgets or revises what lives, and stores what does not."""
+        """Events that fit: a step forgets or revises what lives, and what does not it restores, if
+        that was forgotten, or stores.
+        """
         events: list[Event] = []
         for memory_id in step.ids:
-            revision = self.revisions.get(memory_id, 0)
+            revision = self.revision(memory_id)
             fields = {"content": f"{step.word} {memory_id}", "expires_us": step.expires_us}
-            if memory_id not in self.alive:
+            if memory_id not in self.alive and step.restore and memory_id in self.last:
+                old = msgspec.structs.asdict(self.last[memory_id])
+                events.append(MemoryRestored(**{**old, "revision": revision + 1}))
+            elif memory_id not in self.alive:
                 events.append(stored(memory_id, revision + 1, tags=(step.word,), **fields))
             elif step.forget:
                 events.append(MemoryForgotten(id=memory_id, revision=revision, reason="request"))
@@ -117,16 +132,22 @@ class Model:
                 events.append(revised(memory_id, revision + 1, tags=(step.word,), **fields))
         return events
 
+    def revision(self, memory_id: str) -> int:
+        """The last one of an id; 0 if it never was there."""
+        return self.last[memory_id].revision if memory_id in self.last else 0
+
     def apply(self, events: Sequence[Event], time_us: int) -> None:
         for event in events:
             self.position += 1
-            if isinstance(event, MemoryStored | MemoryRevised):
+            if isinstance(event, MemoryVersion | MemoryForgotten):
+                self.history.setdefault(event.id, []).append(self.position)
+            if isinstance(event, MemoryVersion):
                 self.alive[event.id] = (event, self.position, time_us)
-                self.revisions[event.id] = event.revision
+                self.last[event.id] = event
             elif isinstance(event, MemoryForgotten):
                 del self.alive[event.id]
 
-    def shown(self, now_us: int) -> list[tuple[MemoryStored | MemoryRevised, int, int]]:
+    def shown(self, now_us: int) -> list[tuple[MemoryVersion, int, int]]:
         visible = [
             item
             for item in self.alive.values()
@@ -197,10 +218,11 @@ def test_the_state_is_what_a_dict_would_hold(
         if found is not None:
             assert found[0].memory(found[1]).id == memory_id
         latest = state.latest(memory_id)
-        assert (0 if latest is None else latest.version.revision) == model.revisions.get(
-            memory_id, 0
-        )
+        assert (0 if latest is None else latest.version.revision) == model.revision(memory_id)
         assert (latest is not None and latest.alive) == (memory_id in model.alive)
+        assert state.history(memory_id) == model.history.get(memory_id, [])
+        if latest is not None:
+            assert latest.version == model.last[memory_id]
 
 
 @given(steps, st.sets(st.integers(0, 24)))
@@ -246,6 +268,10 @@ def test_a_view_never_changes(history: list[Step]) -> None:
         [MemoryForgotten(id="unheard-of", revision=1, reason="request")],
         [MemoryForgotten(id="gone", revision=1, reason="request")],
         [revised("gone", 2)],
+        [restored("unheard-of", 1)],
+        [restored("lives", 2)],
+        [restored("gone", 2), restored("gone", 3)],
+        [restored("gone", 2), stored("gone", 3)],
         [stored("new", 1), stored("new", 2)],
         [MemoryForgotten(id="lives", revision=1, reason="request")] * 2,
         [SpaceCreated(memory_space_id="alpha", generation=1, embedding_model="m", dimensions=2)],

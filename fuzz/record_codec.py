@@ -40,7 +40,13 @@ with atheris.instrument_imports(include=["wal"]):
 
 HEADER: Final = SegmentHeader(b"u" * 16, 3, 10, b"n" * 16, 2, 5_000, 77, 1_000)
 SEALED: Final = SealedSegment(
-    name=HEADER.name, segment_id=3, first_position=10, next_position=12, length=4_300, final_crc=9
+    name=HEADER.name,
+    segment_id=3,
+    first_position=10,
+    next_position=12,
+    length=4_300,
+    final_crc=9,
+    time_ns=7,
 )
 MANIFEST: Final = Manifest(
     number=4,

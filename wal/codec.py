@@ -30,6 +30,7 @@ class SegmentHeader(NamedTuple):
     prev_len: int
     prev_final_crc: int
     created_ns: int
+    kind: int = f.KIND_LOG
 
     @property
     def name(self) -> str:
@@ -105,7 +106,7 @@ def encode_segment_header(header: SegmentHeader) -> bytes:
         header.prev_segment_id,
         header.prev_len,
         header.prev_final_crc,
-        f.KIND_LOG,
+        header.kind,
         header.created_ns,
         0,
         0,
@@ -131,12 +132,14 @@ def decode_segment_header(page: Buffer) -> SegmentHeader | Bad:
     fields = f.SEGMENT_HEADER.unpack_from(view)
     _, major, minor, _, uuid, segment_id, first, nonce, prev_id, prev_len, prev_crc = fields[:11]
     kind, created_ns, incompat, _ = fields[11:]
-    if major != f.FORMAT_MAJOR or incompat & ~f.INCOMPAT_KNOWN or kind != f.KIND_LOG:
+    if major != f.FORMAT_MAJOR or incompat & ~f.INCOMPAT_KNOWN or kind not in f.KINDS:
         raise Unsupported(
             f"segment {segment_id} has format {major}.{minor}, kind {kind}, features "
             f"{incompat:#x}; this version reads format {f.FORMAT_MAJOR}. Upgrade Engram to open it"
         )
-    return SegmentHeader(uuid, segment_id, first, nonce, prev_id, prev_len, prev_crc, created_ns)
+    return SegmentHeader(
+        uuid, segment_id, first, nonce, prev_id, prev_len, prev_crc, created_ns, kind
+    )
 
 
 def check_draft(draft: Draft) -> int:

@@ -16,15 +16,17 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Generic, NamedTuple, Protocol, TypeVar
 
 from wal.codec import Draft, check_draft
 from wal.errors import Closed, DiskFull, OutcomeUnknown, Poisoned, WalError
-from wal.log import Ack, Log
+from wal.log import Log
+from wal.opened import Ack
 
 C = TypeVar("C")
 S = TypeVar("S")
+T = TypeVar("T")
 R = TypeVar("R")
 C_contra = TypeVar("C_contra", contravariant=True)
 R_co = TypeVar("R_co", covariant=True)
@@ -114,9 +116,31 @@ class GroupCommitter(Generic[C, S, R]):
         self._no_room = False
         self._queue: deque[tuple[C, Ticket[R]]] = deque()
         self._observed: deque[tuple[C, Ticket[R]]] = deque()
+        self._calls: deque[Callable[[], None]] = deque()
         self._wake = threading.Condition(threading.Lock())
         self._thread: threading.Thread | None = None
         self._closing = False
+
+    def call(self, what: Callable[[], T]) -> T:
+        """Run `what` in the writer's thread, between two groups, and return what it returns.
+
+        What it raises is raised here. Raises :class:`wal.errors.Closed` as :meth:`submit` does.
+        """
+        ticket: Ticket[T] = Ticket()
+
+        def run() -> None:
+            try:
+                ticket.resolve(what())
+            except BaseException as error:
+                ticket.fail(error)
+
+        with self._wake:
+            if self._closing:
+                raise Closed("the log is closed; open the space again")
+            self._start_thread()
+            self._calls.append(run)
+            self._wake.notify()
+        return ticket.result()
 
     def submit(self, command: C) -> Ticket[R]:
         """Queue a command. Raises :class:`wal.errors.Closed` once :meth:`close` was called."""
@@ -173,20 +197,27 @@ class GroupCommitter(Generic[C, S, R]):
         marked = False
         while True:
             with self._wake:
-                if not self._queue and not self._observed and not self._closing:
+                if not self._waits() and not self._observed and not self._closing:
                     self._wake.wait(self._idle_s)
-                if not self._queue and self._observed:
+                if not self._waits() and self._observed:
                     delay_s = NO_ROOM_DELAY_S if self._no_room else self._observed_delay_s
-                    self._wake.wait_for(lambda: self._queue or self._closing, delay_s)
-                idle = not self._queue and not self._observed
+                    self._wake.wait_for(lambda: self._waits() or self._closing, delay_s)
+                called = bool(self._calls)
+                idle = not self._waits() and not self._observed
                 if idle and (marked or self._closing):
                     self._thread = None
                     return
-            if idle:
+            if called:
+                self._calls.popleft()()
+            elif idle:
                 self._log.mark()
             else:
                 self._commit_group()
             marked = idle
+
+    def _waits(self) -> bool:
+        """Whether somebody waits for something to be done."""
+        return bool(self._queue or self._calls)
 
     def _commit_group(self) -> None:
         taken: list[Ticket[R]] = []

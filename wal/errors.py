@@ -1,9 +1,9 @@
 """What can go wrong with a log. Every error of this package descends from :class:`WalError`.
 
-They are split by whose fault it is: the caller's (:class:`Closed`, :class:`RecordTooLarge`), the
-environment's (:class:`Locked`, :class:`DiskFull`, :class:`ReadOnly`), the disk's
-(:class:`Poisoned`, :class:`OutcomeUnknown`) or the data's (:class:`Damaged`, :class:`Foreign`,
-:class:`Unsupported`).
+They are split by whose fault it is: the caller's (:class:`Closed`, :class:`RecordTooLarge`,
+:class:`Truncated`), the environment's (:class:`Locked`, :class:`DiskFull`, :class:`ReadOnly`), the
+disk's (:class:`Poisoned`, :class:`OutcomeUnknown`) or the data's (:class:`Damaged`,
+:class:`Foreign`, :class:`Unsupported`).
 """
 
 from __future__ import annotations
@@ -23,6 +23,14 @@ class RecordTooLarge(WalError):
 
 class PositionOutOfRange(WalError):
     """A read was asked to start at a position this log does not hold."""
+
+
+class Truncated(WalError):
+    """A read was asked to start at a position that history no longer holds."""
+
+    def __init__(self, position: int, oldest_position: int) -> None:
+        super().__init__(f"position {position} is gone; the oldest one held is {oldest_position}")
+        self.oldest_position = oldest_position
 
 
 class Locked(WalError):

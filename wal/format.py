@@ -35,7 +35,14 @@ RECORD_HEADER: Final = Struct("<4sIQQQIIIHHQII")
 RECORD_HEADER_CRC_OFFSET: Final = 56
 
 KIND_LOG: Final = 1
-"""Segment kind: a plain log segment (rewritten ones will get their own)."""
+"""Segment kind: records as they were appended."""
+
+KIND_REWRITTEN: Final = 2
+"""Segment kind: a copy of another one's records, with some contents taken out. It is live only
+where a manifest names it.
+"""
+
+KINDS: Final = (KIND_LOG, KIND_REWRITTEN)
 
 RECORD_EVENTS: Final = 1
 """Record type: one atomic batch of events."""

@@ -16,10 +16,18 @@ from typing import Final
 from wal import format as f
 from wal.codec import Bad, End, Record, SegmentHeader
 from wal.errors import Damaged
-from wal.links import begins_wrong, chain_start, ends_wrong, header_of, later_records
+from wal.links import (
+    begins_history_wrong,
+    begins_wrong,
+    chain_start,
+    ends_wrong,
+    header_of,
+    later_records,
+)
+from wal.live_set import LOG_DIR
 from wal.manifest import Manifest, SealedSegment
 from wal.recovery import Later, Refuse, SetAside, TailSeen, plan_tail
-from wal.replay import LOG_DIR, QUARANTINE_DIR, live_headers, read_manifest
+from wal.replay import QUARANTINE_DIR, live_headers, read_manifest
 from wal.segment import TMP_SUFFIX, Chain, scan
 from wal.vfs import Directory
 from wal.watermark import read_watermark
@@ -111,9 +119,11 @@ def _inspect_once(space_dir: Directory, space_uuid: bytes | None, check: Check) 
         report.watermark = read_watermark(space_dir, uuid).position
     log_dir = space_dir.open_dir(LOG_DIR)
     try:
-        headers = list(_headers(log_dir, uuid, report))
+        headers = list(_headers(log_dir, uuid, manifest, report))
         sealed: dict[int, SealedSegment] = {}
         if manifest is not None and uuid is not None:
+            if headers and (reason := begins_history_wrong(headers[0], manifest)):
+                report.damage.append(Damage(f"{LOG_DIR}/{headers[0].name}", 0, reason))
             _check_named(log_dir, manifest, uuid, headers, report)
             sealed = {segment.segment_id: segment for segment in manifest.sealed}
         chain: Chain | None = None
@@ -130,11 +140,15 @@ def _inspect_once(space_dir: Directory, space_uuid: bytes | None, check: Check) 
 
 
 def _headers(
-    log_dir: Directory, space_uuid: bytes | None, report: LogReport
+    log_dir: Directory, space_uuid: bytes | None, manifest: Manifest | None, report: LogReport
 ) -> Iterator[SegmentHeader]:
-    """The headers that verify and belong here, in order of segment id."""
+    """The headers that verify and belong here, in order; without those that were let go of."""
     headers = []
+    named = set[str]() if manifest is None else {s.name for s in manifest.sealed}
+    retired = () if manifest is None else manifest.retired
     for name in log_dir.names():
+        if f"{LOG_DIR}/{name}" in retired:
+            continue
         if not name.endswith(".seg"):
             if not name.endswith(TMP_SUFFIX):
                 report.strangers.append(f"{LOG_DIR}/{name}")
@@ -144,8 +158,9 @@ def _headers(
         except Damaged as error:
             report.note(error)
         else:
-            headers.append(header)
-    return iter(sorted(headers, key=lambda header: header.segment_id))
+            if header.kind == f.KIND_LOG or name in named or manifest is None:
+                headers.append(header)
+    return iter(sorted(headers, key=lambda header: (header.first_position, header.segment_id)))
 
 
 def _check_named(
@@ -216,7 +231,7 @@ def _inspect_segment(
     later = later_records(view, stop, header)
     if successor is None and named is None:
         _judge_tail(where, len(view), chain, stop, later, report)
-    elif reason := ends_wrong(chain, stop, len(view), successor, named):
+    elif reason := ends_wrong(header, chain, stop, len(view), successor, named):
         behind = f"; {len(later)} records behind it verify" if later else ""
         report.damage.append(Damage(where, chain.offset, reason + behind))
     return chain

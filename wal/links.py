@@ -11,7 +11,7 @@ from contextlib import closing
 from wal import format as f
 from wal.codec import Bad, End, SegmentHeader, find_records
 from wal.errors import Damaged
-from wal.manifest import SealedSegment
+from wal.manifest import Manifest, SealedSegment
 from wal.recovery import Later
 from wal.segment import Chain, read_header
 from wal.vfs import Directory
@@ -37,6 +37,14 @@ def chain_start(header: SegmentHeader, before: Chain | None) -> Chain:
     return Chain.start(header, time_ns=before.time_ns, synced_position=before.synced_position)
 
 
+def begins_history_wrong(first: SegmentHeader, manifest: Manifest) -> str | None:
+    """Why the oldest segment is not the one that history begins with, if it is not."""
+    begins = manifest.base_position + 1
+    if first.first_position == begins:
+        return None
+    return f"it begins at position {first.first_position}; history begins at {begins}"
+
+
 def begins_wrong(header: SegmentHeader, before: Chain | None) -> str | None:
     """Why a segment does not go on where the one before it ended, if it does not."""
     if before is None or header.first_position == before.next_position:
@@ -48,6 +56,7 @@ def begins_wrong(header: SegmentHeader, before: Chain | None) -> str | None:
 
 
 def ends_wrong(
+    header: SegmentHeader,
     chain: Chain,
     stop: End | Bad,
     size: int,
@@ -61,16 +70,23 @@ def ends_wrong(
         return stop.reason
     if chain.offset != size:
         return "zeros follow the last record of a sealed segment"
-    ends = (chain.offset, chain.prev_crc)
-    if successor is not None and ends != (successor.prev_len, successor.prev_final_crc):
-        return f"it does not end as its successor says (length {successor.prev_len})"
-    if named is not None and (chain.next_position, chain.offset, chain.prev_crc) != (
-        named.next_position,
-        named.length,
-        named.final_crc,
-    ):
-        return "it does not end as the manifest says"
-    return None
+    if named is not None:
+        said = (named.length, named.final_crc, named.next_position, named.time_ns)
+        if (chain.offset, chain.prev_crc, chain.next_position, chain.time_ns) != said:
+            return "it does not end as the manifest says"
+    return follows_wrong(header, chain, successor)
+
+
+def follows_wrong(header: SegmentHeader, end: Chain, successor: SegmentHeader | None) -> str | None:
+    """Why a segment that ends at `end` is not the one that its successor was started behind, if it
+    is not. Of one that was rewritten since, the successor knows nothing; the manifest does.
+    """
+    if successor is None or header.kind == f.KIND_REWRITTEN:
+        return None
+    told = (successor.prev_segment_id, successor.prev_len, successor.prev_final_crc)
+    if (header.segment_id, end.offset, end.prev_crc) == told:
+        return None
+    return f"it does not end as its successor says (length {successor.prev_len})"
 
 
 def later_records(view: memoryview, stop: End | Bad, header: SegmentHeader) -> list[Later]:

@@ -15,8 +15,9 @@ from __future__ import annotations
 import errno
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
-from typing import Final, NamedTuple
+from dataclasses import replace
+from itertools import count
+from typing import Final
 
 from wal import format as f
 from wal.codec import Draft, Record, SegmentHeader, encode_record
@@ -29,20 +30,24 @@ from wal.errors import (
     Poisoned,
     PositionOutOfRange,
     ReadOnly,
+    Truncated,
 )
-from wal.manifest import Manifest, SealedSegment
-from wal.reader import Durable, read_records
+from wal.live_set import CHECKPOINT_DIR, LOG_DIR, Change, Sealed, plan_change
+from wal.manifest import Checkpoint, Manifest, SealedSegment
+from wal.opened import DEFAULT_OPTIONS, Ack, LogOptions, Opened
+from wal.reader import Durable, Places, read_on
 from wal.recovery import SetAside
 from wal.replay import (
-    LOG_DIR,
-    QUARANTINE_DIR,
     SEEK_STEP_BYTES,
     LiveLog,
+    Restore,
     Visit,
+    from_the_log,
     publish_manifest,
     read_live,
     set_aside_tail,
 )
+from wal.retire import remove_retired, set_aside_checkpoints
 from wal.segment import TMP_SUFFIX, Chain, prepare_segment, publish_segment, write_all
 from wal.vfs import Buffer, Directory, File, Lock
 from wal.watermark import Watermark, write_watermark
@@ -52,66 +57,6 @@ NO_ROOM: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 NO_DESCRIPTOR: Final = frozenset({errno.EMFILE, errno.ENFILE})
 
 Nonce = Callable[[], bytes]
-
-
-class LogOptions(NamedTuple):
-    """Sizes in bytes. A segment is sealed by the first group that finds it this long."""
-
-    segment_bytes: int = 64 << 20
-    allocate_bytes_min: int = 64 << 10
-    allocate_bytes_max: int = 1 << 20
-
-
-DEFAULT_OPTIONS: Final = LogOptions()
-
-
-class Ack(NamedTuple):
-    """Where a record went: its first position, its event count and the time it carries."""
-
-    position: int
-    events: int
-    time_ns: int
-
-    @property
-    def last_position(self) -> int:
-        return self.position + self.events - 1
-
-
-@dataclass(frozen=True, slots=True)
-class Opened:
-    """What opening found and did, for reports."""
-
-    records: int
-    segments: int
-    bytes: int
-    quarantined: str | None
-    quarantined_bytes: int
-    quarantine_reason: str | None
-    strangers: tuple[str, ...]
-
-
-def create_log(
-    space_dir: Directory, *, space_uuid: bytes, nonce: bytes, now_ns: int, first: Draft
-) -> None:
-    """Lay out a log that holds one record in a new folder, durably but for the folder's name."""
-    header = SegmentHeader(space_uuid, 1, 1, nonce, 0, 0, 0, now_ns)
-    record, _, _ = encode_record(
-        first,
-        position=1,
-        time_ns=first.time_ns,
-        synced_position=0,
-        prev_crc=header.seed,
-        seed=header.seed,
-    )
-    space_dir.make_dir(QUARANTINE_DIR).close()
-    log_dir = space_dir.make_dir(LOG_DIR)
-    try:
-        prepare_segment(log_dir, header, b"".join(record)).close()
-        publish_segment(log_dir, header)
-    finally:
-        log_dir.close()
-    manifest = Manifest(number=1, space_uuid=space_uuid.hex(), sealed=(), active=header.name)
-    publish_manifest(space_dir, manifest)
 
 
 class Log:
@@ -135,6 +80,13 @@ class Log:
         self._nonce = nonce
         self._options = options
         self._manifest_number = live.manifest.number
+        self._checkpoints = tuple(
+            each for each in live.manifest.checkpoints if each.name not in live.start.unusable
+        )
+        unusable = [f"{CHECKPOINT_DIR}/{name}" for name in live.start.unusable]
+        self._retired = (*live.manifest.retired, *unusable)
+        self._segment_id_max = max(segment.header.segment_id for segment in live.segments)
+        self._places: Places = {}
         self._watermark = live.watermark
         self._allocated = live.size
         self._staged = live.active.chain
@@ -144,6 +96,7 @@ class Log:
             live.active.header,
             tuple(live.active.seek),
             live.active.chain,
+            live.manifest.base_position,
         )
         self._failure: Poisoned | Closed | None = None
         self.opened = opened
@@ -159,8 +112,10 @@ class Log:
         nonce: Nonce,
         now_ns: int,
         options: LogOptions = DEFAULT_OPTIONS,
+        restore: Restore = from_the_log,
     ) -> Log:
-        """Own the folder, recover it and hand every record to `visit`, oldest first.
+        """Own the folder, recover it and hand records to `visit`, oldest first: those behind the
+        checkpoint that `restore` took up, or all.
 
         Raises :class:`wal.errors.Locked`, :class:`wal.errors.ReadOnly`,
         :class:`wal.errors.Damaged` (nothing was changed) or :class:`wal.errors.Unsupported`.
@@ -168,7 +123,7 @@ class Log:
         lock = space_dir.lock(LOCK_NAME, owner)
         doing = "read"
         try:
-            live = read_live(space_dir, space_uuid, visit, fresh=True)
+            live = read_live(space_dir, space_uuid, visit, fresh=True, restore=restore)
             doing = "written"
             return cls._take_over(space_dir, lock, live, nonce, now_ns, options)
         except OSError as error:
@@ -194,17 +149,19 @@ class Log:
     ) -> Log:
         """Mend the end, clear left-over temporaries, publish what the manifest lacks."""
         plan, quarantined, set_aside_bytes = live.plan, None, 0
+        leftovers = live.leftovers
         records = sum(segment.records for segment in live.segments)
         with ExitStack() as undo:
             log_dir = space_dir.open_dir(LOG_DIR)
             undo.callback(log_dir.close)
             for directory in (log_dir, space_dir):
                 for name in directory.names():
-                    if name.endswith(TMP_SUFFIX):
+                    if name.endswith(TMP_SUFFIX) or (directory is log_dir and name in leftovers):
                         directory.remove(name)
                 # A process that was killed may have left names that the disk does not have yet.
                 # What is built on them must not outlive them.
                 directory.sync()
+            set_aside_checkpoints(space_dir, live.manifest, live.start.unusable)
             if isinstance(plan, SetAside):
                 quarantined = set_aside_tail(space_dir, live, plan)
                 set_aside_bytes, live.size = live.size - plan.offset, plan.offset
@@ -217,12 +174,14 @@ class Log:
                 quarantined_bytes=set_aside_bytes,
                 quarantine_reason=plan.reason if isinstance(plan, SetAside) else None,
                 strangers=tuple(live.strangers),
+                replayed_from=live.start.position + 1,
+                unusable_checkpoints=live.start.unusable,
             )
             log = cls(space_dir, log_dir, lock, live, file, opened, nonce, options)
             undo.callback(lambda: log._file.close())
             if quarantined is not None:
                 log._rotate(now_ns)
-            elif live.manifest.active != live.active.name:
+            elif live.manifest.active != live.active.name or live.start.unusable:
                 log._publish_if_there_is_room()
             undo.pop_all()
         return log
@@ -235,6 +194,21 @@ class Log:
     @property
     def durable_position(self) -> int:
         return self._durable.chain.next_position - 1
+
+    @property
+    def oldest_position(self) -> int:
+        """Where the history that is held begins."""
+        return self._durable.base_position + 1
+
+    @property
+    def checkpoints(self) -> tuple[Checkpoint, ...]:
+        """The checkpoints that stand for what the log holds, by ascending position."""
+        return self._checkpoints
+
+    @property
+    def sealed(self) -> tuple[Sealed, ...]:
+        """The sealed segments, oldest first."""
+        return self._durable.sealed
 
     @property
     def time_ns(self) -> int:
@@ -301,24 +275,28 @@ class Log:
             return
         self._sync_file()
         durable = self._durable
-        self._durable = Durable(durable.sealed, durable.active, tuple(self._seek), self._staged)
+        self._durable = replace(durable, seek=tuple(self._seek), chain=self._staged)
 
     def read(self, from_position: int) -> Iterator[Record]:
         """Durable records from the one that holds `from_position` on, as of this call.
 
         `from_position` may be one past the end (nothing is yielded). Payloads are views; copy
-        what is to be kept. Raises :class:`wal.errors.PositionOutOfRange`, and while iterating
-        :class:`wal.errors.Closed`, or `Damaged` for bytes that decayed since they were verified.
+        what is to be kept. Raises :class:`wal.errors.PositionOutOfRange`, `Truncated` for what
+        history no longer holds (also while iterating, when it is let go of meanwhile); and while
+        iterating :class:`wal.errors.Closed`, or `Damaged` for bytes that decayed since they were
+        verified.
         """
         durable = self._durable
         end = durable.chain.next_position
         if not 1 <= from_position <= end:
             raise PositionOutOfRange(f"position {from_position} is not within 1 to {end}")
-        return self._read(durable, from_position)
+        if from_position < self.oldest_position:
+            raise Truncated(from_position, self.oldest_position)
+        return self._read(from_position)
 
-    def _read(self, durable: Durable, from_position: int) -> Iterator[Record]:
+    def _read(self, from_position: int) -> Iterator[Record]:
         try:
-            yield from read_records(self._log_dir, durable, from_position)
+            yield from read_on(self._log_dir, lambda: self._durable, from_position, self._places)
         except Damaged as damage:
             if self._failure is None:
                 self._failure = Decayed(f"history no longer verifies: {damage}")
@@ -327,6 +305,43 @@ class Log:
             if isinstance(self._failure, Closed):
                 raise Closed(str(self._failure)) from None
             raise
+
+    def seal(self, now_ns: int) -> int:
+        """Start a new segment, unless the active one is empty. Returns the last position before it.
+
+        Like :meth:`append` it is for the one writer, with nothing staged, and raises as that does.
+        """
+        self._check()
+        if self._staged.next_position > self._durable.active.first_position:
+            self._guarded(lambda: self._rotate(now_ns))
+        return self.durable_position
+
+    def change(self, change: Change) -> None:
+        """Publish other live files, then remove those that are not live any more. For the writer.
+
+        Raises :class:`wal.errors.DiskFull` with nothing changed, `OutcomeUnknown` with the log
+        poisoned, and ValueError for a change that would lose history.
+        """
+        self._check()
+        durable, before = self._durable, (self._durable, self._checkpoints, self._retired)
+        changed = plan_change(durable.sealed, self._checkpoints, change)
+        base = max((each.position for each in change.checkpoints if each.base), default=0)
+        self._durable = replace(durable, sealed=changed.sealed, base_position=base)
+        self._checkpoints, self._retired = change.checkpoints, changed.retired
+        try:
+            self._publish()
+        except OSError as error:
+            if self._space_dir.exists(f"MANIFEST-{self._manifest_number + 1}"):
+                raise self._poison("changing the live files", error) from error
+            self._durable, self._checkpoints, self._retired = before
+            raise DiskFull(f"the live files stay as they were: {error.strerror}") from error
+        ids = [header.segment_id for header, _, _ in changed.sealed]
+        self._segment_id_max = max(self._segment_id_max, *ids, 0)
+        remove_retired(self._space_dir, self._log_dir, changed.retired)
+
+    def new_segment_ids(self) -> Iterator[int]:
+        """Ids for the copies of segments that the next change brings in. For the writer."""
+        return count(self._segment_id_max + 1)
 
     def mark(self) -> None:
         """Write the watermark, when there is time. It is a lower bound: failing is no harm."""
@@ -382,7 +397,7 @@ class Log:
         old, chain = durable.active, durable.chain
         header = SegmentHeader(
             old.space_uuid,
-            old.segment_id + 1,
+            self._segment_id_max + 1,
             chain.next_position,
             self._nonce(),
             old.segment_id,
@@ -410,14 +425,20 @@ class Log:
             next_position=chain.next_position,
             length=chain.offset,
             final_crc=chain.prev_crc,
+            time_ns=chain.time_ns,
         )
         self._staged = Chain.start(
             header, time_ns=chain.time_ns, synced_position=chain.synced_position
         )
         self._seek = [self._staged]
-        self._durable = Durable(
-            (*durable.sealed, (old, sealed, durable.seek)), header, (self._staged,), self._staged
+        self._durable = replace(
+            durable,
+            sealed=(*durable.sealed, (old, sealed, durable.seek)),
+            active=header,
+            seek=(self._staged,),
+            chain=self._staged,
         )
+        self._segment_id_max = header.segment_id
         self._publish()
 
     def _publish_if_there_is_room(self) -> None:
@@ -435,6 +456,8 @@ class Log:
             space_uuid=durable.active.space_uuid.hex(),
             sealed=tuple(segment for _, segment, _ in durable.sealed),
             active=durable.active.name,
+            checkpoints=self._checkpoints,
+            retired=self._retired,
         )
         publish_manifest(self._space_dir, manifest)
         self._manifest_number = manifest.number

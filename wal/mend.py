@@ -21,9 +21,10 @@ from wal import format as f
 from wal.codec import Bad, End, Record, SegmentHeader, decode_segment_header
 from wal.errors import Damaged
 from wal.links import begins_wrong, chain_start, ends_wrong, header_of, later_records
+from wal.live_set import LOG_DIR
 from wal.manifest import Manifest, SealedSegment, manifest_number
 from wal.recovery import Refuse, TailSeen, plan_tail
-from wal.replay import LOG_DIR, keep_aside, publish_manifest, quarantine_of, read_manifest
+from wal.replay import keep_aside, leftovers_of, publish_manifest, quarantine_of, read_manifest
 from wal.segment import TMP_SUFFIX, Chain, scan
 from wal.vfs import Directory
 from wal.watermark import WATERMARK_NAME, read_watermark
@@ -80,6 +81,8 @@ def plan_mending(space_dir: Directory, space_uuid: bytes) -> list[Step]:
             for name in log_dir.names()
             if name.endswith(SEGMENT_SUFFIX) and name not in aside
         }
+        for name in () if manifest is None else leftovers_of(manifest, headers):
+            del headers[name]
         chain = _chained(headers, manifest)
         ends, accepted = _read(space_dir, log_dir, chain, manifest, space_uuid)
     steps: list[Step] = [*strangers]
@@ -183,7 +186,7 @@ def _read(
         ends.append(chain)
         if successor is not None:
             named = sealed.get(header.segment_id)
-            if reason := ends_wrong(chain, stop, len(view), successor, named):
+            if reason := ends_wrong(header, chain, stop, len(view), successor, named):
                 raise Damaged(where, chain.offset, reason)
             continue
         later = later_records(view, stop, header)
@@ -218,6 +221,7 @@ def _restored(
             next_position=end.next_position,
             length=end.offset,
             final_crc=end.prev_crc,
+            time_ns=end.time_ns,
         )
         for header, end in zip(headers[:-1], ends[:-1], strict=True)
     )

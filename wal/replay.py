@@ -5,19 +5,32 @@ once gives, and a crash inside it is just another crash: the only changes it mak
 names it found durable, copying a torn tail to quarantine, truncating it, and publishing a manifest,
 each durable before the next.
 
-Nothing is changed before all live history has verified. :func:`read_live` does the reading half
+Where a checkpoint stands for the first segments, those are not read: they have to be there, in the
+length and with the header that the manifest knows, and are verified when somebody reads them.
+
+Nothing is changed before all that is replayed has verified. :func:`read_live` does the reading half
 alone, without owning the folder; the offline tools use it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, NamedTuple
 
+from wal import format as f
 from wal.codec import Bad, End, Record, SegmentHeader
 from wal.errors import Damaged
-from wal.links import begins_wrong, chain_start, ends_wrong, header_of, later_records
+from wal.links import (
+    begins_history_wrong,
+    begins_wrong,
+    chain_start,
+    ends_wrong,
+    follows_wrong,
+    header_of,
+    later_records,
+)
+from wal.live_set import LOG_DIR
 from wal.manifest import (
     Manifest,
     SealedSegment,
@@ -30,7 +43,6 @@ from wal.segment import TMP_SUFFIX, Chain, scan, write_all
 from wal.vfs import Directory, File
 from wal.watermark import Watermark, read_watermark
 
-LOG_DIR: Final = "log"
 QUARANTINE_DIR: Final = "quarantine"
 SEEK_STEP_BYTES: Final = 256 << 10
 LISTINGS_MAX: Final = 5
@@ -38,9 +50,29 @@ LISTINGS_MAX: Final = 5
 Visit = Callable[[Record], None]
 
 
+class Start(NamedTuple):
+    """Where replay starts: behind `position`. `unusable` names checkpoints that did not verify."""
+
+    position: int
+    unusable: tuple[str, ...] = ()
+
+
+Restore = Callable[[Manifest], Start]
+"""Takes up the newest checkpoint that can be used. Raises Damaged for a base that cannot."""
+
+
+def from_the_log(manifest: Manifest) -> Start:
+    """Use no checkpoint: replay all of history."""
+    if manifest.base_position:
+        raise Damaged(manifest.name, 0, "history begins with a checkpoint, which was not read")
+    return Start(0)
+
+
 @dataclass(slots=True)
 class SegmentSeen:
-    """A live segment as read. `seek` holds a place to start reading at every 256 KiB or so."""
+    """A live segment as read. `seek` holds a place to start reading at every 256 KiB or so, and
+    nothing for a segment that was not read.
+    """
 
     name: str
     header: SegmentHeader
@@ -63,19 +95,25 @@ class SegmentSeen:
             next_position=self.chain.next_position,
             length=self.chain.offset,
             final_crc=self.chain.prev_crc,
+            time_ns=self.chain.time_ns,
         )
 
 
 @dataclass(slots=True)
 class LiveLog:
-    """All live segments, oldest first; the last is the active one. `plan` is for its end."""
+    """All live segments, oldest first; the last is the active one. `plan` is for its end.
+
+    `leftovers` are files that a change of the live set left behind and nothing needs any more.
+    """
 
     manifest: Manifest
     segments: list[SegmentSeen]
     plan: Plan
     size: int
     watermark: Watermark
+    start: Start
     strangers: list[str] = field(default_factory=list)
+    leftovers: list[str] = field(default_factory=list)
 
     @property
     def active(self) -> SegmentSeen:
@@ -120,9 +158,14 @@ def publish_manifest(space_dir: Directory, manifest: Manifest) -> None:
 
 
 def read_live(
-    space_dir: Directory, space_uuid: bytes, visit: Visit, *, fresh: bool = False
+    space_dir: Directory,
+    space_uuid: bytes,
+    visit: Visit,
+    *,
+    fresh: bool = False,
+    restore: Restore = from_the_log,
 ) -> LiveLog:
-    """Verify all live history in order, calling `visit` for each record.
+    """Verify live history in order, calling `visit` for each record behind where `restore` begins.
 
     `fresh` syncs the active segment and drops its cached pages first, so that what is read is what
     the disk has: after a failed sync the page cache shows bytes that are not there. Raises
@@ -133,18 +176,48 @@ def read_live(
         raise Damaged(manifest.name, 0, f"the manifest is of space uuid {manifest.space_uuid}")
     log_dir = space_dir.open_dir(LOG_DIR)
     try:
-        headers, strangers = live_headers(log_dir, manifest, space_uuid)
+        found = live_headers(log_dir, manifest, space_uuid)
         watermark = read_watermark(space_dir, space_uuid)
-        return _read_segments(log_dir, manifest, headers, visit, fresh, strangers, watermark)
+        start = restore(manifest)
+        segments, tail, size = _read_segments(
+            log_dir, manifest, found.headers, visit, fresh, start.position
+        )
     finally:
         log_dir.close()
+    tail = tail._replace(durable_position=max(tail.durable_position, watermark.position))
+    plan = plan_tail(tail)
+    if isinstance(plan, Refuse):
+        raise Damaged(f"{LOG_DIR}/{segments[-1].name}", plan.offset, plan.reason)
+    return LiveLog(
+        manifest, segments, plan, size, watermark, start, found.strangers, found.leftovers
+    )
 
 
-def live_headers(
-    log_dir: Directory, manifest: Manifest, space_uuid: bytes
-) -> tuple[list[SegmentHeader], list[str]]:
-    """Headers of the live segments in order: those the manifest names, then those that chain. And
-    the names of files that are none of the log's.
+def leftovers_of(manifest: Manifest, headers: Mapping[str, SegmentHeader]) -> list[str]:
+    """The segments that were live once, or were to be: those the manifest retired, and rewritten
+    ones that it does not name.
+    """
+    named = {*(segment.name for segment in manifest.sealed), manifest.active}
+    return [
+        name
+        for name, header in headers.items()
+        if name not in named
+        and (f"{LOG_DIR}/{name}" in manifest.retired or header.kind == f.KIND_REWRITTEN)
+    ]
+
+
+class HeadersFound(NamedTuple):
+    """The headers of the live segments in order, the names of files that are none of the log's,
+    and those of segments that were live once, or were to be.
+    """
+
+    headers: list[SegmentHeader]
+    strangers: list[str]
+    leftovers: list[str]
+
+
+def live_headers(log_dir: Directory, manifest: Manifest, space_uuid: bytes) -> HeadersFound:
+    """Which segments are live: those the manifest names, then those that chain.
 
     Every other segment file refuses the space: it is another space's, or history of this one that
     nothing accounts for, and guessing which would risk either isolation or data.
@@ -156,6 +229,9 @@ def live_headers(
         if name not in present:
             raise Damaged(f"{LOG_DIR}/{name}", 0, "the manifest names this segment; it is missing")
     by_name = {name: header_of(log_dir, f"{LOG_DIR}/{name}", name, space_uuid) for name in present}
+    leftovers = leftovers_of(manifest, by_name)
+    for name in leftovers:
+        del by_name[name]
     for segment in manifest.sealed:
         header = by_name[segment.name]
         if (header.segment_id, header.first_position) != (
@@ -177,7 +253,7 @@ def live_headers(
                 "this segment is neither named by the manifest nor the successor of a live one",
             )
         headers.append(by_name.pop(successors[0].name))
-    return headers, strangers
+    return HeadersFound(headers, strangers, leftovers)
 
 
 def _read_segments(
@@ -186,9 +262,14 @@ def _read_segments(
     headers: list[SegmentHeader],
     visit: Visit,
     fresh: bool,
-    strangers: list[str],
-    watermark: Watermark,
-) -> LiveLog:
+    start: int,
+) -> tuple[list[SegmentSeen], TailSeen, int]:
+    """The segments, how the last one ends, and its size."""
+    first = headers[0]
+    if reason := begins_history_wrong(first, manifest):
+        raise Damaged(f"{LOG_DIR}/{first.name}", 0, reason)
+    if start and all(header.first_position != start + 1 for header in headers):
+        raise Damaged(manifest.name, 0, f"no segment begins behind the checkpoint at {start}")
     sealed = {segment.segment_id: segment for segment in manifest.sealed}
     segments: list[SegmentSeen] = []
     before: Chain | None = None
@@ -203,18 +284,34 @@ def _read_segments(
         segments.append(seen)
         file = log_dir.open(header.name, writable=fresh and successor is None)
         try:
+            named = sealed.get(header.segment_id)
             if successor is None:
                 stop, later, size = _read_active(file, seen, visit, fresh)
+            elif named is not None and named.next_position <= start + 1:
+                _pass_over(file, seen, named, successor)
             else:
-                _read_sealed(file, seen, visit, sealed.get(header.segment_id), successor)
+                _read_sealed(file, seen, visit, named, successor)
         finally:
             file.close()
         before = seen.chain
-    durable = max(segments[-1].chain.synced_position, watermark.position)
-    plan = plan_tail(TailSeen(stop, segments[-1].chain.next_position, durable, later))
-    if isinstance(plan, Refuse):
-        raise Damaged(f"{LOG_DIR}/{segments[-1].name}", plan.offset, plan.reason)
-    return LiveLog(manifest, segments, plan, size, watermark, strangers)
+    end = segments[-1].chain
+    return segments, TailSeen(stop, end.next_position, end.synced_position, later), size
+
+
+def _pass_over(
+    file: File, seen: SegmentSeen, named: SealedSegment, successor: SegmentHeader
+) -> None:
+    """Take a sealed segment's end from the manifest: a checkpoint stands for what it holds."""
+    if file.size() != named.length:
+        raise Damaged(
+            f"{LOG_DIR}/{seen.name}",
+            min(file.size(), named.length),
+            f"it has {file.size()} bytes; the manifest says {named.length}",
+        )
+    seen.chain = Chain(named.next_position, named.final_crc, named.time_ns, 0, named.length)
+    seen.seek = []
+    if reason := follows_wrong(seen.header, seen.chain, successor):
+        raise Damaged(f"{LOG_DIR}/{seen.name}", named.length, reason)
 
 
 def _read_sealed(
@@ -228,7 +325,7 @@ def _read_sealed(
     where = f"{LOG_DIR}/{seen.name}"
     view = file.map()
     stop = _scan_into(view, seen, visit)
-    if reason := ends_wrong(seen.chain, stop, len(view), successor, named):
+    if reason := ends_wrong(seen.header, seen.chain, stop, len(view), successor, named):
         raise Damaged(where, seen.chain.offset, reason)
 
 

@@ -30,7 +30,7 @@ import numpy.typing as npt
 
 from engram.errors import Invalid
 from engram.indexes.columns import BytesColumn, BytesView, GrowingColumn
-from engram.indexes.postings import Postings, PostingsView, Run
+from engram.indexes.postings import Postings, PostingsView, Run, kept_of
 from engram.limits import FILTER_VALUES_MAX
 from engram.memory.model import KINDS, Filter, Metadata
 from engram.memory.validate import check_metadata
@@ -111,13 +111,27 @@ def _check_operand(field: str, name: str, operand: Any) -> None:
 
 class AttributeColumns(NamedTuple):
     """Attributes as plain arrays: uint8 (rows,) kinds, and a table of distinct metadata values,
-    JSON beside float64 (NaN for what is no number).
+    JSON beside float64 (NaN for what is no number). Its entry 0 is nobody's value.
     """
 
     postings: Run
     kinds: npt.NDArray[np.uint8]
     values: BytesView
     numbers: Float64Array
+
+    def kept(self, new_rows: npt.NDArray[np.int64]) -> AttributeColumns:
+        """Those of the rows that are kept (see `postings.kept_of`), and only their values."""
+        postings = kept_of(self.postings, new_rows)
+        used = np.zeros(len(self.numbers), np.bool_)
+        used[0] = True
+        used[postings.values] = True
+        codes = (np.cumsum(used) - 1).astype(np.uint32)
+        return AttributeColumns(
+            postings._replace(values=codes[postings.values]),
+            self.kinds[new_rows >= 0],
+            self.values.taken(used),
+            self.numbers[used],
+        )
 
 
 class AttributesView:
@@ -241,6 +255,9 @@ class Attributes:
         self._kinds = GrowingColumn(np.uint8)
         self._values = BytesColumn()
         self._numbers = GrowingColumn(np.float64)
+        # What is beside a posting that has no value points here, and so at nobody's value.
+        self._values.append(b"")
+        self._numbers.append(np.nan)
         self._codes: dict[bytes, int] = {}
 
     @classmethod

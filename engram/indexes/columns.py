@@ -115,6 +115,16 @@ class BytesView:
             raise IndexError(f"row {row} of {len(self)}")
         return self.data[int(self.offsets[row]) : int(self.offsets[row + 1])].tobytes()
 
+    def taken(self, kept: npt.NDArray[np.bool_]) -> BytesView:
+        """The blobs of the rows where `kept`, bool (rows,), holds; copied."""
+        lengths = np.diff(self.offsets)[kept]
+        offsets = np.concatenate((np.zeros(1, np.uint64), np.cumsum(lengths, dtype=np.uint64)))
+        # Rows that are neighbours are copied in one piece.
+        edges = np.flatnonzero(np.diff(np.concatenate(([False], kept, [False])).astype(np.int8)))
+        bounds = self.offsets[edges].astype(np.int64).reshape(-1, 2)
+        pieces = [self.data[first:end] for first, end in bounds.tolist()]
+        return BytesView(np.concatenate(pieces) if pieces else self.data[:0], offsets)
+
 
 class BytesColumn:
     """An append-only column of blobs: their bytes end to end, and uint64 offsets."""

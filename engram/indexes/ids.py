@@ -51,6 +51,12 @@ class IdIndex:
         """Begin with what `columns` gave, which may be mapped from a file."""
         self._sealed, self._recent = (hashes, rows), {}
 
+    def frozen(self) -> IdIndex:
+        """A copy that stays as it is. To be called where nothing is put meanwhile."""
+        copy = IdIndex(self._id_at, self._hash)
+        copy._sealed, copy._recent = self._sealed, dict(self._recent)
+        return copy
+
     def columns(self) -> tuple[Hashes, Rows]:
         """Hashes, ascending, and rows, both (n,). To be called where nothing is put meanwhile."""
         if self._recent:

@@ -43,6 +43,20 @@ class Run(NamedTuple):
     values: npt.NDArray[Any]
 
 
+def kept_of(run: Run, new_rows: npt.NDArray[np.int64]) -> Run:
+    """The postings of the rows that are kept, under their new numbers.
+
+    `new_rows` is int64 (rows,), ascending where it is not negative; negative drops a row.
+    """
+    renumbered = new_rows[run.rows]
+    kept = renumbered >= 0
+    key_of = np.repeat(np.arange(len(run.keys)), np.diff(run.starts))[kept]
+    counts = np.bincount(key_of, minlength=len(run.keys))
+    used = counts > 0
+    starts = np.concatenate((np.zeros(1, np.int64), np.cumsum(counts[used], dtype=np.int64)))
+    return Run(run.keys[used], starts, renumbered[kept].astype(np.uint32), run.values[kept])
+
+
 class Matches(NamedTuple):
     """The postings found: entry i belongs to key number `which[i]` of those asked for.
 

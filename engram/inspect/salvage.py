@@ -33,9 +33,11 @@ from engram.memory.state import State, StateError
 from engram.memory.validate import CALLER
 from engram.spaces.identity import Identity, write_identity
 from wal.codec import Draft, Record, decode_record
+from wal.create import create_log
 from wal.errors import Damaged
 from wal.inspect import Damage
-from wal.log import DEFAULT_OPTIONS, LOCK_NAME, Log, LogOptions, create_log
+from wal.log import LOCK_NAME, Log
+from wal.opened import DEFAULT_OPTIONS, LogOptions
 from wal.segment import write_all
 from wal.vfs import Directory
 

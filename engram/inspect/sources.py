@@ -27,10 +27,11 @@ from wal import format as f
 from wal.codec import SegmentHeader
 from wal.errors import Damaged, Unsupported
 from wal.inspect import Damage
+from wal.live_set import LOG_DIR
 from wal.log import NO_ROOM
 from wal.manifest import Manifest, decode_manifest, manifest_number
 from wal.os_vfs import open_root
-from wal.replay import LOG_DIR, read_manifest
+from wal.replay import read_manifest
 from wal.segment import read_header
 from wal.survey import recover_seed
 from wal.vfs import Directory, File

@@ -14,18 +14,19 @@ from __future__ import annotations
 import threading
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Final
+from typing import Final, NamedTuple
 
 import msgspec
 import numpy as np
 import numpy.typing as npt
 
 from engram.indexes.attributes import Attributes, AttributesView
-from engram.indexes.columns import BytesColumn, BytesView, GrowingColumn
+from engram.indexes.columns import GrowingColumn, LayeredBytes, LayeredView
 from engram.indexes.ids import IdIndex
 from engram.indexes.lexicon import Lexicon, LexiconView
 from engram.indexes.timeline import Timeline, TimelineView
 from engram.indexes.vectors import LiveMask, Vectors, VectorsView
+from engram.memory.columns import NO_PAST, Past, StateColumns, check_columns
 from engram.memory.decide import Latest
 from engram.memory.events import (
     Event,
@@ -57,10 +58,18 @@ class StateError(Exception):
     """An event that contradicts the state it is applied to: the log is not what we wrote."""
 
 
+class Frozen(NamedTuple):
+    """A state that stays as it is: its view, and which row an id leads to."""
+
+    view: View
+    ids: IdIndex
+
+
 class View:
     """The durable state at one position; never changes. All columns have `rows` rows, but for
     `forgotten`, which pairs the row of each forgotten memory with the position it was forgotten at.
-    `previous` leads from a row to the one before it with the same id, or to NO_ROW.
+    `previous` leads from a row to the one before it with the same id, or to NO_ROW. The first rows
+    may have come from a checkpoint: of what happened to their ids before, `past` has the positions.
     """
 
     __slots__ = (
@@ -73,6 +82,7 @@ class View:
         "lexicon",
         "live",
         "memory_space_id",
+        "past",
         "position",
         "positions",
         "previous",
@@ -86,7 +96,7 @@ class View:
         self,
         memory_space_id: str,
         position: int,
-        documents: BytesView,
+        documents: LayeredView,
         positions: npt.NDArray[np.int64],
         stored_us: npt.NDArray[np.int64],
         expires_us: npt.NDArray[np.int64],
@@ -99,6 +109,7 @@ class View:
         timeline: TimelineView,
         previous: npt.NDArray[np.int64],
         forgotten: npt.NDArray[np.int64],
+        past: Past,
     ) -> None:
         self.memory_space_id = memory_space_id
         self.position = position
@@ -116,6 +127,7 @@ class View:
         self.timeline = timeline
         self.previous = previous
         self.forgotten = forgotten
+        self.past = past
 
     def visible(self, now_us: int) -> BoolArray:
         """The rows that may be shown at that time, bool (rows,): alive and not expired."""
@@ -144,7 +156,8 @@ class View:
         while (row := int(self.previous[row])) != NO_ROW:
             rows.append(row)
         ended = self.forgotten[np.isin(self.forgotten[:, 0], rows), 1]
-        return sorted([*self.positions[rows].tolist(), *ended.tolist()])
+        before = self.past.of(rows[-1])
+        return [*before, *sorted([*self.positions[rows].tolist(), *ended.tolist()])]
 
     def version(self, row: int) -> MemoryVersion:
         """The memory version in a row."""
@@ -199,7 +212,7 @@ class State:
         self._dimensions = dimensions
         self._position = 0
         self.purge_after_us: int | None = None
-        self._documents = BytesColumn()
+        self._documents = LayeredBytes()
         self._positions = GrowingColumn(np.int64)
         self._stored_us = GrowingColumn(np.int64)
         self._previous = GrowingColumn(np.int64)
@@ -213,6 +226,7 @@ class State:
         self._attributes = Attributes()
         self._timeline = Timeline()
         self._ids = IdIndex(self._id_at)
+        self._past = NO_PAST
         # Rows applied but not yet in the columns, and what they mean for ids and older rows.
         self._versions: list[MemoryVersion] = []
         self._new_positions: list[int] = []
@@ -363,7 +377,39 @@ class State:
             self._timeline.view(),
             self._previous.view(),
             self._forgotten.view(),
+            self._past,
         )
+
+    def freeze(self) -> Frozen:
+        """All of it as it is, for a checkpoint. For the thread that applies, once published."""
+        return Frozen(self.view, self._ids.frozen())
+
+    @classmethod
+    def of(cls, memory_space_id: str, dimensions: int, columns: StateColumns) -> State:
+        """The state that a checkpoint's columns hold, which may be mapped from a file.
+
+        Raises :class:`StateError` for columns that do not belong together.
+        """
+        check_columns(columns, dimensions)
+        state = cls(memory_space_id, dimensions)
+        state._position = columns.position
+        state._documents = LayeredBytes(columns.documents)
+        state._positions = GrowingColumn.of(columns.positions)
+        state._stored_us = GrowingColumn.of(columns.stored_us)
+        state._previous = GrowingColumn.of(np.full(len(columns.live), NO_ROW))
+        state._forgotten = GrowingColumn.of(columns.forgotten)
+        state._expires_us = GrowingColumn.of(columns.expires_us)
+        state._earliest_expiry_us = int(columns.expires_us.min(initial=NEVER_US))
+        state._confidences = GrowingColumn.of(columns.confidences)
+        state._live = LiveMask.of(columns.live)
+        state._vectors = Vectors(dimensions, columns.vectors)
+        state._lexicon = Lexicon.of(*columns.lexicon)
+        state._attributes = Attributes.of(columns.attributes)
+        state._timeline = Timeline.of(*columns.timeline)
+        state._ids.restore(*columns.ids)
+        state._past = columns.past
+        state.view = state._capture()
+        return state
 
     def history(self, memory_id: str) -> list[int]:
         """The positions of all events of an id, oldest first; none for an id never stored."""

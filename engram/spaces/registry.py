@@ -60,8 +60,10 @@ from engram.spaces.space import Space
 from engram.spaces.store import NONCE_BYTES, Clock, Store, translated, was_deleted
 from wal import errors as wal_errors
 from wal.codec import Draft
-from wal.log import DEFAULT_OPTIONS, NO_ROOM, LogOptions, create_log
-from wal.replay import LOG_DIR
+from wal.create import create_log
+from wal.live_set import LOG_DIR
+from wal.log import NO_ROOM
+from wal.opened import DEFAULT_OPTIONS, LogOptions
 from wal.vfs import Directory, Lock
 
 

@@ -37,7 +37,8 @@ from wal import errors as wal_errors
 from wal.codec import Draft, Record, check_draft
 from wal.commit import Decided, GroupCommitter
 from wal.format import FLAG_OBSERVED
-from wal.log import DEFAULT_OPTIONS, NO_DESCRIPTOR, Ack, Log, LogOptions
+from wal.log import NO_DESCRIPTOR, Log
+from wal.opened import DEFAULT_OPTIONS, Ack, LogOptions
 from wal.vfs import Directory
 
 NONCE_BYTES: Final = 16

@@ -18,8 +18,8 @@ from engram.spaces.layout import CONTROL_DIR
 from wal.codec import Record
 from wal.errors import Damaged, Unsupported
 from wal.inspect import Damage, LogReport, inspect_log
+from wal.live_set import LOG_DIR
 from wal.os_vfs import open_root
-from wal.replay import LOG_DIR
 from wal.vfs import Directory
 
 

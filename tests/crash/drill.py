@@ -25,7 +25,7 @@ from engram.memory.payload import decode_batch
 from engram.spaces.database import Database
 from engram.spaces.registry import Registry
 from wal.codec import Record
-from wal.log import LogOptions
+from wal.opened import LogOptions
 from wal.os_vfs import open_root
 from wal.replay import read_live
 

@@ -23,7 +23,9 @@ from typing import Final, NamedTuple
 
 from wal import format as f
 from wal.codec import Draft, Record
-from wal.log import Log, LogOptions, create_log
+from wal.create import create_log
+from wal.log import Log
+from wal.opened import LogOptions
 from wal.sim_vfs import (
     Contents,
     SimCrash,

@@ -8,7 +8,8 @@ from typing import NamedTuple
 
 from wal.codec import Draft, check_draft
 from wal.commit import Decided, GroupCommitter, Ticket
-from wal.log import Ack, Log
+from wal.log import Log
+from wal.opened import Ack
 
 
 class Write(NamedTuple):

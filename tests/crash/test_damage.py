@@ -44,8 +44,8 @@ from wal.codec import (
 )
 from wal.errors import Damaged, Unsupported, WalError
 from wal.inspect import LogReport, inspect_log
-from wal.log import LogOptions
 from wal.manifest import decode_manifest, encode_manifest
+from wal.opened import LogOptions
 from wal.segment import Chain, scan
 from wal.sim_medium import DirNode, FileNode, Medium, Node
 from wal.sim_vfs import Contents, SimDisk, lose_everything
@@ -501,7 +501,7 @@ def test_only_the_active_segment_s_own_successor_is_live() -> None:
 
 @BOTH
 @pytest.mark.parametrize(
-    "field", ["segment_id", "first_position", "next_position", "length", "final_crc"]
+    "field", ["segment_id", "first_position", "next_position", "length", "final_crc", "time_ns"]
 )
 def test_a_sealed_segment_that_is_not_as_the_manifest_says_refuses(
     whole: Whole, field: str

@@ -21,7 +21,7 @@ from tests.crash.machines import (
     submit_as_one_group,
 )
 from wal.errors import Closed, DiskFull, OutcomeUnknown, Poisoned
-from wal.log import Ack
+from wal.opened import Ack
 from wal.sim_vfs import SimDisk, keep_everything, lose_everything, sample
 
 PAYLOADS = [b"%d " % n * (1 + n * 37 % 900) for n in range(24)]

@@ -15,7 +15,7 @@ from engram.spaces.registry import Registry
 from engram.spaces.space import Space
 from tests.crash.histories import Books, Budget, aftermaths
 from tests.crash.test_space_creation import SPEC, opened
-from wal.log import LogOptions
+from wal.opened import LogOptions
 from wal.sim_vfs import SimCrash, SimDisk, lose_everything
 
 Model = dict[str, tuple[str, int]]  # content and revision of what lives, by id

@@ -15,7 +15,7 @@ from engram.memory.model import EmbeddingSpec
 from engram.spaces.registry import Registry
 from tests.crash.histories import Books, Budget, aftermaths
 from wal import sim_vfs
-from wal.log import DEFAULT_OPTIONS, LogOptions
+from wal.opened import DEFAULT_OPTIONS, LogOptions
 from wal.sim_vfs import Contents, SimCrash, SimDisk, lose_everything
 
 SPEC = EmbeddingSpec(model="caller", dimensions=2)

@@ -107,6 +107,7 @@ def manifest() -> Manifest:
         next_position=3,
         length=len(data),
         final_crc=last.payload_crc,
+        time_ns=last.time_ns,
     )
     return Manifest(number=2, space_uuid=UUID.hex(), sealed=(sealed,), active=ACTIVE)
 

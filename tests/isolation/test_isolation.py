@@ -25,7 +25,7 @@ from engram.errors import EngramError, SpaceDamaged
 from engram.memory.model import Filter
 from engram.spaces.database import Database
 from engram.spaces.registry import Registry
-from wal.log import LogOptions
+from wal.opened import LogOptions
 from wal.os_vfs import open_root
 
 CALLER = engram.EmbeddingSpec(model="caller", dimensions=2)

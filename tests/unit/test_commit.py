@@ -19,7 +19,7 @@ from tests.crash.machines import (
 from wal import format as f
 from wal.commit import GROUP_BYTES_MAX, GROUP_COMMANDS_MAX, OBSERVED_MAX, GroupCommitter
 from wal.errors import Closed, DiskFull, OutcomeUnknown, Poisoned, RecordTooLarge
-from wal.log import Ack
+from wal.opened import Ack
 from wal.sim_vfs import SimDisk
 
 

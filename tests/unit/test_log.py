@@ -35,7 +35,8 @@ from wal.errors import (
     ReadOnly,
     RecordTooLarge,
 )
-from wal.log import DEFAULT_OPTIONS, Ack, Log
+from wal.log import Log
+from wal.opened import DEFAULT_OPTIONS, Ack
 from wal.replay import SEEK_STEP_BYTES, read_manifest
 from wal.sim_vfs import SimDisk
 

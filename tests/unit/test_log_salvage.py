@@ -42,7 +42,7 @@ from engram.spaces.registry import Registry
 from engram.spaces.verify import verify
 from wal import format as f
 from wal.errors import Locked
-from wal.log import LogOptions
+from wal.opened import LogOptions
 from wal.os_vfs import open_root
 from wal.sim_vfs import SimCrash, SimDisk, keep_everything, lose_everything, sample
 

@@ -27,6 +27,7 @@ SEALED = st.builds(
     next_position=NUMBERS,
     length=NUMBERS,
     final_crc=st.integers(0, 2**32 - 1),
+    time_ns=st.integers(0, 2**63 - 1),
 )
 MANIFESTS = st.builds(
     Manifest,
@@ -40,7 +41,13 @@ MANIFEST = Manifest(
     space_uuid="0" * 32,
     sealed=(
         SealedSegment(
-            name="a", segment_id=1, first_position=1, next_position=5, length=4_500, final_crc=9
+            name="a",
+            segment_id=1,
+            first_position=1,
+            next_position=5,
+            length=4_500,
+            final_crc=9,
+            time_ns=7,
         ),
     ),
     active="b",

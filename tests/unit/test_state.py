@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Sequence
+from collections.abc import Set as AbstractSet
 from typing import Any, NamedTuple
 from unittest import mock
 
@@ -13,7 +14,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from compaction.columns import ColumnFile, Identity, write_columns
 from engram.memory import state as state_module
+from engram.memory.columns import compact, from_named
 from engram.memory.events import (
     Event,
     MemoryForgotten,
@@ -29,6 +32,7 @@ from engram.memory.model import Filter
 from engram.memory.payload import Batch
 from engram.memory.state import State, StateError, View
 from engram.memory.times import from_us
+from wal.sim_vfs import SimDisk
 
 DIMENSIONS = 2
 IDS = ("a", "b", "c", "ä", "d")
@@ -191,23 +195,40 @@ def expected(model: Model, now_us: int) -> list[tuple[Any, ...]]:
     ]
 
 
-def run(history: list[Step], publish_at: set[int]) -> tuple[State, Model]:
+def through_a_file(state: State, drop_to: int = 0) -> State:
+    """The state as somebody has it who begins with its checkpoint."""
+    file = SimDisk().root().create("checkpoint")
+    identity = Identity(bytes(16), state.view.position, 0, bytes(16))
+    write_columns(file, identity, compact(state.freeze(), drop_to).named())
+    opened = ColumnFile("checkpoint", file.map(), bytes(16))
+    columns = from_named({name: opened.column(name) for name in opened.names})
+    return State.of("alpha", DIMENSIONS, columns)
+
+
+def run(
+    history: list[Step], publish_at: set[int], checkpoint_at: AbstractSet[int] = frozenset()
+) -> tuple[State, Model]:
     state, model = fresh(), Model()
     for number, step in enumerate(history):
         events = model.events(step)
         state.apply(batch_of(*events), model.position + 1, number * 1_000)
         model.apply(events, number)
-        if number in publish_at:
+        if number in publish_at | checkpoint_at:
             state.publish()
+        if number in checkpoint_at:
+            state = through_a_file(state)
     state.publish()
     return state, model
 
 
-@given(steps, st.sets(st.integers(0, 24)), st.integers(0, 60))
+numbers = st.sets(st.integers(0, 24))
+
+
+@given(steps, numbers, numbers, st.integers(0, 60))
 def test_the_state_is_what_a_dict_would_hold(
-    history: list[Step], publish_at: set[int], now_us: int
+    history: list[Step], publish_at: set[int], checkpoint_at: set[int], now_us: int
 ) -> None:
-    state, model = run(history, publish_at)
+    state, model = run(history, publish_at, checkpoint_at)
     assert state.view.position == model.position
     assert contents(state.view, now_us) == expected(model, now_us)
     assert state.view.live_count(now_us) == len(model.shown(now_us))
@@ -244,6 +265,67 @@ def test_when_rows_are_published_makes_no_difference(
         for state in (some, always, forced)
     ]
     assert scores[0] == scores[1] == scores[2]
+
+
+@given(steps, numbers)
+def test_a_checkpoint_makes_no_difference_to_what_is_recalled(
+    history: list[Step], checkpoint_at: set[int]
+) -> None:
+    query, cue = " ".join(WORDS), np.array([1, 2], np.float32)
+    answers = []
+    for state in (run(history, set())[0], run(history, set(), checkpoint_at)[0]):
+        live = np.flatnonzero(state.view.live)
+        lexical = state.view.lexicon.score(query, state.view.live)
+        chosen = state.view.matching(Filter(tags_any=WORDS[:2]), state.view.live)
+        answers.append(
+            (
+                lexical.scores[live].tobytes(),
+                lexical.coverage[live].tobytes(),
+                state.view.vectors.cosine(cue)[live].tobytes(),
+                chosen[live].tobytes(),
+                [
+                    int(state.view.positions[row])
+                    for row in state.view.timeline.between(None, None)
+                    if state.view.live[row]
+                ],
+            )
+        )
+    assert answers[0] == answers[1]
+
+
+@given(steps, st.integers(0, 24))
+def test_a_checkpoint_holds_no_more_rows_than_there_are_ids(history: list[Step], at: int) -> None:
+    state, model = run(history, set(), {at, len(history) - 1})
+    assert state.view.rows == len(model.history)
+
+
+@given(steps, st.integers(1, 60), steps)
+def test_what_was_forgotten_before_history_begins_leaves_nothing(
+    history: list[Step], drop_to: int, later: list[Step]
+) -> None:
+    """Everything else is as if history were whole, and so is all that comes behind."""
+    whole, model = run(history, set())
+    drop_to = min(drop_to, model.position)
+    state = through_a_file(whole, drop_to)
+    for memory_id, positions in model.history.items():
+        if memory_id not in model.alive and positions[-1] <= drop_to:
+            assert state.latest(memory_id) is None
+            assert state.history(memory_id) == []
+            del model.last[memory_id]
+            model.history[memory_id] = []
+        else:
+            held = [position for position in positions if position > drop_to]
+            newest = state.history(memory_id)
+            # The version that is held in a row stays, however old it is.
+            assert [p for p in newest if p > drop_to] == held
+            assert len(newest) - len(held) in {0, 1}
+    assert contents(state.view, 0) == expected(model, 0)
+    for step in later:
+        events = model.events(step)
+        state.apply(batch_of(*events), model.position + 1, 0)
+        model.apply(events, 0)
+        state.publish()
+    assert contents(state.view, 0) == expected(model, 0)
 
 
 @given(steps)

@@ -12,7 +12,7 @@ from tests.crash.histories import Fact, draft, fresh_space, open_log
 from wal import format as f
 from wal import survey as surveying
 from wal.codec import Record, SegmentHeader, decode_segment_header, find_records
-from wal.log import LogOptions
+from wal.opened import LogOptions
 from wal.survey import Hole, Zeros, recover_seed, survey
 from wal.vfs import File
 

@@ -1,0 +1,243 @@
+"""A state as plain columns: what a checkpoint holds. Pure.
+
+`compact` makes them of a frozen state. Of each id that somebody may still ask for it keeps the
+newest row, and of the rows before that only the positions; what was purged, and what was forgotten
+at a position up to which history goes, leaves no row at all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from engram.indexes.attributes import AttributeColumns
+from engram.indexes.columns import BytesView, LayeredView
+from engram.indexes.postings import Run, kept_of
+
+if TYPE_CHECKING:
+    from engram.memory.state import Frozen, View
+
+Array = npt.NDArray[Any]
+Int64Array = npt.NDArray[np.int64]
+BoolArray = npt.NDArray[np.bool_]
+Parts = list[Array]
+"""Arrays that, behind each other, are one column."""
+
+
+class Past(NamedTuple):
+    """For each of the first rows the positions of what happened to its id before, ascending.
+
+    Row i has `positions[starts[i] : starts[i + 1]]`, both int64.
+    """
+
+    starts: Int64Array
+    positions: Int64Array
+
+    def of(self, row: int) -> list[int]:
+        """The positions before `row`; none for a row behind the first ones."""
+        if row + 1 >= len(self.starts):
+            return []
+        found: list[int] = self.positions[self.starts[row] : self.starts[row + 1]].tolist()
+        return found
+
+
+NO_PAST: Final = Past(np.zeros(1, np.int64), np.empty(0, np.int64))
+
+
+class StateColumns(NamedTuple):
+    """A state up to `position`. Columns have one row for each memory version kept, ascending by
+    position; `forgotten` pairs rows with the positions they were forgotten at; `vectors` are a
+    float32 (rows, D) matrix and the inverse norms; `ids` hashes and rows.
+    """
+
+    position: int
+    documents: BytesView
+    positions: Int64Array
+    stored_us: Int64Array
+    expires_us: Int64Array
+    confidences: npt.NDArray[np.float64]
+    live: BoolArray
+    vectors: tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]
+    lexicon: tuple[Run, npt.NDArray[np.uint32]]
+    attributes: AttributeColumns
+    timeline: tuple[Int64Array, npt.NDArray[np.uint32]]
+    ids: tuple[npt.NDArray[np.uint64], npt.NDArray[np.uint32]]
+    forgotten: Int64Array
+    past: Past
+
+    def named(self) -> Iterator[tuple[str, Array]]:
+        """The columns by the names that a file gives them; `from_named` reads them again."""
+        yield "position", np.array([self.position], np.int64)
+        for prefix, value in zip(self._fields[1:], self[1:], strict=True):
+            yield from _named(prefix, value)
+
+
+def from_named(column: Mapping[str, Array]) -> StateColumns:
+    """The columns of a file. Raises KeyError for one that is missing."""
+
+    def run(prefix: str) -> Run:
+        return Run(*(column[f"{prefix}.{part}"] for part in Run._fields))
+
+    return StateColumns(
+        position=int(column["position"][0]),
+        documents=BytesView(column["documents.data"], column["documents.offsets"]),
+        positions=column["positions"],
+        stored_us=column["stored_us"],
+        expires_us=column["expires_us"],
+        confidences=column["confidences"],
+        live=column["live"],
+        vectors=(column["vectors.0"], column["vectors.1"]),
+        lexicon=(run("lexicon.0"), column["lexicon.1"]),
+        attributes=AttributeColumns(
+            run("attributes.postings"),
+            column["attributes.kinds"],
+            BytesView(column["attributes.values.data"], column["attributes.values.offsets"]),
+            column["attributes.numbers"],
+        ),
+        timeline=(column["timeline.0"], column["timeline.1"]),
+        ids=(column["ids.0"], column["ids.1"]),
+        forgotten=column["forgotten"],
+        past=Past(column["past.starts"], column["past.positions"]),
+    )
+
+
+def _named(prefix: str, value: Any) -> Iterator[tuple[str, Array]]:
+    if isinstance(value, np.ndarray):
+        yield prefix, value
+    elif isinstance(value, BytesView):
+        yield f"{prefix}.data", value.data
+        yield f"{prefix}.offsets", value.offsets
+    else:
+        fields = getattr(value, "_fields", range(len(value)))
+        for field, part in zip(fields, value, strict=True):
+            yield from _named(f"{prefix}.{field}", part)
+
+
+def check_columns(columns: StateColumns, dimensions: int) -> None:
+    """Raises :class:`ValueError` for columns that do not belong together."""
+    rows = len(columns.live)
+    postings, kinds, values, numbers = columns.attributes
+    lengths = {
+        len(columns.documents),
+        len(columns.positions),
+        len(columns.stored_us),
+        len(columns.expires_us),
+        len(columns.confidences),
+        len(columns.vectors[1]),
+        len(columns.lexicon[1]),
+        len(kinds),
+        len(columns.timeline[0]),
+        len(columns.timeline[1]),
+        len(columns.past.starts) - 1,
+    }
+    if lengths != {rows}:
+        raise ValueError(f"its columns have {sorted({*lengths, rows})} rows")
+    if columns.vectors[0].shape != (rows, dimensions):
+        raise ValueError(f"its vectors have the shape {columns.vectors[0].shape}")
+    if columns.forgotten.shape[1:] != (2,) or len(values) != len(numbers):
+        raise ValueError("its columns have other shapes than they should")
+    for which in (columns.ids[1], columns.lexicon[0].rows, postings.rows, columns.forgotten[:, 0]):
+        if len(which) and int(which.max()) >= rows:
+            raise ValueError("its indexes name rows that it does not have")
+
+
+def compact(frozen: Frozen, drop_to: int = 0) -> StateColumns:
+    """A frozen state as columns, without what needs no row any more; see the module.
+
+    History is going to begin behind `drop_to`.
+    """
+    view = frozen.view
+    newest, labels = _newest_of_each(view)
+    kept = newest & (view.live | ~_gone(view, labels, drop_to))
+    new_rows = np.where(kept, np.cumsum(kept) - 1, -1)
+    run, lengths = view.lexicon.columns()
+    attributes = view.attributes.columns()
+    times, timed_rows = view.timeline.columns()
+    hashes, id_rows = frozen.ids.columns()
+    ids_kept = new_rows[id_rows] >= 0
+    times_kept = new_rows[timed_rows] >= 0
+    forgotten = view.forgotten[new_rows[view.forgotten[:, 0]] >= 0]
+    return StateColumns(
+        position=view.position,
+        documents=_documents(view.documents, kept),
+        positions=view.positions[kept],
+        stored_us=view.stored_us[kept],
+        expires_us=view.expires_us[kept],
+        confidences=view.confidences[kept],
+        live=view.live[kept],
+        vectors=_vectors(view, kept),
+        lexicon=(kept_of(run, new_rows), lengths[kept]),
+        attributes=attributes.kept(new_rows),
+        timeline=(times[times_kept], new_rows[timed_rows[times_kept]].astype(np.uint32)),
+        ids=(hashes[ids_kept], new_rows[id_rows[ids_kept]].astype(np.uint32)),
+        forgotten=np.column_stack((new_rows[forgotten[:, 0]], forgotten[:, 1])),
+        past=_past(view, labels, kept, drop_to),
+    )
+
+
+def _newest_of_each(view: View) -> tuple[BoolArray, Int64Array]:
+    """Which rows are the newest of their id, bool (rows,), and for each row the newest of its id.
+
+    Both count a purged id's rows before the purge apart from what came behind.
+    """
+    labels = np.arange(view.rows)
+    newest = np.ones(view.rows, np.bool_)
+    revised = np.flatnonzero(view.previous >= 0)
+    newest[view.previous[revised]] = False
+    # A row's label is that of the one which follows it, so from the last to the first.
+    for row, before in zip(
+        revised[::-1].tolist(), view.previous[revised][::-1].tolist(), strict=True
+    ):
+        labels[before] = labels[row]
+    return newest, labels
+
+
+def _gone(view: View, labels: Int64Array, drop_to: int) -> BoolArray:
+    """The rows of ids that were forgotten where history will not reach, bool (rows,)."""
+    gone = np.zeros(view.rows, np.bool_)
+    rows, positions = view.forgotten[:, 0], view.forgotten[:, 1]
+    gone[rows[positions <= drop_to]] = True
+    return gone[labels]
+
+
+def _documents(documents: LayeredView, kept: BoolArray) -> BytesView:
+    data, offsets = documents.parts()
+    whole = BytesView(_joined(data), _joined(offsets))
+    return whole if kept.all() else whole.taken(kept)
+
+
+def _vectors(
+    view: View, kept: BoolArray
+) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
+    matrices, norms, start = list[Array](), list[Array](), 0
+    for matrix, inverse in view.vectors.parts:
+        part = kept[start : start + len(inverse)]
+        whole = bool(part.all())
+        matrices.append(matrix if whole else matrix[part])
+        norms.append(inverse if whole else inverse[part])
+        start += len(inverse)
+    return _joined(matrices), _joined(norms)
+
+
+def _joined(parts: Parts) -> Array:
+    return parts[0] if len(parts) == 1 else np.concatenate(parts)
+
+
+def _past(view: View, labels: Int64Array, kept: BoolArray, drop_to: int) -> Past:
+    """The positions, behind `drop_to`, of what is dropped of the ids that are kept."""
+    dropped = ~kept & kept[labels]
+    ended = view.forgotten[dropped[view.forgotten[:, 0]]]
+    counts = np.diff(view.past.starts)
+    before = np.repeat(labels[: len(counts)], counts)
+    rows = np.concatenate((labels[dropped], labels[ended[:, 0]], before))
+    positions = np.concatenate((view.positions[dropped], ended[:, 1], view.past.positions))
+    wanted = kept[rows] & (positions > drop_to)
+    rows, positions = rows[wanted], positions[wanted]
+    order = np.lexsort((positions, rows))
+    new_rows = np.cumsum(kept) - 1
+    counted = np.bincount(new_rows[rows], minlength=int(kept.sum()))
+    starts = np.concatenate((np.zeros(1, np.int64), np.cumsum(counted, dtype=np.int64)))
+    return Past(starts, positions[order])

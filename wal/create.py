@@ -1,0 +1,34 @@
+"""Laying out a new log in a new folder."""
+
+from __future__ import annotations
+
+from wal.codec import Draft, SegmentHeader, encode_record
+from wal.live_set import LOG_DIR
+from wal.manifest import Manifest
+from wal.replay import QUARANTINE_DIR, publish_manifest
+from wal.segment import prepare_segment, publish_segment
+from wal.vfs import Directory
+
+
+def create_log(
+    space_dir: Directory, *, space_uuid: bytes, nonce: bytes, now_ns: int, first: Draft
+) -> None:
+    """Lay out a log that holds one record in a new folder, durably but for the folder's name."""
+    header = SegmentHeader(space_uuid, 1, 1, nonce, 0, 0, 0, now_ns)
+    record, _, _ = encode_record(
+        first,
+        position=1,
+        time_ns=first.time_ns,
+        synced_position=0,
+        prev_crc=header.seed,
+        seed=header.seed,
+    )
+    space_dir.make_dir(QUARANTINE_DIR).close()
+    log_dir = space_dir.make_dir(LOG_DIR)
+    try:
+        prepare_segment(log_dir, header, b"".join(record)).close()
+        publish_segment(log_dir, header)
+    finally:
+        log_dir.close()
+    manifest = Manifest(number=1, space_uuid=space_uuid.hex(), sealed=(), active=header.name)
+    publish_manifest(space_dir, manifest)

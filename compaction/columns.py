@@ -14,6 +14,7 @@ are never used. All numbers are little-endian.
 
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import Iterable, Sequence
 from struct import Struct
@@ -44,6 +45,10 @@ _CRC: Final = Struct("<I")
 # What columns may be made of: fixed in size, the same on every machine once little-endian.
 DTYPES: Final = ("|u1", "|b1", "<u2", "<u4", "<u8", "<i4", "<i8", "<f4", "<f8")
 
+# What a shape may say, an empty one too: beyond, numpy has no array for it.
+SIDES_MAX: Final = 32
+ELEMENTS_MAX: Final = 1 << 40
+
 Array = npt.NDArray[Any]
 
 
@@ -68,7 +73,17 @@ class _Place(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     @property
     def length(self) -> int:
-        return int(np.prod(self.shape, dtype=np.int64)) * np.dtype(self.dtype).itemsize
+        return math.prod(self.shape) * np.dtype(self.dtype).itemsize
+
+    def fits(self, end: int) -> bool:
+        """Whether there can be such a column in front of byte `end`."""
+        return (
+            self.dtype in DTYPES
+            and len(self.shape) <= SIDES_MAX
+            and all(side >= 0 for side in self.shape)
+            and math.prod(max(side, 1) for side in self.shape) <= ELEMENTS_MAX
+            and PAGE_BYTES <= self.offset <= self.offset + self.length <= end
+        )
 
 
 class _Checks:
@@ -245,20 +260,23 @@ class ColumnFile:
         if magic != _TRAILER_MAGIC or crc != mask(crc32c(trailer[: -_CRC.size], seed)):
             raise Damaged(self._where, start, "the trailer does not verify; the file may be cut")
         table_at = end + blocks * _CRC.size
-        if table_at + length != start or end % PAGE_BYTES:
+        needed = -(-(end - PAGE_BYTES) // BLOCK_BYTES)
+        if table_at + length != start or end % PAGE_BYTES or blocks != needed:
             raise Damaged(self._where, start, "the trailer does not describe this file")
         checks, table = view[end:table_at], view[table_at:start]
         if checks_crc != mask(crc32c(checks, seed)) or table_crc != mask(crc32c(table, seed)):
             raise Damaged(self._where, end, "the table of columns does not verify")
         try:
             places = msgspec.json.decode(table, type=list[_Place])
-        except msgspec.MsgspecError as error:
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
             raise Damaged(self._where, table_at, f"the table cannot be read: {error}") from error
         for place in places:
-            fits = PAGE_BYTES <= place.offset <= place.offset + place.length <= end
-            if place.dtype not in DTYPES or not fits:
+            if not place.fits(end):
                 raise Damaged(self._where, table_at, f"column {place.name!r} cannot be so")
-        return np.frombuffer(checks, "<u4"), {place.name: place for place in places}, end
+        by_name = {place.name: place for place in places}
+        if len(by_name) < len(places):
+            raise Damaged(self._where, table_at, "the table names a column twice")
+        return np.frombuffer(checks, "<u4"), by_name, end
 
 
 def _decode_header(where: str, view: memoryview, space_uuid: bytes) -> Identity:

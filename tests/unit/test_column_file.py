@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
+from compaction import columns as columns_module
 from compaction.columns import BLOCK_BYTES, DTYPES, PAGE_BYTES, ColumnFile, Identity, write_columns
 from wal.errors import Damaged, Foreign, Unsupported
 from wal.format import mask
@@ -142,3 +143,52 @@ def test_a_newer_format_says_so() -> None:
     )
     with pytest.raises(Unsupported, match="Upgrade"):
         opened(bytes(data))
+
+
+def with_table(table: bytes, *, blocks: int = 1) -> bytes:
+    """A page of zeros as columns, and a table and checks that verify, whatever they say."""
+    page = bytes(PAGE_BYTES)
+    crcs = blocks * mask(crc32c(page, IDENTITY.seed)).to_bytes(4, "little")
+    end = 2 * PAGE_BYTES
+    trailer = columns_module._encode_trailer(IDENTITY.seed, end, crcs, table)
+    return encoded([])[:PAGE_BYTES] + page + crcs + table + trailer
+
+
+def place(**changes: Any) -> bytes:
+    fields = {"name": '"a"', "dtype": '"<u4"', "shape": "[2]", "offset": "4096", **changes}
+    return ("{" + ",".join(f'"{name}":{value}' for name, value in fields.items()) + "}").encode()
+
+
+def test_a_table_that_verifies_and_makes_sense_is_taken() -> None:
+    assert opened(with_table(b"[" + place() + b"]")).column("a").tolist() == [0, 0]
+
+
+# Found by fuzz/columns.py: each of these ended in an error of numpy's, Python's or msgspec's.
+@pytest.mark.parametrize(
+    "table",
+    [
+        place(dtype='"<u9"'),
+        place(dtype='"object"'),
+        place(shape="[-1]"),
+        place(shape="[-2,-1]"),
+        place(shape="[9223372036854775807]"),
+        place(shape="[4294967296,4294967296]"),
+        place(shape="[0,4294967296,4294967296]"),
+        place(shape="[" + ",".join("0" * 70) + "]"),
+        place(offset="4095"),
+        place(offset="8190"),
+        place() + b"," + place(),
+        place(name='"\xff"').replace(b"\xc3\xbf", b"\xff"),
+        b"[" * 100_000,
+    ],
+    ids=lambda table: table[:60].decode("ascii", "replace"),
+)
+def test_a_table_that_verifies_and_makes_no_sense_is_damage(table: bytes) -> None:
+    with pytest.raises(Damaged):
+        read_all(with_table(b"[" + table + b"]"))
+
+
+@pytest.mark.parametrize("blocks", [0, 2])
+def test_checks_that_are_too_few_or_too_many_are_damage(blocks: int) -> None:
+    with pytest.raises(Damaged):
+        read_all(with_table(b"[" + place() + b"]", blocks=blocks))

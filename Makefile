@@ -6,6 +6,7 @@ BIN := $(VENV)/bin
 DATA ?= ./data
 PORT ?= 7432
 ITERATIONS ?= 1000
+TIME ?= 300
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 LOCK := $(BIN)/python -m piptools compile --quiet --strip-extras --allow-unsafe --generate-hashes \
 	--no-header --no-emit-index-url --no-emit-trusted-host --no-emit-find-links
@@ -51,8 +52,8 @@ test: check ## every check and test, with coverage
 drill: $(VENV)/.run-ready ## kill a server ITERATIONS times and look for losses; SEED=N goes on
 	@$(BIN)/python tools/recovery_drill.py --iterations $(ITERATIONS) $(if $(SEED),--seed $(SEED))
 
-fuzz: $(VENV)/.test-ready ## fuzz the record codec for five minutes
-	@$(BIN)/python -m fuzz.record_codec -max_total_time=300
+fuzz: $(VENV)/.test-ready ## fuzz every target for TIME=300 seconds or RUNS=N; goes on where it ended
+	@$(BIN)/python -m fuzz $(if $(RUNS),--runs $(RUNS),--time $(TIME)) $(TARGETS)
 
 mutants: $(VENV)/.test-ready ## plant each deliberate durability bug and name the test that finds it
 	@$(BIN)/python tools/mutants.py

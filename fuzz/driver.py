@@ -6,30 +6,49 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import Final
 
 import atheris
 
 Target = Callable[[bytes], None]
 
+CORPUS: Final = Path(__file__).parent / "corpus"
+DEFAULTS: Final = ("-max_len=4096", "-timeout=20")
+"""Long enough for whatever the targets build of it; an input that takes 20 s is a hang."""
 
-def fuzz(target: Target, seeds: Iterable[bytes], dictionary: Iterable[bytes] = ()) -> None:
+
+class Surprise(Exception):
+    """A property does not hold."""
+
+
+def corpus_of(name: str) -> Path:
+    """The seeds of a target, as :mod:`fuzz.corpus` wrote them."""
+    return CORPUS / name
+
+
+def fuzz(target: Target, name: str, dictionary: Iterable[bytes] = ()) -> None:
     """Fuzz until libFuzzer's limits are reached; exits the process.
 
-    Starts from `seeds`, generated for this run alone, beside any corpus folder that the command
-    line names. An input that fails is left in the working directory as `crash-…`.
+    Starts from the seeds of the target called `name`, and from any folder that the command line
+    names: libFuzzer keeps new inputs in the first of these, and goes on from them the next time.
+    An input that fails is left in the working directory as `crash-…`.
     """
     with tempfile.TemporaryDirectory() as folder:
-        corpus = Path(folder, "seeds")
-        corpus.mkdir()
-        for number, seed in enumerate(seeds):
-            Path(corpus, f"{number:04}").write_bytes(seed)
-        arguments = [*sys.argv, str(corpus)]
+        given = sys.argv[1:]
+        arguments = [sys.argv[0], *DEFAULTS, *given]
+        if all(argument.startswith("-") for argument in given):
+            arguments.append(folder)  # the first folder is written to, which the seeds are not
+        arguments.append(str(corpus_of(name)))
         if lines := [f'"{_escaped(word)}"\n' for word in dictionary]:
-            words = Path(folder, "words")
+            words = Path(folder).with_suffix(".words")
             words.write_text("".join(lines))
             arguments.append(f"-dict={words}")
-        atheris.Setup(arguments, target)
-        atheris.Fuzz()
+        try:
+            atheris.Setup(arguments, target)
+            atheris.Fuzz()
+        finally:
+            if lines:
+                words.unlink()
 
 
 def _escaped(word: bytes) -> str:

@@ -18,7 +18,7 @@ from typing import Final, NamedTuple
 import atheris
 from crc32c import crc32c
 
-from fuzz.driver import fuzz
+from fuzz.driver import Surprise, fuzz
 
 with atheris.instrument_imports(include=["wal"]):
     from wal import format as f
@@ -38,6 +38,7 @@ with atheris.instrument_imports(include=["wal"]):
     from wal.manifest import Manifest, SealedSegment, decode_manifest, encode_manifest
     from wal.segment import Chain, scan
 
+NAME: Final = "record_codec"
 HEADER: Final = SegmentHeader(b"u" * 16, 3, 10, b"n" * 16, 2, 5_000, 77, 1_000)
 SEALED: Final = SealedSegment(
     name=HEADER.name,
@@ -56,10 +57,6 @@ MANIFEST: Final = Manifest(
 )
 MAGIC: Final = f.MANIFEST_MAGIC.encode()
 SEEDS_PER_KIND: Final = 12
-
-
-class Surprise(Exception):
-    """A property does not hold."""
 
 
 class Written(NamedTuple):
@@ -233,4 +230,4 @@ def seeds() -> Iterator[bytes]:
 WORDS: Final = (f.SEGMENT_MAGIC, f.RECORD_MAGIC, MAGIC, b'"sealed"', bytes(8))
 
 if __name__ == "__main__":
-    fuzz(target, seeds(), WORDS)
+    fuzz(target, NAME, WORDS)

@@ -16,7 +16,6 @@ import errno
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
-from itertools import count
 from typing import Final
 
 from wal import format as f
@@ -196,6 +195,11 @@ class Log:
         return self._durable.chain.next_position - 1
 
     @property
+    def manifest_number(self) -> int:
+        """The number of the manifest that is current."""
+        return self._manifest_number
+
+    @property
     def oldest_position(self) -> int:
         """Where the history that is held begins."""
         return self._durable.base_position + 1
@@ -335,13 +339,12 @@ class Log:
                 raise self._poison("changing the live files", error) from error
             self._durable, self._checkpoints, self._retired = before
             raise DiskFull(f"the live files stay as they were: {error.strerror}") from error
-        ids = [header.segment_id for header, _, _ in changed.sealed]
-        self._segment_id_max = max(self._segment_id_max, *ids, 0)
         remove_retired(self._space_dir, self._log_dir, changed.retired)
 
-    def new_segment_ids(self) -> Iterator[int]:
-        """Ids for the copies of segments that the next change brings in. For the writer."""
-        return count(self._segment_id_max + 1)
+    def reserve_segment_id(self) -> int:
+        """An id for the copy of a segment, which no other segment gets. For the writer."""
+        self._segment_id_max += 1
+        return self._segment_id_max
 
     def mark(self) -> None:
         """Write the watermark, when there is time. It is a lower bound: failing is no harm."""
@@ -397,7 +400,7 @@ class Log:
         old, chain = durable.active, durable.chain
         header = SegmentHeader(
             old.space_uuid,
-            self._segment_id_max + 1,
+            self.reserve_segment_id(),
             chain.next_position,
             self._nonce(),
             old.segment_id,
@@ -438,7 +441,6 @@ class Log:
             seek=(self._staged,),
             chain=self._staged,
         )
-        self._segment_id_max = header.segment_id
         self._publish()
 
     def _publish_if_there_is_room(self) -> None:
@@ -448,6 +450,8 @@ class Log:
         except OSError as error:
             if error.errno not in NO_ROOM:
                 raise
+        else:
+            remove_retired(self._space_dir, self._log_dir, self._retired)
 
     def _publish(self) -> None:
         durable = self._durable

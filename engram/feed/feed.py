@@ -56,11 +56,30 @@ class Feed:
             raise Unavailable("the database was closed", memory_space_id=self.space.memory_space_id)
         return self._snapshot
 
+    @property
+    def followed(self) -> bool:
+        """Whether anybody subscribes."""
+        return bool(self._wakes)
+
     def begin(self, position: int) -> None:
-        """The space was opened: everything up to `position` is in its log."""
+        """The space was opened: everything up to `position` is in its log.
+
+        That may be more than was told before: what a failed sync left in doubt, or what another
+        process wrote while the space was closed here. So who waits is woken.
+        """
         self._newest = {}
+        self._tail_bytes = 0
         self.ended = False
         self._snapshot = Snapshot(position, position + 1, [], position, self._newest)
+        for wake in self._wakes.values():
+            wake()
+
+    def rest(self) -> None:
+        """The space was closed for a while, and nobody follows it: keep nothing of it."""
+        durable = self._snapshot.durable
+        self._newest = {}
+        self._tail_bytes = 0
+        self._snapshot = Snapshot(durable, durable + 1, [], durable, self._newest)
 
     def publish(self, records: Sequence[tuple[Batch, int, int]]) -> None:
         """Tell durable records: (events, position of the first, time in ns), in order.

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterator, Sequence
-from contextlib import closing
-from typing import Final, NamedTuple
+from contextlib import closing, suppress
+from typing import Final, NamedTuple, Protocol
 
 from engram.errors import HistoryGone, Invalid, PositionBeyondEnd, SpaceNotFound
 from engram.feed.cursor import Behind, Skip, Wait, plan
@@ -24,6 +24,15 @@ ReadLog = Callable[[int], Generator[Told, None, None]]
 """The durable events from a position on, as of the call."""
 
 
+class Source(Protocol):
+    """A space that closes when nobody needs it, and opens again."""
+
+    @property
+    def opened(self) -> object | None: ...
+
+    def store(self) -> object: ...
+
+
 class Page(NamedTuple):
     """What was read: the events that pass the filter, and the position up to which was scanned."""
 
@@ -35,9 +44,15 @@ class Reader:
     """A cursor on a feed. Not thread-safe: one subscriber uses it, one call at a time."""
 
     def __init__(
-        self, feed: Feed, read_log: ReadLog, after: int | None, types: Sequence[str]
+        self,
+        feed: Feed,
+        read_log: ReadLog,
+        after: int | None,
+        types: Sequence[str],
+        source: Source | None = None,
     ) -> None:
         """Start behind position `after`, or at the end for None; take only `types`, if any.
+        `source` is the space, where it may be closed between two uses.
 
         Raises :class:`engram.errors.PositionBeyondEnd` and `Invalid` for a type there is not.
         """
@@ -46,6 +61,20 @@ class Reader:
         self.feed = feed
         self.types = check_types(types)
         self._read_log = read_log
+        self._source = source
+
+    @property
+    def resting(self) -> bool:
+        """Whether the space was closed meanwhile: call :meth:`attend` then, once subscribed."""
+        return self._source is not None and self._source.opened is None
+
+    def attend(self) -> None:
+        """Open the space again, which then stays open for as long as it is followed. Blocks while
+        it opens, and raises what opening it raises.
+        """
+        if self._source is not None and not self.feed.ended:
+            with suppress(SpaceNotFound):  # its end is told as its last event
+                self._source.store()
 
     @property
     def behind(self) -> bool:
@@ -147,6 +176,8 @@ def follow(reader: Reader, *, until: int | None) -> Iterator[Event]:
     unsubscribe = reader.feed.subscribe(came.set)
     last: str | None = None
     try:
+        if reader.resting:
+            reader.attend()
         while until is None or reader.position < until:
             came.clear()
             ended = reader.feed.ended

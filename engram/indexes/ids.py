@@ -12,8 +12,11 @@ A forgotten memory's id still leads to its last row, so that its revision can go
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from functools import partial
 from hashlib import blake2b
+from types import MethodType
 from typing import Final
+from weakref import WeakMethod
 
 import numpy as np
 import numpy.typing as npt
@@ -42,7 +45,11 @@ class IdIndex:
     def __init__(
         self, id_at: Callable[[int], str], hash_of: Callable[[str], int] = id_hash
     ) -> None:
-        self._id_at = id_at
+        # A column that owns its index shall not be kept alive by it: it may be large, and a cycle
+        # is not collected soon.
+        self._id_at: Callable[[], Callable[[int], str] | None] = (
+            WeakMethod(id_at) if isinstance(id_at, MethodType) else lambda: id_at
+        )
         self._hash = hash_of
         self._sealed: tuple[Hashes, Rows] = (np.empty(0, np.uint64), np.empty(0, np.uint32))
         self._recent: dict[str, int] = {}
@@ -53,7 +60,10 @@ class IdIndex:
 
     def frozen(self) -> IdIndex:
         """A copy that stays as it is. To be called where nothing is put meanwhile."""
-        copy = IdIndex(self._id_at, self._hash)
+        id_at = self._id_at()
+        if id_at is None:
+            raise ReferenceError("the column that this index belongs to is gone")
+        copy = IdIndex(partial(id_at), self._hash)  # held: the copy may outlive its original
         copy._sealed, copy._recent = self._sealed, dict(self._recent)
         return copy
 
@@ -84,9 +94,10 @@ class IdIndex:
             self.put(memory_id, row)
 
     def _place(self, hashes: Hashes, rows: Rows, memory_id: str, hashed: int) -> int | None:
+        id_at = self._id_at()
         place = int(np.searchsorted(hashes, np.uint64(hashed)))
         while place < len(hashes) and int(hashes[place]) == hashed:
-            if self._id_at(int(rows[place])) == memory_id:
+            if id_at is not None and id_at(int(rows[place])) == memory_id:
                 return place
             place += 1
         return None

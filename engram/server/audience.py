@@ -75,7 +75,7 @@ class Audience:
     def _came(self, types: frozenset[str], since: int) -> bool:
         """Whether something of these types came behind a position."""
         last = self._feed.last
-        if not types:
+        if not types or since < last.since:  # of what came before `since` no types are known
             return last.durable > since
         return any(last.newest.get(name, 0) > since for name in types)
 

@@ -211,6 +211,9 @@ async def _blocks(
     caught_up = False
     try:
         with audiences.listening([(reader.feed, reader.types) for reader in readers]) as listener:
+            for reader in readers:
+                if reader.resting:
+                    await anyio.to_thread.run_sync(reader.attend, limiter=_history_limiter)
             while not audiences.closing:
                 await asyncio.sleep(0)  # sending need not wait, and others shall have their turn
                 listener.arm()

@@ -17,6 +17,7 @@ from engram.spaces.ids import check_space_id
 from engram.spaces.lifecycle import DELETE_GRACE_S
 from engram.spaces.registry import Registry
 from engram.spaces.requests import check_spaces_limit
+from engram.spaces.residency import OPEN_BYTES_MAX, OPEN_SPACES_MAX, Bounds
 from engram.spaces.space import Space
 from wal.log import NO_ROOM
 from wal.os_vfs import open_root
@@ -122,17 +123,30 @@ def open_database(
     owner: str | None = None,
     exclusive: bool = False,
     delete_grace_s: float = DELETE_GRACE_S,
+    open_spaces_max: int = OPEN_SPACES_MAX,
+    open_bytes_max: int = OPEN_BYTES_MAX,
 ) -> Database:
     """Open the data root at `path`; with `create`, make it if it is not there.
 
     `owner` names this process in lock files, for whoever finds them locked. `exclusive` is for
     servers: a second one on the same root is refused with :class:`engram.errors.SpaceLocked`.
     `delete_grace_s` is how long a space deleted here can be restored for certain, in seconds.
+
+    Spaces open at first use and stay open, up to `open_spaces_max` of them (fewer where the limit
+    on open files is low: half of it is theirs) and about `open_bytes_max` bytes of memory. Then
+    those used least recently are closed, and open again at their next use, which takes longer.
+    One that is followed or poisoned stays open, and so does the one that is used just now, however
+    large it is.
+
     Raises :class:`engram.errors.DataRootUnusable` saying why the folder cannot serve, `DiskFull`
     if there is no room to lay it out, `Invalid` for what is no path.
     """
     root = Path(_checked_path(path))
     _check_grace(delete_grace_s)
+    bounds = Bounds(
+        _checked_bound("open_spaces_max", open_spaces_max),
+        _checked_bound("open_bytes_max", open_bytes_max),
+    )
     if owner is None:
         owner = f"process {os.getpid()} ({Path(sys.argv[0]).name or 'python'})"
     try:
@@ -147,7 +161,11 @@ def open_database(
         raise DataRootUnusable(f"{str(root)!r} is not a path: {error}") from error
     try:
         registry = Registry(
-            directory, owner=owner, exclusive=exclusive, delete_grace_s=delete_grace_s
+            directory,
+            owner=owner,
+            exclusive=exclusive,
+            delete_grace_s=delete_grace_s,
+            bounds=bounds,
         )
     except BaseException:
         directory.close()
@@ -171,6 +189,12 @@ def _check_grace(seconds: object) -> None:
         or not 0 <= seconds <= _GRACE_S_MAX
     ):
         raise Invalid.of("delete_grace_s", f"must be a number of seconds from 0 to {_GRACE_S_MAX}")
+
+
+def _checked_bound(name: str, value: object) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise Invalid.of(name, "must be a whole number from 1 on")
+    return value
 
 
 def _make_durable(folder: Path) -> None:

@@ -4,34 +4,54 @@ Every handle on a space leads here. An entry stays good for as long as the proce
 the folder of that id whenever it is used, if the folder still holds this uuid. So a handle from
 before a deletion finds nothing, works again after a restoration, and never reaches a space that was
 made anew.
+
+A store may be closed between two uses, to make room for others (:mod:`engram.spaces.residency`).
+Reading what is in memory goes on undisturbed, since that never changes. A command that comes too
+late was not taken, and is repeated on the store that is opened then. Whoever reads files *pins* the
+store meanwhile: a descriptor closed under a reader might name another space's file by the next
+call.
 """
 
 from __future__ import annotations
 
+import logging
 import os
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Generator, Iterator
+from contextlib import contextmanager
 from typing import Final
 
 from engram.errors import SpaceDamaged, Unavailable
 from engram.feed.feed import Feed
-from engram.feed.telling import SpaceName
+from engram.feed.telling import SpaceName, Told
+from engram.memory.decide import Command, Observe
 from engram.spaces.identity import Identity
-from engram.spaces.store import Store
+from engram.spaces.residency import Residency
+from engram.spaces.store import Committed, Store, StoreClosed
 
 DAMAGE_REMEMBERED_S: Final = 5.0
+_LOG: Final = logging.getLogger("engram.spaces")
 
 
 class Entry:
-    """A space known to this process: its identity, and its store once it has been used."""
+    """A space known to this process: its identity, and its store while it is open."""
 
-    def __init__(self, identity: Identity, open_store: Callable[[Identity, Feed], Store]) -> None:
+    def __init__(
+        self,
+        identity: Identity,
+        open_store: Callable[[Identity, Feed], Store],
+        residency: Residency,
+    ) -> None:
         self.identity = identity
         self.feed = Feed(SpaceName(identity.memory_space_id, identity.uuid))
+        self.used_s = 0.0
         self._open_store = open_store
+        self._residency = residency
         self._pid = os.getpid()
         self._lock = threading.Lock()
+        self._unpinned = threading.Condition(self._lock)
+        self._pins = 0
         self._store: Store | None = None
         self._closed = False
         self._damage: tuple[float, str] | None = None
@@ -41,45 +61,140 @@ class Entry:
         """The store if the space is open, without opening it."""
         return self._store
 
+    @property
+    def nbytes(self) -> int:
+        store = self._store
+        return 0 if store is None else store.nbytes
+
     def store(self) -> Store:
-        """The open store; opens it at first use. Lock-free once open.
+        """The open store; opens it if need be. Lock-free once open.
 
         A damaged space is not read again for a few seconds: refusing must stay cheap.
         """
         check_process(self._pid, self.identity.memory_space_id)
         store = self._store
         if store is not None:
+            self.used_s = time.monotonic()
             return store
         with self._lock:
-            if self._store is not None:
-                return self._store
-            space_id = self.identity.memory_space_id
-            if self._closed:
-                raise Unavailable("the database was closed", memory_space_id=space_id)
-            if self._damage is not None and time.monotonic() < self._damage[0]:
-                raise SpaceDamaged(self._damage[1], memory_space_id=space_id)
-            try:
-                self._store = self._open_store(self.identity, self.feed)
-            except SpaceDamaged as error:
-                self._damage = (time.monotonic() + DAMAGE_REMEMBERED_S, error.detail)
-                raise
-            return self._store
+            store = self._opened()
+        self._residency.settle(self)
+        return store
 
-    def writable_store(self) -> Store:
-        """As :meth:`store`; one whose log takes no more writes is recovered first."""
-        store = self.store()
-        if store.log.failure is None:
-            return store
+    def _opened(self) -> Store:
+        """The store, opened under the lock if it is not open."""
+        if self._store is not None:
+            return self._store
+        space_id = self.identity.memory_space_id
+        if self._closed:
+            raise Unavailable("the database was closed", memory_space_id=space_id)
+        if self._damage is not None and time.monotonic() < self._damage[0]:
+            raise SpaceDamaged(self._damage[1], memory_space_id=space_id)
+        self._residency.admit(self)
+        try:
+            self._store = self._open_store(self.identity, self.feed)
+        except SpaceDamaged as error:
+            self._damage = (time.monotonic() + DAMAGE_REMEMBERED_S, error.detail)
+            raise
+        finally:
+            if self._store is None:
+                self._residency.dismiss(self)
+        self.used_s = time.monotonic()
+        return self._store
+
+    @contextmanager
+    def pinned(self) -> Iterator[Store]:
+        """The store, which is not closed meanwhile, but with the whole database. Not to be nested,
+        and not to be held for long: a deletion waits for it.
+        """
+        check_process(self._pid, self.identity.memory_space_id)
         with self._lock:
-            if self._store is store:
-                self._store = None
-                store.close()
-        return self.store()
+            self._pins += 1
+        try:
+            yield self.store()
+        finally:
+            with self._lock:
+                self._pins -= 1
+                self._unpinned.notify_all()
+
+    def commit(self, store: Store, command: Command) -> Committed:
+        """Run a command on the store that was found for it, or on the one there is by now."""
+        try:
+            return store.commit(command)
+        except StoreClosed:
+            with self.pinned() as store:
+                return store.commit(command)
+
+    def observe(self, store: Store, command: Observe) -> bool:
+        """As :meth:`commit`, for what nobody waits for: whether it will be recorded."""
+        if store.observe(command):
+            return True
+        if not store.closing:
+            return False
+        with self.pinned() as store:
+            return store.observe(command)
+
+    def events(self, from_position: int) -> Generator[Told, None, None]:
+        """The durable events from a position on, as of the first step. To be closed soon."""
+        with self.pinned() as store:
+            yield from store.events(from_position)
+
+    def rest(self) -> bool:
+        """Close the store if nobody needs it right now; whether it was closed."""
+        if not self._lock.acquire(blocking=False):
+            return False  # it is being opened, or closed: not idle in either case
+        try:
+            # Taken away first: who subscribes from here on finds no store and waits for the lock,
+            # who did before is seen below.
+            store, self._store = self._store, None
+            if store is None:
+                return False
+            if self._pins or self.feed.followed or not store.retire():
+                self._store = store
+                return False
+            self.feed.rest()
+            self._residency.dismiss(self)
+            return True
+        except OSError as error:
+            # All that it held was stored before the first file was closed.
+            _LOG.warning("space %s was not closed cleanly: %s", self.feed.space[0], error)
+            self._residency.dismiss(self)
+            return True
+        finally:
+            self._lock.release()
+
+    def reopen(self, *, though_damaged: bool = False) -> bool:
+        """Recover a space that takes no writes from what is on disk, and verify a damaged one
+        again; whether there was a reason to. One that is well is left alone, but opened.
+
+        Raises :class:`engram.errors.SpaceDamaged` for what still does not verify. What of it is in
+        memory stays readable, but for one that is given up `though_damaged`.
+        """
+        check_process(self._pid, self.identity.memory_space_id)
+        with self._lock:
+            refused, self._damage = self._damage is not None, None
+            ill = self._store
+            if ill is None or ill.log.failure is None:
+                self._opened()
+            else:
+                refused = True
+                if not though_damaged:
+                    ill.check_readable()
+                self._unpinned.wait_for(lambda: not self._pins)
+                if self._store is ill:
+                    self._store = None
+                    self._residency.dismiss(self)
+                    ill.close()
+                self._opened()
+        self._residency.settle(self)
+        return refused
 
     def withdraw(self, move: Callable[[], None]) -> None:
         """Close the store for a deletion, and `move` the folder while nobody here can open it."""
         with self._lock:
+            self._unpinned.wait_for(lambda: not self._pins)
             store, self._store = self._store, None
+            self._residency.dismiss(self)
             try:
                 if store is not None:
                     store.close()
@@ -91,6 +206,7 @@ class Entry:
         with self._lock:
             self._closed = True
             store, self._store = self._store, None
+            self._residency.dismiss(self)
         try:
             if store is not None:
                 store.close()

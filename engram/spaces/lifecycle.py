@@ -120,7 +120,8 @@ class Lifecycle:
         space_id = identity.memory_space_id
         tombstone = self._entomb(space_id, identity.uuid, identity.generation, None)
         try:
-            entry.writable_store().commit(DeleteSpace(tombstone.purge_after_us))
+            entry.reopen(though_damaged=True)  # where the log takes no more writes
+            entry.commit(entry.store(), DeleteSpace(tombstone.purge_after_us))
         except (OutcomeUnknown, SpaceNotFound):
             raise  # it may be in the log, so the next start has to look
         except EngramError:

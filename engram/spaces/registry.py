@@ -21,6 +21,8 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager, suppress
+from functools import partial
+from typing import Final
 
 from engram.embedding.protocol import RemoteEmbedder
 from engram.embedding.registry import DEFAULT, embedder_for
@@ -36,7 +38,6 @@ from engram.errors import (
     Unavailable,
 )
 from engram.feed.feed import Feed
-from engram.feed.telling import SpaceName
 from engram.memory.events import SpaceCreated
 from engram.memory.model import DeletedSpace, EmbeddingSpec, Receipt, SpaceInfo
 from engram.memory.payload import NO_VECTORS, Batch, encode_batch
@@ -56,6 +57,8 @@ from engram.spaces.layout import (
     open_control,
 )
 from engram.spaces.lifecycle import DELETE_GRACE_S, Lifecycle
+from engram.spaces.opening import open_aside, open_in_place
+from engram.spaces.residency import Bounds, Residency
 from engram.spaces.space import Space
 from engram.spaces.store import NONCE_BYTES, Clock, Store, translated, was_deleted
 from wal import errors as wal_errors
@@ -65,6 +68,8 @@ from wal.live_set import LOG_DIR
 from wal.log import NO_ROOM
 from wal.opened import DEFAULT_OPTIONS, LogOptions
 from wal.vfs import Directory, Lock
+
+_BOUNDS: Final = Bounds()
 
 
 class Registry:
@@ -79,18 +84,21 @@ class Registry:
         exclusive: bool = False,
         options: LogOptions = DEFAULT_OPTIONS,
         delete_grace_s: float = DELETE_GRACE_S,
+        bounds: Bounds = _BOUNDS,
     ) -> None:
         """Take the data root into use, laying it out if it is empty.
 
         `exclusive` refuses a second server: raises :class:`engram.errors.SpaceLocked`.
-        `delete_grace_s` is how long a space deleted here can be restored for certain. Raises
-        :class:`engram.errors.DataRootUnusable` for a folder that is not ours or not writable.
+        `delete_grace_s` is how long a space deleted here can be restored for certain, `bounds` what
+        open spaces may take. Raises :class:`engram.errors.DataRootUnusable` for a folder that is
+        not ours or not writable.
         """
         self._root = root
         self._pid = os.getpid()
         self._owner = owner
         self._clock = clock
-        self._options = options
+        self._new_store = partial(Store, owner=owner, clock=clock, options=options)
+        self.residency = Residency(bounds)
         self._entries: dict[str, Entry] = {}
         self._lives: dict[str, Entry] = {}  # by uuid: handles keep to the life they were made for
         self._naming = threading.Lock()
@@ -106,7 +114,7 @@ class Registry:
                 self._lifecycle = Lifecycle(
                     root,
                     self._control,
-                    self._open_aside,
+                    partial(open_aside, new_store=self._new_store),
                     owner=owner,
                     clock=clock,
                     grace_s=delete_grace_s,
@@ -301,11 +309,15 @@ class Registry:
 
     def _look(self, space_id: str) -> Entry | None:
         """The entry of a space as it is on the disk; None if there is no such folder."""
-        try:
+
+        def look() -> Entry:
             with translated(space_id), closing(self._root.open_dir(space_id)) as space_dir:
                 if space_dir.exists(LOG_DIR) and not space_dir.exists(IDENTITY_NAME):
                     raise wal_errors.Damaged(IDENTITY_NAME, 0, "it is missing")
                 return self._remember_entry(read_identity(space_dir, space_id))
+
+        try:
+            return self.residency.relieved(look)
         except FileNotFoundError:
             return None
         except NotADirectoryError:
@@ -328,7 +340,9 @@ class Registry:
         with self._naming:
             entry = self._lives.get(identity.uuid)
             if entry is None or entry.identity != identity:
-                entry = self._lives[identity.uuid] = Entry(identity, self._open_store)
+                entry = self._lives[identity.uuid] = Entry(
+                    identity, self._open_store, self.residency
+                )
             self._entries[identity.memory_space_id] = entry
             return entry
 
@@ -338,53 +352,15 @@ class Registry:
         """
         space_id = identity.memory_space_id
         try:
-            # Whoever made the space may have been killed before its name was durable; what is
-            # stored in it from now on must not vanish with it.
-            self._root.sync()
-            self._check_in_place(identity)
-            store = self._open_folder(self._root.open_dir(space_id), identity, feed)
-            try:
-                # Between looking and locking, it may have been moved away.
-                self._check_in_place(identity)
-                if store.state.purge_after_us is not None:
-                    # Not moved away yet: the next look, which is not under a lock, does it.
-                    self._lifecycle.note(identity, store.state.purge_after_us)
-                    raise was_deleted(space_id)
-            except BaseException:
-                store.close()
-                raise
-            return store
+            return self.residency.relieved(
+                lambda: open_in_place(self._root, identity, feed, self._lifecycle, self._new_store)
+            )
         except FileNotFoundError as error:
             if not self._root.exists(space_id):
                 raise was_deleted(space_id) from error
             raise self._cannot_open(space_id, error) from error
         except OSError as error:
             raise self._cannot_open(space_id, error) from error
-
-    def _check_in_place(self, identity: Identity) -> None:
-        space_id = identity.memory_space_id
-        with translated(space_id), closing(self._root.open_dir(space_id)) as space_dir:
-            if read_identity(space_dir, space_id).uuid != identity.uuid:
-                raise was_deleted(space_id)
-
-    def _open_aside(self, space_dir: Directory, identity: Identity) -> Store:
-        """Open a space wherever it lies, for nobody to use but the lifecycle."""
-        name = SpaceName(identity.memory_space_id, identity.uuid)
-        return self._open_folder(space_dir, identity, Feed(name))
-
-    def _open_folder(self, space_dir: Directory, identity: Identity, feed: Feed) -> Store:
-        try:
-            return Store(
-                space_dir,
-                identity,
-                feed=feed,
-                owner=self._owner,
-                clock=self._clock,
-                options=self._options,
-            )
-        except BaseException:
-            space_dir.close()
-            raise
 
     def delete(self, space_id: str) -> DeletedSpace:
         """Let a space end, recoverably. Raises :class:`engram.errors.SpaceNotFound`."""

@@ -84,6 +84,28 @@ class Space:
         """The space's description, figures included."""
         return describe(self._entry, opened_only=False)
 
+    def reopen(self) -> SpaceInfo:
+        """Go on with what the disk holds, after a failed sync has left it in doubt.
+
+        A poisoned space takes no writes until then, so that somebody looks at what was held: what
+        failed with `OutcomeUnknown` is there afterwards, or is not. The log is recovered and
+        replayed; those who follow the space go on behind what they were told. One that was found
+        damaged is verified again. Of any other, nothing is changed, which `detail` says.
+
+        Raises :class:`engram.errors.SpaceDamaged` if what is on disk does not verify; what is in
+        memory can still be read then, if it could before.
+        """
+        reopened = self._entry.reopen()
+        info = self.info()
+        if info.detail is not None:
+            return info
+        detail = (
+            "it was reopened, and holds what is on disk"
+            if reopened
+            else "it was neither poisoned nor damaged, so nothing was changed"
+        )
+        return msgspec.structs.replace(info, detail=detail)
+
     def remember(
         self,
         content: str,
@@ -320,7 +342,9 @@ class Space:
         wanted = Wanted(chosen, limit, filter, min_confidence, explain, now_us)
         hits = recall(view, cue, wanted)
         recall_id = new_id()
-        recorded = record and store.observe(Observe(self._recalled(recall_id, chosen, query, hits)))
+        recorded = record and self._entry.observe(
+            store, Observe(self._recalled(recall_id, chosen, query, hits))
+        )
         return Recall(
             memory_space_id=self.id,
             recall_id=recall_id,
@@ -388,7 +412,8 @@ class Space:
                 f"there never was a memory {memory_id!r} in space {self.id!r}",
                 memory_space_id=self.id,
             )
-        return tuple(store.event(position) for position in positions)
+        with self._entry.pinned() as pinned:
+            return tuple(pinned.event(position) for position in positions)
 
     def events(
         self, after: int | None = None, *, types: Sequence[str] = (), follow: bool = False
@@ -415,7 +440,8 @@ class Space:
         store = self._store()
         store.check_history()
         check_incarnation(incarnation, self._entry.feed)
-        return Reader(self._entry.feed, store.events, after, types)
+        entry = self._entry
+        return Reader(entry.feed, entry.events, after, types, entry)
 
     def _found(self, memory_ids: Sequence[str], rows: Sequence[int | None]) -> Sequence[int]:
         found = [row for row in rows if row is not None]
@@ -433,7 +459,7 @@ class Space:
 
     def _commit(self, store: Store, command: Remember | Revise | Forget | Restore) -> Committed:
         try:
-            return store.commit(command)
+            return self._entry.commit(store, command)
         except EngramError as error:
             error.memory_space_id = self.id
             raise

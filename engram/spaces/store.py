@@ -31,7 +31,8 @@ from engram.memory.decide import Command, Latest, Observe, decide
 from engram.memory.events import MemoryForgotten, MemoryVersion, SpaceDeleted, SpaceRestored
 from engram.memory.model import Event, SpaceState, Vector
 from engram.memory.payload import Batch, PayloadError, decode_batch, encode_batch
-from engram.memory.state import State, StateError
+from engram.memory.state import State, StateError, View
+from engram.spaces.footprint import Footprint, footprint
 from engram.spaces.identity import Identity
 from wal import errors as wal_errors
 from wal.codec import Draft, Record, check_draft
@@ -42,10 +43,18 @@ from wal.opened import DEFAULT_OPTIONS, Ack, LogOptions
 from wal.vfs import Directory
 
 NONCE_BYTES: Final = 16
+_REOPEN: Final = (
+    "It stays readable meanwhile; `engram space reopen`, `POST …/reopen` or `space.reopen()` goes "
+    "on with what the disk holds"
+)
 Clock = Callable[[], int]
 """Nanoseconds since the epoch."""
 _OPEN_HERE: Final[dict[str, int]] = {}
 """Uuids of the spaces open in this process, each with its pid: a forked child has none of them."""
+
+
+class StoreClosed(Unavailable):
+    """This store was closed before it took what it was asked to do. Another one may take it."""
 
 
 class Committed(NamedTuple):
@@ -94,6 +103,8 @@ class Store:
             self.log, self._machine, name=f"engram-writer-{identity.memory_space_id}"
         )
         self._clock = clock
+        self._measured: tuple[View, Footprint] | None = None
+        self.closing = False
         _OPEN_HERE[identity.uuid] = os.getpid()
 
     def now_ns(self) -> int:
@@ -103,10 +114,21 @@ class Store:
         """Run `command` and return once its events are durable and applied.
 
         Raises what :func:`engram.memory.decide.decide` refuses with, and
-        :class:`engram.errors.DiskFull`, `OutcomeUnknown` or `Unavailable`.
+        :class:`engram.errors.DiskFull`, `OutcomeUnknown` or `Unavailable`; :class:`StoreClosed` if
+        it came too late, and was not so much as looked at.
         """
         with self._translated():
-            return self._committer.submit(_Timed(command, self._clock())).result()
+            try:
+                ticket = self._committer.submit(_Timed(command, self._clock()))
+            except wal_errors.Closed as error:
+                raise self._too_late(error) from error
+            return ticket.result()
+
+    def _too_late(self, error: wal_errors.Closed) -> Exception:
+        failure = self.log.failure
+        if failure is not None and not isinstance(failure, wal_errors.Closed):
+            return type(failure)(str(failure))  # which kept it from being closed
+        return StoreClosed(str(error), memory_space_id=self.identity.memory_space_id)
 
     def observe(self, command: Observe) -> bool:
         """Have `command` recorded without waiting for it; whether it will be, but for a crash."""
@@ -131,8 +153,8 @@ class Store:
         failure = self.log.failure
         if isinstance(failure, wal_errors.Decayed):
             return "damaged", str(failure)
-        if failure is not None:
-            return "poisoned", str(failure)
+        if isinstance(failure, wal_errors.Poisoned):
+            return "poisoned", f"{failure}. {_REOPEN}"
         if self._committer.no_room:
             return "read_only", "no room was left on the disk; writes work again once there is some"
         return "active", None
@@ -142,6 +164,15 @@ class Store:
         failure = self.log.failure
         if isinstance(failure, wal_errors.Decayed):
             raise _translate(failure, self.identity.memory_space_id)
+
+    def check_readable(self) -> None:
+        """Read all of a history that did not verify once more, from the disk. Raises
+        :class:`engram.errors.SpaceDamaged` if it still does not.
+        """
+        if isinstance(self.log.failure, wal_errors.Decayed):
+            with closing(self.events(1)) as events:
+                for _ in events:
+                    pass
 
     def _unreadable(self, error: OSError) -> EngramError:
         space_id = self.identity.memory_space_id
@@ -172,7 +203,34 @@ class Store:
                 raise was_deleted(self.identity.memory_space_id) from error
             raise
 
+    @property
+    def nbytes(self) -> int:
+        """Bytes of memory that the space takes, about; files mapped into it left out."""
+        return self.footprint.held
+
+    @property
+    def footprint(self) -> Footprint:
+        """What the state takes in memory, as of the last publication."""
+        measured, view = self._measured, self.state.view
+        if measured is None or measured[0] is not view:
+            measured = self._measured = (view, footprint(self.state))
+        return measured[1]
+
+    def retire(self) -> bool:
+        """Close a space that is well, with all that is queued stored; whether it was closed. One
+        that is not stays as it is, and so does one whose last writes fail now.
+        """
+        if self.condition[0] != "active":
+            return False
+        self.closing = True
+        self._committer.close()
+        if self.log.failure is not None:
+            return False
+        self.close()
+        return True
+
     def close(self) -> None:
+        self.closing = True
         self._committer.close()
         _OPEN_HERE.pop(self.identity.uuid, None)
         try:
@@ -315,7 +373,7 @@ def _translate(error: wal_errors.WalError, memory_space_id: str) -> EngramError:
                 memory_space_id=memory_space_id,
             )
         case wal_errors.Poisoned():
-            return OutcomeUnknown(f"{space}: {error}", memory_space_id=memory_space_id)
+            return OutcomeUnknown(f"{space}: {error}. {_REOPEN}", memory_space_id=memory_space_id)
         case wal_errors.ReadOnly():
             return DataRootUnusable(f"{space}: {error}", memory_space_id=memory_space_id)
         case _:

@@ -336,7 +336,7 @@ def does_not_sync_the_parent_of_a_new_space(patch: Patch) -> None:
 
 
 def opens_a_space_whose_name_may_not_be_durable(patch: Patch) -> None:
-    skip_sync_in(patch, "_open_store")
+    skip_sync_in(patch, "open_in_place")
 
 
 def lays_a_root_out_without_syncing_its_folders_first(patch: Patch) -> None:

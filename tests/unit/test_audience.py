@@ -90,6 +90,21 @@ def test_only_who_waits_for_what_came_makes_the_writer_call_into_the_loop(
     asyncio.run(run())
 
 
+def test_who_waits_for_a_type_is_woken_when_the_space_begins_again_behind_more() -> None:
+    # Of what came to the log while the space was closed, nobody knows the types without looking.
+    async def run() -> None:
+        feed, audiences = new_feed(), Audiences()
+        with audiences.listening([(feed, frozenset({"memory.stored"}))]) as listener:
+            listener.arm()
+            feed.begin(1)
+            await asyncio.sleep(0)
+            assert not listener.came.is_set()
+            feed.begin(3)
+            await asyncio.wait_for(listener.came.wait(), 30)
+
+    asyncio.run(run())
+
+
 @pytest.mark.parametrize("kinds", [(), ("memory.recalled",)])
 def test_no_event_is_slept_through_however_writer_and_streams_interleave(
     kinds: tuple[str, ...],

@@ -12,7 +12,7 @@ LOCK := $(BIN)/python -m piptools compile --quiet --strip-extras --allow-unsafe 
 	--no-header --no-emit-index-url --no-emit-trusted-host --no-emit-find-links
 
 .DEFAULT_GOAL := help
-.PHONY: help run demo test check drill fuzz mutants bench lock clean
+.PHONY: help run demo test check drill fuzz mutants faults bench lock clean
 
 help: ## list the targets
 	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -57,6 +57,9 @@ fuzz: $(VENV)/.test-ready ## fuzz every target for TIME=300 seconds or RUNS=N; g
 
 mutants: $(VENV)/.test-ready ## plant each deliberate durability bug and name the test that finds it
 	@$(BIN)/python tools/mutants.py
+
+faults: $(VENV)/.test-ready ## let each system call of a real process fail in turn (needs strace)
+	@$(BIN)/python -m tests.crash.faults $(if $(STRIDE),--stride $(STRIDE)) $(FAULTS)
 
 bench: $(VENV)/.test-ready ## replay and recall speed on synthetic data
 	@$(BIN)/python -m tools.bench.engine

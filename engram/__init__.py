@@ -62,6 +62,7 @@ if TYPE_CHECKING:
         SpaceInfo,
         Why,
     )
+    from engram.memory.retention import Retention
     from engram.spaces.database import Database
     from engram.spaces.database import open_database as open
     from engram.spaces.space import Space
@@ -98,6 +99,7 @@ __all__ = [
     "Recalled",
     "Receipt",
     "Remembered",
+    "Retention",
     "ServerAnswerInvalid",
     "ServerUnreachable",
     "Space",
@@ -121,6 +123,7 @@ _HOMES = {
     "Database": ("engram.spaces.database", "Database"),
     "Space": ("engram.spaces.space", "Space"),
     "AsyncClient": ("engram.client.asynchronous", "AsyncClient"),
+    "Retention": ("engram.memory.retention", "Retention"),
     "Client": ("engram.client.synchronous", "Client"),
 }
 """What is neither an error nor a model."""

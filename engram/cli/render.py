@@ -111,6 +111,8 @@ def _what_happened(event: Event) -> str:
     if event.embedding is not None:
         spec = event.embedding
         return f"{event.memory_space_id}, embedding {spec.model} of {spec.dimensions} dimensions"
+    if event.retention is not None:
+        return f"retention {event.retention}"
     if event.purge_after is not None:
         return f"can be restored until {time_text(event.purge_after)}"
     return "" if event.id is None else event.id

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from engram import SpaceInfo
 
 app = typer.Typer(
-    rich_markup_mode=None, help="Create, list, show, delete and restore memory spaces."
+    rich_markup_mode=None, help="Create, list, show, configure, delete and restore memory spaces."
 )
 
 DeletedOption = Annotated[
@@ -112,7 +112,7 @@ def show(
     config: ConfigOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Show a space: state, position, memories, embedding.
+    """Show a space: state, position, memories, retention.
 
     \b
     Example:  engram space create alpha --if-not-exists && engram space show alpha
@@ -126,6 +126,47 @@ def show(
         output.print_fields(render.space_fields(document))
     if info.state == "damaged":
         raise typer.Exit(SpaceDamaged.exit_code)
+
+
+@app.command("configure")
+def configure(
+    space_id: Annotated[
+        str,
+        typer.Argument(metavar="ID", help="The space to set up.", autocompletion=complete_space),
+    ],
+    retention: Annotated[
+        str,
+        typer.Option(
+            "--retention",
+            metavar="AMOUNT",
+            help="How much of its history has to stay: all, positions:10000 (the last ones), or "
+            "age:30d (s, m, h or d).",
+        ),
+    ],
+    server: ServerOption = None,
+    data_root: DataRootOption = None,
+    config: ConfigOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Set how much of its history a space keeps.
+
+    At least that much stays. What lies before it goes when the space is compacted, and can then no
+    longer be watched from its beginning. What is remembered stays, whatever is set here.
+
+    \b
+    Example:  engram space create alpha --if-not-exists && engram space configure alpha \
+--retention age:30d
+    Example:  engram space configure alpha --retention positions:10000
+    """
+    from engram.memory.retention import parse_retention
+
+    kept = parse_retention("--retention", retention)
+    with opened(Named(server, data_root, config)) as spaces:
+        info = spaces.space(space_id).configure(retention=kept)
+    if as_json:
+        output.print_json(_document(info))
+    else:
+        output.print_line(f"configured {space_id}: retention {info.retention}")
 
 
 @app.command("delete")

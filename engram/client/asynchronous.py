@@ -31,6 +31,7 @@ from engram.memory.model import (
     SpaceInfo,
     Vector,
 )
+from engram.memory.retention import Retention
 from engram.spaces.ids import check_space_id
 
 if TYPE_CHECKING:
@@ -207,6 +208,15 @@ class AsyncSpace:
     async def info(self) -> SpaceInfo:
         """The space's description, figures included."""
         return read(await self._transport.request("GET", self._path), SpaceInfo, self._id)
+
+    async def configure(self, *, retention: Retention | str) -> SpaceInfo:
+        """Set how much of the space's history has to stay, durably; in force from then on.
+
+        A :class:`engram.Retention`, or its text: `all`, `positions:10000`, `age:30d`. History
+        beyond it goes when the space is compacted, and what is remembered stays. Raises `Invalid`.
+        """
+        answer = await self._write("PATCH", self._path, requests.settings_body(retention))
+        return read(answer, SpaceInfo, self._id)
 
     async def remember(
         self,

@@ -18,6 +18,7 @@ from engram import limits
 from engram.errors import Invalid, TooLarge
 from engram.memory import validate as check
 from engram.memory.model import MODES, Changes, EmbeddingSpec, Filter, NewMemory
+from engram.memory.retention import check_retention
 from engram.spaces.ids import check_space_id
 from engram.spaces.requests import check_cue_ids, check_limit, checked_filter, new_memory
 
@@ -53,6 +54,11 @@ def embedding_body(spec: EmbeddingSpec | None) -> Body:
         return {}
     spec = check.check_embedding_spec(spec)
     return {"embedding": {"model": spec.model, "dimensions": spec.dimensions}}
+
+
+def settings_body(retention: object) -> Body:
+    kept = check_retention("retention", retention)
+    return {"retention": {"positions": kept.positions, "age_s": kept.age_s}}
 
 
 def spaces_limit(limit: object) -> int | None:

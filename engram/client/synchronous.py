@@ -42,6 +42,7 @@ from engram.memory.model import (
     SpaceInfo,
     Vector,
 )
+from engram.memory.retention import Retention
 
 _THREAD: Final = "engram-client"
 _T = TypeVar("_T")
@@ -231,6 +232,10 @@ class ClientSpace:
     def info(self) -> SpaceInfo:
         """The space's description, figures included."""
         return self._loop.call(self._space.info)
+
+    def configure(self, *, retention: Retention | str) -> SpaceInfo:
+        """Set how much of the space's history has to stay, durably; see `AsyncSpace.configure`."""
+        return self._loop.call(self._space.configure, retention=retention)
 
     def remember(
         self,

@@ -12,6 +12,7 @@ from engram.memory.events import (
     MemoryForgotten,
     MemoryRecalled,
     MemoryVersion,
+    SpaceConfigured,
     SpaceCreated,
     SpaceDeleted,
     SpaceRestored,
@@ -98,6 +99,8 @@ def _event(event: Logged, space: SpaceName, position: int, time_us: int) -> Even
         case SpaceCreated():
             spec = EmbeddingSpec(model=event.embedding_model, dimensions=event.dimensions)
             return Event(**common, generation=event.generation, embedding=spec)
+        case SpaceConfigured():
+            return Event(**common, retention=event.retention)
         case SpaceDeleted():
             return Event(**common, purge_after=from_us(event.purge_after_us))
         case SpaceRestored():

@@ -9,7 +9,8 @@ Where what they leaned on is lost, they become the nearest event that keeps what
     a restoration of one that lives               revises it, for the same reason
     a restoration of one never stored             is stored: it holds the memory's whole state
     a forgetting of one that does not live        is left out: there is nothing to forget
-    what the space itself went through            is left out: it happened to another space
+    what the space itself went through, but for
+    its settings                                  is left out: it happened to another space
     a memory whose vector has another length      is left out: no search could compare it
 
 So a memory may live again whose forgetting lies in a lost range; nothing that is left can tell.
@@ -32,6 +33,7 @@ from engram.memory.events import (
     MemoryRevised,
     MemoryStored,
     MemoryVersion,
+    SpaceConfigured,
     SpaceCreated,
     event_type,
 )
@@ -103,7 +105,7 @@ class Rescue:
                     return None
                 self._living.remove(event.id)
                 self._forgotten.add(event.id)
-            case MemoryRecalled():
+            case MemoryRecalled() | SpaceConfigured():
                 pass
             case SpaceCreated() if position == 1:
                 return None  # the new space has its own

@@ -20,11 +20,13 @@ from engram.memory.events import (
     MemoryRevised,
     MemoryStored,
     MemoryVersion,
+    SpaceConfigured,
     SpaceDeleted,
     SpaceRestored,
 )
 from engram.memory.model import Vector
 from engram.memory.payload import NO_VECTORS, Batch
+from engram.memory.retention import Retention
 
 
 class Remember(NamedTuple):
@@ -64,6 +66,12 @@ class Observe(NamedTuple):
     event: MemoryRecalled
 
 
+class Configure(NamedTuple):
+    """Set what a space is to keep."""
+
+    retention: Retention
+
+
 class DeleteSpace(NamedTuple):
     """Let nothing follow; the space may be purged from `purge_after_us` on."""
 
@@ -74,7 +82,7 @@ class RestoreSpace(NamedTuple):
     """Undo the deletion that is the last event."""
 
 
-Command = Remember | Revise | Forget | Restore | Observe | DeleteSpace | RestoreSpace
+Command = Remember | Revise | Forget | Restore | Observe | Configure | DeleteSpace | RestoreSpace
 
 
 class Latest(NamedTuple):
@@ -123,6 +131,8 @@ def decide(known: Known, command: Command, memory_space_id: str) -> Batch:
             return _restore(known, command, memory_space_id)
         case Observe():
             return Batch([command.event], NO_VECTORS)
+        case Configure():
+            return Batch([SpaceConfigured(retention=command.retention)], NO_VECTORS)
         case DeleteSpace():
             return Batch([SpaceDeleted(purge_after_us=command.purge_after_us)], NO_VECTORS)
         case RestoreSpace():

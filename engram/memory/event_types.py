@@ -10,6 +10,7 @@ class EventType(StrEnum):
     """The types of events there are, as a command line names them too."""
 
     SPACE_CREATED = "space.created"
+    SPACE_CONFIGURED = "space.configured"
     SPACE_DELETED = "space.deleted"
     SPACE_RESTORED = "space.restored"
     MEMORY_STORED = "memory.stored"

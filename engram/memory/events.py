@@ -12,6 +12,7 @@ from typing import Any
 import msgspec
 
 from engram.memory.model import Kind
+from engram.memory.retention import Retention
 
 
 class SpaceCreated(msgspec.Struct, frozen=True, array_like=True, kw_only=True, tag="space.created"):
@@ -21,6 +22,14 @@ class SpaceCreated(msgspec.Struct, frozen=True, array_like=True, kw_only=True, t
     generation: int
     embedding_model: str
     dimensions: int
+
+
+class SpaceConfigured(
+    msgspec.Struct, frozen=True, array_like=True, kw_only=True, tag="space.configured"
+):
+    """The space's settings from here on, all of them."""
+
+    retention: Retention
 
 
 class SpaceDeleted(msgspec.Struct, frozen=True, array_like=True, kw_only=True, tag="space.deleted"):
@@ -96,6 +105,7 @@ class MemoryRecalled(
 
 Event = (
     SpaceCreated
+    | SpaceConfigured
     | SpaceDeleted
     | SpaceRestored
     | MemoryStored

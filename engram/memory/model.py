@@ -13,6 +13,8 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
+from engram.memory.retention import Retention
+
 SpaceState = Literal["active", "read_only", "poisoned", "damaged", "deleted"]
 Kind = Literal["episode", "belief", "fact"]
 Mode = Literal["similarity", "lexical", "hybrid"]
@@ -180,7 +182,7 @@ class Event(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     embedding);
     `memory.forgotten` carries `id`, `revision` and `reason`; `memory.recalled` carries `recall_id`,
     `mode`, `results` and a `query_digest` (never the query); `space.created` carries `generation`
-    and `embedding`; `space.deleted` carries `purge_after`.
+    and `embedding`; `space.configured` carries `retention`; `space.deleted` carries `purge_after`.
     """
 
     memory_space_id: str
@@ -198,6 +200,7 @@ class Event(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     results: tuple[Recalled, ...] | None = None
     generation: int | None = None
     embedding: EmbeddingSpec | None = None
+    retention: Retention | None = None
     purge_after: datetime | None = None
 
 
@@ -209,9 +212,9 @@ class EmbeddingSpec(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class SpaceInfo(msgspec.Struct, frozen=True, kw_only=True):
-    """A space's description. Listings open nothing, so figures that need the space open may be None
-    there; of a space too damaged to say who it is, only `state` and `detail` are known. Of a
-    deleted one no figures are known, but `deleted_at` and `purge_after`.
+    """A space's description. Listings open nothing, so its retention and figures, which need the
+    space open, may be None there; of a space too damaged to say who it is, only `state` and
+    `detail` are known. Of a deleted one no figures are known, but `deleted_at` and `purge_after`.
     """
 
     memory_space_id: str
@@ -220,6 +223,7 @@ class SpaceInfo(msgspec.Struct, frozen=True, kw_only=True):
     state: SpaceState | None = None
     created_at: datetime | None = None
     embedding: EmbeddingSpec | None = None
+    retention: Retention | None = None
     position: int | None = None
     memories: int | None = None
     bytes: int | None = None

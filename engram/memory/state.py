@@ -36,12 +36,14 @@ from engram.memory.events import (
     MemoryRevised,
     MemoryStored,
     MemoryVersion,
+    SpaceConfigured,
     SpaceCreated,
     SpaceDeleted,
     SpaceRestored,
 )
 from engram.memory.model import Filter, Memory, Vector
 from engram.memory.payload import Batch
+from engram.memory.retention import KEEP_ALL
 from engram.memory.times import NEVER_US, from_us, to_us
 
 NO_ROW: Final = -1
@@ -212,6 +214,7 @@ class State:
         self._dimensions = dimensions
         self._position = 0
         self.purge_after_us: int | None = None
+        self.retention = KEEP_ALL
         self._documents = LayeredBytes()
         self._positions = GrowingColumn(np.int64)
         self._stored_us = GrowingColumn(np.int64)
@@ -296,6 +299,8 @@ class State:
                 self._add(event, row, position, time_us)
             case MemoryRecalled():
                 pass  # on record, and told; what it does to recall is not part of this state yet
+            case SpaceConfigured():
+                self.retention = event.retention
             case SpaceDeleted():
                 self.purge_after_us = event.purge_after_us
             case SpaceRestored():

@@ -23,6 +23,7 @@ from engram.server.wire import (
     MemoryBody,
     NewSpaceBody,
     RecallBody,
+    SettingsBody,
     decode,
     decode_new_memories,
     encode,
@@ -201,6 +202,14 @@ def show_space(db: Database, call: Call) -> Answer:
     return Answer(200, space_document(db.space_info(space_id, deleted=call.query.flag("deleted"))))
 
 
+def configure_space(db: Database, call: Call) -> Answer:
+    space_id = resolve(call.path["space"], call.space_header)
+    space = db.space(space_id)
+    call.check()
+    retention = decode(call.body, SettingsBody).given_retention()
+    return Answer(200, space_document(space.configure(retention=retention)))
+
+
 def delete_space(db: Database, call: Call) -> Answer:
     space_id = resolve(call.path["space"], call.space_header)
     _check_in_order(db, call, space_id)
@@ -266,6 +275,7 @@ REGISTRY_OPERATIONS: Final = (
     RegistryOperation("GET", "/spaces", list_spaces, frozenset({"limit", "after", "deleted"})),
     RegistryOperation("PUT", "/spaces/{space}", put_space, takes_body=True),
     RegistryOperation("GET", "/spaces/{space}", show_space, frozenset({"deleted"})),
+    RegistryOperation("PATCH", "/spaces/{space}", configure_space, takes_body=True),
     RegistryOperation("DELETE", "/spaces/{space}", delete_space),
     RegistryOperation("POST", "/spaces/{space}/restore", restore_space),
     RegistryOperation("POST", "/spaces/{space}/purge", purge_space),

@@ -37,6 +37,7 @@ from engram.memory.model import (
     SpaceInfo,
     Vector,
 )
+from engram.memory.retention import Retention, checked_retention, parse_retention
 
 _T = TypeVar("_T")
 AwareTime = Annotated[datetime, msgspec.Meta(tz=True)]
@@ -71,6 +72,26 @@ class EmbeddingBody(msgspec.Struct, forbid_unknown_fields=True):
 
     def spec(self) -> EmbeddingSpec:
         return EmbeddingSpec(model=self.model, dimensions=self.dimensions)
+
+
+class RetentionBody(msgspec.Struct, forbid_unknown_fields=True):
+    """One of the two, or neither for all of history."""
+
+    positions: int | None = None
+    age_s: int | None = None
+
+
+class SettingsBody(msgspec.Struct, forbid_unknown_fields=True):
+    """`PATCH` of a space; a retention may be given as text too."""
+
+    retention: RetentionBody | str | _Unset = _UNSET
+
+    def given_retention(self) -> Retention:
+        if self.retention is _UNSET:
+            raise Invalid("nothing to configure was given; name retention")
+        if isinstance(self.retention, str):
+            return parse_retention("retention", self.retention)
+        return checked_retention("retention", self.retention.positions, self.retention.age_s)
 
 
 class MemoryBody(msgspec.Struct, forbid_unknown_fields=True):

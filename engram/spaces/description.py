@@ -27,6 +27,7 @@ def describe(entry: Entry, *, opened_only: bool) -> SpaceInfo:
         info,
         state=state,
         detail=detail,
+        retention=store.state.retention,
         position=view.position,
         memories=view.live_count(store.now_ns() // 1_000),
         bytes=store.log.size_bytes,

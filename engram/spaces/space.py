@@ -22,7 +22,7 @@ from engram.errors import EmbedderUnavailable, EngramError, Invalid, MemoryNotFo
 from engram.feed.reader import Reader, check_incarnation
 from engram.feed.reader import follow as read_on
 from engram.memory import validate as check
-from engram.memory.decide import Forget, Observe, Remember, Restore, Revise
+from engram.memory.decide import Command, Configure, Forget, Observe, Remember, Restore, Revise
 from engram.memory.events import MemoryRecalled, MemoryVersion
 from engram.memory.model import (
     MODES,
@@ -41,6 +41,7 @@ from engram.memory.model import (
     SpaceInfo,
     Vector,
 )
+from engram.memory.retention import Retention, check_retention
 from engram.memory.state import View, memory_of
 from engram.spaces.description import describe
 from engram.spaces.requests import (
@@ -105,6 +106,15 @@ class Space:
             else "it was neither poisoned nor damaged, so nothing was changed"
         )
         return msgspec.structs.replace(info, detail=detail)
+
+    def configure(self, *, retention: Retention | str) -> SpaceInfo:
+        """Set how much of the space's history has to stay, durably; in force from then on.
+
+        A :class:`engram.Retention`, or its text: `all`, `positions:10000`, `age:30d`. History
+        beyond it goes when the space is compacted, and what is remembered stays. Raises `Invalid`.
+        """
+        self._commit(self._store(), Configure(check_retention("retention", retention)))
+        return self.info()
 
     def remember(
         self,
@@ -457,7 +467,7 @@ class Space:
     def _store(self) -> Store:
         return self._entry.store()
 
-    def _commit(self, store: Store, command: Remember | Revise | Forget | Restore) -> Committed:
+    def _commit(self, store: Store, command: Command) -> Committed:
         try:
             return self._entry.commit(store, command)
         except EngramError as error:

@@ -307,6 +307,36 @@ def test_a_recall_by_a_memory_that_is_not_there_is_refused(unchanged: Api) -> No
 
 
 @pytest.mark.parametrize(
+    ("body", "field"),
+    [
+        ({}, None),
+        ([], "body"),
+        ({"retention": None}, "retention"),
+        ({"retention": 5}, "retention"),
+        ({"retention": ["all"]}, "retention"),
+        ({"retention": ""}, "retention"),
+        ({"retention": "everything"}, "retention"),
+        ({"retention": {"positions": 0}}, "retention.positions"),
+        ({"retention": {"positions": 1.5}}, "retention.positions"),
+        ({"retention": {"positions": "1"}}, "retention.positions"),
+        ({"retention": {"positions": True}}, "retention.positions"),
+        ({"retention": {"positions": 1 << 63}}, "retention.positions"),
+        ({"retention": {"age_s": -1}}, "retention.age_s"),
+        ({"retention": {"age_s": 10**10}}, "retention.age_s"),
+        ({"retention": {"positions": 1, "age_s": 1}}, "retention"),
+        ({"retention": {"days": 1}}, "retention.days"),
+        ({"retention": "all", "quota": 1}, "quota"),
+        ({"embedding": {"model": "caller", "dimensions": 3}}, "embedding"),
+    ],
+)
+def test_a_configuration_that_cannot_be_is_refused(
+    unchanged: Api, body: Any, field: str | None
+) -> None:
+    document = refused(unchanged.client, "PATCH", A, 422, "invalid", json=body)
+    assert [error["field"] for error in document.get("errors", [])] == [field][: field is not None]
+
+
+@pytest.mark.parametrize(
     ("body", "status", "problem"),
     [
         ({"id": "new"}, 422, "invalid"),
@@ -410,7 +440,11 @@ PATHS: list[tuple[str, str, int, str, str]] = [
     ("GET", "/api/v2/spaces", 404, "not-found", "/api/v1"),
     ("DELETE", M, 405, "method-not-allowed", "GET, HEAD, POST"),
     ("PUT", ONE, 405, "method-not-allowed", "DELETE, GET, HEAD, PATCH"),
-    ("PATCH", A, 405, "method-not-allowed", "DELETE, GET, HEAD, PUT"),
+    ("POST", A, 405, "method-not-allowed", "DELETE, GET, HEAD, PATCH, PUT"),
+    ("PATCH", A, 422, "invalid", "tags: unknown field"),
+    ("PATCH", f"{S}/nowhere", 404, "space-not-found", "nowhere"),
+    ("PATCH", f"{S}/nowhere?now=1", 404, "space-not-found", "nowhere"),
+    ("PATCH", f"{A}?now=1", 400, "malformed", "now"),
     ("GET", f"{A}/purge", 405, "method-not-allowed", "POST"),
     ("DELETE", f"{A}/restore", 405, "method-not-allowed", "POST"),
     ("DELETE", f"{A}?now=1", 400, "malformed", "now"),
@@ -440,7 +474,9 @@ PATHS: list[tuple[str, str, int, str, str]] = [
     ("POST", "/api/v1/spaces/new/import", 404, "not-found", "served"),
     ("GET", f"{A}/health", 404, "not-found", "served"),
     ("GET", f"{M}/none/history", 404, "memory-not-found", "never was"),
-    ("POST", f"{ONE}/restore", 404, "not-found", "served"),
+    ("POST", f"{ONE}/restore", 409, "memory-exists", "not forgotten"),
+    ("GET", f"{ONE}/restore", 405, "method-not-allowed", "POST"),
+    ("POST", f"{M}/none/restore", 404, "memory-not-found", "none"),
     ("GET", "/openapi.json", 404, "not-found", "served"),
     ("GET", "/metrics", 404, "not-found", "served"),
     ("GET", "/readyz", 404, "not-found", "served"),

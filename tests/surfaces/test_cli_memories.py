@@ -224,6 +224,15 @@ def test_spaces_are_made_listed_and_shown_alike(run: CommandLine, places: Places
     shown = both(run, places, "space", "show", "vectors")
     assert re.search(r"^embedding +caller, 2 dimensions$", shown.out, re.MULTILINE)
     both(run, places, "space", "show", "vectors", "--json")
+    done = both(run, places, "space", "configure", "made", "--retention", "age:24h")
+    assert (done.code, done.out) == (0, "configured made: retention age:1d\n")
+    for where in places.values():
+        shown = run("space", "show", "made", *where)
+        assert re.search(r"^retention +age:1d$", shown.out, re.MULTILINE)
+    told = both(run, places, "watch", "--no-follow", "--space", "made")
+    assert told.out.splitlines()[-1].endswith("space.configured  retention age:1d")
+    done = both(run, places, "space", "configure", "made", "--retention", "all", "--json")
+    assert done.documents[0]["retention"] == {"positions": None, "age_s": None}
 
 
 def test_status_shows_every_space_and_where_it_is(run: CommandLine, places: Places) -> None:
@@ -297,6 +306,10 @@ BAD: list[tuple[list[str], int, str]] = [
     (["watch", "--no-follow", "--after", "x"], 2, "integer"),
     (["watch", "--no-follow", "--space", "nowhere"], 3, "nowhere"),
     (["space", "show", "nowhere"], 3, "nowhere"),
+    (["space", "configure", "nowhere", "--retention", "all"], 3, "nowhere"),
+    (["space", "configure", "alpha"], 2, "Missing option '--retention'"),
+    (["space", "configure", "alpha", "--retention", "age:30"], 2, "--retention: 'age:30' is no"),
+    (["space", "configure", "alpha", "--retention", "positions:0"], 2, "from 1 to"),
 ]
 
 

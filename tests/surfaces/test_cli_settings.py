@@ -222,7 +222,7 @@ def test_the_tab_key_offers_commands_options_and_spaces(tmp_path: Path) -> None:
         for name in ("alpha", "alder", "beta"):
             db.create_space(name)
     (root / "stray").mkdir()
-    assert completed(root, "engram re") == ["remember", "recall", "revise"]
+    assert completed(root, "engram re") == ["remember", "recall", "revise", "restore"]
     assert completed(root, "engram recall x --space al") == ["alder", "alpha"]
     assert completed(root, "engram space show ") == ["alder", "alpha", "beta"]
     assert completed(root, "engram recall x --mode l") == ["lexical"]

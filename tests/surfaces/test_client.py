@@ -315,6 +315,19 @@ def test_spaces_are_made_shown_and_listed(db: Any) -> None:
     assert db.spaces(limit=0) == []
 
 
+def test_a_space_is_told_how_much_history_to_keep(space: Any) -> None:
+    assert space.info().retention == engram.Retention()
+    space.remember("stays", id="m")
+    info = space.configure(retention=engram.Retention(positions=10_000))
+    assert info == space.info()
+    assert (info.retention, info.position) == (engram.Retention(positions=10_000), 3)
+    assert str(space.configure(retention="age:30d").retention) == "age:30d"
+    *_, event = space.events(types=["space.configured"], follow=False)
+    assert (event.position, event.retention) == (4, engram.Retention(age_s=30 * 24 * 3_600))
+    assert space.configure(retention="all").retention == engram.Retention()
+    assert space.get("m").content == "stays"
+
+
 REFUSED: dict[str, tuple[type[Exception], Callable[[Any], Any]]] = {
     "no such memory": (errors.MemoryNotFound, lambda s: s.get("nope")),
     "no such memory to revise": (
@@ -325,6 +338,12 @@ REFUSED: dict[str, tuple[type[Exception], Callable[[Any], Any]]] = {
     "no such memory to restore": (errors.MemoryNotFound, lambda s: s.restore("nope")),
     "a living one to restore": (errors.MemoryExists, lambda s: s.restore("key")),
     "an id to restore that is none": (errors.Invalid, lambda s: s.restore("a/b")),
+    "a retention that is none": (errors.Invalid, lambda s: s.configure(retention="much")),
+    "a retention of nothing": (errors.Invalid, lambda s: s.configure(retention=None)),
+    "a retention of no positions": (
+        errors.Invalid,
+        lambda s: s.configure(retention=engram.Retention(positions=0)),
+    ),
     "no such cue": (errors.MemoryNotFound, lambda s: s.recall(memory_ids=["nope"])),
     "an id that lives": (errors.MemoryExists, lambda s: s.remember("x", id="key")),
     "one id twice": (errors.EngramError, lambda s: s.remember_many([MEMORIES[0]] * 2)),
@@ -386,6 +405,8 @@ def test_a_refusal_is_the_same_error(
 
 FIELDS = {
     "content": lambda s: s.remember(""),
+    "retention": lambda s: s.configure(retention="age:30"),
+    "retention.age_s": lambda s: s.configure(retention=engram.Retention(age_s=-1)),
     "memories[1].tags[0]": lambda s: s.remember_many(["x", {"content": "y", "tags": [""]}]),
     "filter.kind": lambda s: s.recall("x", filter=Filter(kind="rumour")),  # type: ignore[arg-type]
     "memory_ids[1]": lambda s: s.recall(memory_ids=["a", "a/b"]),

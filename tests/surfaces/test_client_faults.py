@@ -59,6 +59,7 @@ WRITES: dict[str, Verb] = {
     "revise": lambda c: c.space("alpha").revise("one", engram.Changes(content="x")),
     "forget": lambda c: c.space("alpha").forget("one"),
     "restore": lambda c: c.space("alpha").restore("one"),
+    "configure": lambda c: c.space("alpha").configure(retention="all"),
     "create_space": lambda c: c.create_space("alpha"),
     "ensure_space": lambda c: c.ensure_space("alpha"),
 }

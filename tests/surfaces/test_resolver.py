@@ -99,6 +99,7 @@ NOT_INSIDE_A_SPACE = {
     ("GET", "/api/v1/spaces"),
     ("GET", SPACE_PREFIX),
     ("PUT", SPACE_PREFIX),
+    ("PATCH", SPACE_PREFIX),
     ("DELETE", SPACE_PREFIX),
     ("POST", f"{SPACE_PREFIX}/restore"),
     ("POST", f"{SPACE_PREFIX}/purge"),
@@ -187,7 +188,10 @@ def test_every_route_resolves_its_space_alike(
 
 @pytest.mark.parametrize(
     ("method", "path"),
-    [("GET", ""), ("PUT", ""), ("DELETE", ""), ("POST", "/restore"), ("POST", "/purge")],
+    [
+        *(("GET", ""), ("PUT", ""), ("PATCH", ""), ("DELETE", "")),
+        *(("POST", "/restore"), ("POST", "/purge")),
+    ],
 )
 @pytest.mark.parametrize(
     ("header", "problem"),

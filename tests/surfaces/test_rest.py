@@ -63,6 +63,7 @@ def test_a_space_is_created_shown_and_listed(client: TestClient) -> None:
         "state",
         "created_at",
         "embedding",
+        "retention",
         "position",
         "memories",
         "bytes",
@@ -94,6 +95,30 @@ def test_creating_twice_is_refused_and_putting_twice_is_not(client: TestClient) 
     assert refused.status_code == 409
     assert refused.json()["type"].endswith("/space-exists")
     assert client.post("/api/v1/spaces", json={"memory_space_id": "alpha"}).status_code == 409
+
+
+@pytest.mark.parametrize(
+    ("given", "kept"),
+    [
+        ("all", (None, None)),
+        ({}, (None, None)),
+        ("positions:10000", (10_000, None)),
+        ({"positions": 10_000}, (10_000, None)),
+        ({"age_s": 60, "positions": None}, (None, 60)),
+        ("age:1m", (None, 60)),
+    ],
+)
+def test_a_space_is_told_how_much_history_to_keep(
+    client: TestClient, alpha: str, given: Any, kept: tuple[int | None, int | None]
+) -> None:
+    before = client.get(alpha).json()
+    assert before["retention"] == {"positions": None, "age_s": None}
+    client.patch(alpha, json={"retention": {"positions": 1}})
+    answer = client.patch(alpha, json={"retention": given})
+    assert answer.status_code == 200
+    assert answer.json() == client.get(alpha).json()
+    assert answer.json()["retention"] == dict(zip(("positions", "age_s"), kept, strict=True))
+    assert answer.json()["position"] == before["position"] + 2
 
 
 def test_spaces_are_listed_in_pages(client: TestClient) -> None:

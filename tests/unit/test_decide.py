@@ -18,6 +18,7 @@ from engram.errors import (
 )
 from engram.memory.decide import (
     Command,
+    Configure,
     DeleteSpace,
     Forget,
     Latest,
@@ -35,11 +36,13 @@ from engram.memory.events import (
     MemoryRevised,
     MemoryStored,
     MemoryVersion,
+    SpaceConfigured,
     SpaceDeleted,
     SpaceRestored,
 )
 from engram.memory.model import Vector
 from engram.memory.payload import Batch, decode_batch, encode_batch
+from engram.memory.retention import Retention
 
 NOW = 1_000
 OLD = np.array([1.0, 2.0], np.float32)
@@ -257,6 +260,7 @@ def test_there_is_one_vector_per_version_even_behind_an_expiry() -> None:
         Observe(
             MemoryRecalled(recall_id="r", mode="lexical", query_digest=None, ids=(), scores=())
         ),
+        Configure(Retention()),
         DeleteSpace(7),
     ],
     ids=lambda command: type(command).__name__,
@@ -267,6 +271,11 @@ def test_a_deleted_space_takes_nothing_but_its_restoration(command: Command) -> 
     with pytest.raises(SpaceNotFound) as caught:
         decide(Fake(*known, deleted=True), command, "alpha")
     assert caught.value.memory_space_id == "alpha"
+
+
+def test_a_configuration_is_one_event() -> None:
+    kept = Retention(age_s=60)
+    assert decide(Fake(), Configure(kept), "alpha").events == [SpaceConfigured(retention=kept)]
 
 
 def test_a_space_ends_and_comes_back_by_one_event_each() -> None:

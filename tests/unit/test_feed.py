@@ -242,6 +242,24 @@ def test_history_is_told_as_it_was(alpha: engram.Space) -> None:
     assert {event.space_uuid for event in alpha.events()} == {alpha.info().uuid}
 
 
+def test_a_configuration_is_told_and_outlives_the_process(tmp_path: Path) -> None:
+    with engram.open(tmp_path) as db:
+        alpha = db.create_space("alpha")
+        assert alpha.info().retention == engram.Retention()
+        info = alpha.configure(retention=engram.Retention(positions=5))
+        assert (info, info.position) == (alpha.info(), 2)
+        alpha.configure(retention="age:30d")
+    with engram.open(tmp_path) as db:
+        assert [info.retention for info in db.spaces()] == [None]  # nothing was opened for it
+        alpha = db.space("alpha")
+        told = list(alpha.events(types=["space.configured"]))
+        assert [event.retention for event in told] == [
+            engram.Retention(positions=5),
+            engram.Retention(age_s=30 * 24 * 3_600),
+        ]
+        assert alpha.info().retention == told[-1].retention
+
+
 def test_one_memory_s_history_survives_its_forgetting_and_reuse(alpha: engram.Space) -> None:
     alpha.remember("other", id="other")
     alpha.remember("first", id="one")

@@ -26,6 +26,7 @@ USES: dict[str, Callable[[engram.Database, engram.Space], object]] = {
     "revise": lambda db, space: space.revise("one", engram.Changes(content="other")),
     "forget": lambda db, space: space.forget("one"),
     "restore": lambda db, space: space.restore("one"),
+    "configure": lambda db, space: space.configure(retention="all"),
     "recall": lambda db, space: space.recall("key"),
     "list": lambda db, space: space.list(),
     "get": lambda db, space: space.get("one"),

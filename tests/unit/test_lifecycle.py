@@ -126,6 +126,7 @@ def every_verb(space: engram.Space) -> dict[str, Callable[[], object]]:
         "history": lambda: space.history("one"),
         "events": lambda: list(space.events()),
         "info": space.info,
+        "configure": lambda: space.configure(retention="all"),
     }
 
 

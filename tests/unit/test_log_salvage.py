@@ -33,9 +33,11 @@ from engram.memory.events import (
     MemoryRevised,
     MemoryStored,
     MemoryVersion,
+    SpaceConfigured,
     SpaceCreated,
 )
 from engram.memory.payload import Batch
+from engram.memory.retention import Retention
 from engram.memory.state import State
 from engram.spaces.database import Database
 from engram.spaces.registry import Registry
@@ -389,6 +391,7 @@ CREATED = SpaceCreated(memory_space_id="x", generation=1, embedding_model="calle
         ([version(MemoryRestored, revision=3), FORGET], "SF", ["memory.stored"]),
         ([FORGET, version(MemoryRestored, revision=2)], "S", [None, "memory.stored"]),
         ([RECALLED], "M", []),
+        ([SpaceConfigured(retention=Retention(positions=9))], "C", []),
         ([CREATED, version(MemoryStored)], "S", []),
         ([version(MemoryStored), CREATED], "S", [None]),
     ],
@@ -405,6 +408,7 @@ def test_events_that_lost_what_they_lean_on(
         MemoryForgotten: "F",
         MemoryRestored: "B",
         MemoryRecalled: "M",
+        SpaceConfigured: "C",
     }
     assert "".join(letters[type(event)] for event in batch.events) == types
     assert [change.became for change in rescue.changes] == became

@@ -17,9 +17,11 @@ from engram.memory.events import (
     MemoryRevised,
     MemoryStored,
     MemoryVersion,
+    SpaceConfigured,
     SpaceCreated,
 )
 from engram.memory.payload import Batch, PayloadError, decode_batch, encode_batch
+from engram.memory.retention import Retention
 
 text = st.text(max_size=12)
 scalar = (
@@ -56,6 +58,11 @@ events = st.lists(
     | versions(MemoryRevised)
     | versions(MemoryRestored)
     | st.builds(MemoryForgotten, id=text, revision=st.integers(1, 9), reason=text)
+    | st.builds(
+        SpaceConfigured,
+        retention=st.builds(Retention, positions=st.none() | st.integers(1, 9))
+        | st.builds(Retention, age_s=st.integers(1, 9)),
+    )
     | st.builds(
         SpaceCreated,
         memory_space_id=text,

@@ -24,12 +24,14 @@ from engram.memory.events import (
     MemoryRevised,
     MemoryStored,
     MemoryVersion,
+    SpaceConfigured,
     SpaceCreated,
     SpaceDeleted,
     SpaceRestored,
 )
 from engram.memory.model import Filter
 from engram.memory.payload import Batch
+from engram.memory.retention import KEEP_ALL, Retention
 from engram.memory.state import State, StateError, View
 from engram.memory.times import from_us
 from wal.sim_vfs import SimDisk
@@ -359,6 +361,7 @@ def test_a_view_never_changes(history: list[Step]) -> None:
         [SpaceCreated(memory_space_id="alpha", generation=1, embedding_model="m", dimensions=2)],
         [SpaceRestored()],
         [SpaceDeleted(purge_after_us=1), stored("new", 1)],
+        [SpaceDeleted(purge_after_us=1), SpaceConfigured(retention=KEEP_ALL)],
         [SpaceDeleted(purge_after_us=1), SpaceDeleted(purge_after_us=1)],
         [SpaceDeleted(purge_after_us=1), SpaceRestored(), SpaceRestored()],
     ],
@@ -386,6 +389,14 @@ def test_only_a_restoration_lets_a_space_go_on() -> None:
     state.publish()
     assert (state.deleted, state.view.position) == (False, 5)
     assert state.view.live_count(0) == 2
+
+
+def test_the_last_configuration_holds() -> None:
+    state = fresh()
+    assert state.retention == KEEP_ALL
+    for position, retention in enumerate((Retention(positions=7), Retention(age_s=60), KEEP_ALL)):
+        state.apply(batch_of(SpaceConfigured(retention=retention)), position + 2, 0)
+        assert state.retention == retention
 
 
 def test_the_first_event_must_create_this_space() -> None:

@@ -230,6 +230,35 @@ engram space restore trial
         output.print_line(f"restored {space_id}")
 
 
+@app.command("reopen")
+def reopen(
+    space_id: Annotated[
+        str,
+        typer.Argument(metavar="ID", help="The space to reopen.", autocompletion=complete_space),
+    ],
+    server: ServerOption = None,
+    data_root: DataRootOption = None,
+    config: ConfigOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Take a space into use again whose disk failed.
+
+    After a failed sync nobody knows what is stored, so a server takes no more writes to that space:
+    it is poisoned. This recovers it from what the disk holds, and whoever follows it goes on. Look
+    then whether the writes that failed are there. A damaged space is verified again, which ends
+    with exit code 5 if it still is. Of any other space nothing is changed.
+
+    \b
+    Example:  engram space create alpha --if-not-exists && engram space reopen alpha
+    """
+    with opened(Named(server, data_root, config)) as spaces:
+        info = spaces.space(space_id).reopen()
+    if as_json:
+        output.print_json(_document(info))
+    else:
+        output.print_line(f"{space_id} is {info.state}: {output.one_line(info.detail or '')}")
+
+
 @app.command("purge")
 def purge(
     space_id: Annotated[str, typer.Argument(metavar="ID", help="The deleted space.")],

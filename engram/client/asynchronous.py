@@ -218,6 +218,15 @@ class AsyncSpace:
         answer = await self._write("PATCH", self._path, requests.settings_body(retention))
         return read(answer, SpaceInfo, self._id)
 
+    async def reopen(self) -> SpaceInfo:
+        """Go on with what the server's disk holds, after a failed sync has left it in doubt: a
+        poisoned space takes no writes until then. `detail` says whether there was a reason to.
+
+        Raises :class:`engram.errors.SpaceDamaged` if what is on disk does not verify.
+        """
+        answer = await self._transport.request("POST", f"{self._path}/reopen", write=True)
+        return read(answer, SpaceInfo, self._id)
+
     async def remember(
         self,
         content: str,

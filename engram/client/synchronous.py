@@ -237,6 +237,10 @@ class ClientSpace:
         """Set how much of the space's history has to stay, durably; see `AsyncSpace.configure`."""
         return self._loop.call(self._space.configure, retention=retention)
 
+    def reopen(self) -> SpaceInfo:
+        """Go on with what the server's disk holds, after a failed sync has left it in doubt."""
+        return self._loop.call(self._space.reopen)
+
     def remember(
         self,
         content: str,

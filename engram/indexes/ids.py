@@ -12,7 +12,6 @@ A forgotten memory's id still leads to its last row, so that its revision can go
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from functools import partial
 from hashlib import blake2b
 from types import MethodType
 from typing import Final
@@ -60,10 +59,9 @@ class IdIndex:
 
     def frozen(self) -> IdIndex:
         """A copy that stays as it is. To be called where nothing is put meanwhile."""
-        id_at = self._id_at()
-        if id_at is None:
-            raise ReferenceError("the column that this index belongs to is gone")
-        copy = IdIndex(partial(id_at), self._hash)  # held: the copy may outlive its original
+        id_at = self._id_at()  # held by the copy, which may outlive its original
+        copy = IdIndex(str, self._hash)
+        copy._id_at = lambda: id_at
         copy._sealed, copy._recent = self._sealed, dict(self._recent)
         return copy
 

@@ -169,6 +169,10 @@ def _recalled(space: Space, body: RecallBody) -> Recall:
     )
 
 
+def reopen(space: Space, call: Call) -> Answer:
+    return Answer(200, space_document(space.reopen()))
+
+
 def create_space(db: Database, call: Call) -> Answer:
     header_space = named_space(None, call.space_header)
     call.check()
@@ -268,6 +272,7 @@ SPACE_OPERATIONS: Final = (
     SpaceOperation("POST", "/memories/{id}/restore", restore_memory),
     SpaceOperation("GET", "/memories/{id}/history", memory_history),
     SpaceOperation("POST", "/recall", recall, takes_body=True),
+    SpaceOperation("POST", "/reopen", reopen),
 )
 
 REGISTRY_OPERATIONS: Final = (

@@ -170,9 +170,12 @@ class Store:
         :class:`engram.errors.SpaceDamaged` if it still does not.
         """
         if isinstance(self.log.failure, wal_errors.Decayed):
-            with closing(self.events(1)) as events:
-                for _ in events:
-                    pass
+            with translated(self.identity.memory_space_id):
+                try:
+                    for _ in self.log.read(self.log.oldest_position):
+                        pass
+                except OSError as error:
+                    raise self._unreadable(error) from error
 
     def _unreadable(self, error: OSError) -> EngramError:
         space_id = self.identity.memory_space_id

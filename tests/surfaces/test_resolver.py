@@ -92,6 +92,7 @@ ROUTES: dict[tuple[str, str], dict[str, Any]] = {
     ("POST", "/memories/{id}/restore"): {},
     ("GET", "/memories/{id}/history"): {},
     ("POST", "/recall"): {"json": {"query": "something"}},
+    ("POST", "/reopen"): {},
 }
 SPACE_PREFIX = "/api/v1/spaces/{space}"
 NOT_INSIDE_A_SPACE = {

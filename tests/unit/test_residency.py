@@ -432,11 +432,10 @@ def watched(monkeypatch: pytest.MonkeyPatch) -> Openings:
     return seen
 
 
-@pytest.mark.usefixtures("nothing_left_open")
 def test_a_crowd_on_more_spaces_than_may_be_open_loses_and_doubles_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    openings = watched(monkeypatch)
+    openings, before = watched(monkeypatch), open_descriptors()
     threads, rounds = 8, 30
     acknowledged: list[list[tuple[str, int, str]]] = [[] for _ in range(threads)]
     with opened(tmp_path / "data", open_spaces_max=3) as db:
@@ -484,6 +483,7 @@ def test_a_crowd_on_more_spaces_than_may_be_open_loses_and_doubles_nothing(
         end = followed.remember("the end", id="end", embedding=UNIT)
         follower.join(30)
         assert heard == list(range(1, end.position + 1))
+    assert open_descriptors() == before
     with opened(tmp_path / "data") as db:
         total = sum(db.space(f"s{i:02}").info().memories or 0 for i in range(SPACES))
         assert total == threads * rounds + 1

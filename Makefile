@@ -7,12 +7,13 @@ DATA ?= ./data
 PORT ?= 7432
 ITERATIONS ?= 1000
 TIME ?= 300
+STATES ?= 1000000
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 LOCK := $(BIN)/python -m piptools compile --quiet --strip-extras --allow-unsafe --generate-hashes \
 	--no-header --no-emit-index-url --no-emit-trusted-host --no-emit-find-links
 
 .DEFAULT_GOAL := help
-.PHONY: help run demo test check drill fuzz mutants faults bench lock clean
+.PHONY: help run demo test check drill simulate fuzz mutants faults bench lock clean
 
 help: ## list the targets
 	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -51,6 +52,9 @@ test: check ## every check and test, with coverage
 
 drill: $(VENV)/.run-ready ## kill a server ITERATIONS times and look for losses; SEED=N goes on
 	@$(BIN)/python tools/recovery_drill.py --iterations $(ITERATIONS) $(if $(SEED),--seed $(SEED))
+
+simulate: $(VENV)/.test-ready ## crash a log in STATES=1000000 more ways on a simulated disk; SEED=N
+	@$(BIN)/python tools/simulate.py --states $(STATES) $(if $(SEED),--seed $(SEED),--resume .simulate.json)
 
 fuzz: $(VENV)/.test-ready ## fuzz every target for TIME=300 seconds or RUNS=N; goes on where it ended
 	@$(BIN)/python -m fuzz $(if $(RUNS),--runs $(RUNS),--time $(TIME)) $(TARGETS)

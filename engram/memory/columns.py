@@ -16,6 +16,7 @@ import numpy.typing as npt
 from engram.indexes.attributes import AttributeColumns
 from engram.indexes.columns import BytesView, LayeredView
 from engram.indexes.postings import Run, kept_of
+from engram.memory.retention import Retention
 
 if TYPE_CHECKING:
     from engram.memory.state import Frozen, View
@@ -54,6 +55,7 @@ class StateColumns(NamedTuple):
     """
 
     position: int
+    retention: Retention
     documents: BytesView
     positions: Int64Array
     stored_us: Int64Array
@@ -71,7 +73,9 @@ class StateColumns(NamedTuple):
     def named(self) -> Iterator[tuple[str, Array]]:
         """The columns by the names that a file gives them; `from_named` reads them again."""
         yield "position", np.array([self.position], np.int64)
-        for prefix, value in zip(self._fields[1:], self[1:], strict=True):
+        kept = (self.retention.positions or 0, self.retention.age_s or 0)
+        yield "retention", np.array(kept, np.int64)
+        for prefix, value in zip(self._fields[2:], self[2:], strict=True):
             yield from _named(prefix, value)
 
 
@@ -81,8 +85,10 @@ def from_named(column: Mapping[str, Array]) -> StateColumns:
     def run(prefix: str) -> Run:
         return Run(*(column[f"{prefix}.{part}"] for part in Run._fields))
 
+    positions, age_s = column["retention"].tolist()
     return StateColumns(
         position=int(column["position"][0]),
+        retention=Retention(positions=positions or None, age_s=age_s or None),
         documents=BytesView(column["documents.data"], column["documents.offsets"]),
         positions=column["positions"],
         stored_us=column["stored_us"],
@@ -162,6 +168,7 @@ def compact(frozen: Frozen, drop_to: int = 0) -> StateColumns:
     forgotten = view.forgotten[new_rows[view.forgotten[:, 0]] >= 0]
     return StateColumns(
         position=view.position,
+        retention=frozen.retention,
         documents=_documents(view.documents, kept),
         positions=view.positions[kept],
         stored_us=view.stored_us[kept],

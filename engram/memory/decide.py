@@ -190,7 +190,10 @@ def _forgotten(known: Known, memory_id: str, now_us: int, memory_space_id: str) 
     latest = known.latest(memory_id)
     what = f"memory {memory_id!r} of space {memory_space_id!r}"
     if latest is None:
-        why = f"there never was a memory {memory_id!r} in space {memory_space_id!r}"
+        why = (
+            f"there never was a memory {memory_id!r} in space {memory_space_id!r}, or it was "
+            "forgotten before what its history still holds"
+        )
     elif latest.lives_at(now_us):
         raise MemoryExists(
             f"{what} is not forgotten; nothing was restored", memory_space_id=memory_space_id

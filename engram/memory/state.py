@@ -43,7 +43,7 @@ from engram.memory.events import (
 )
 from engram.memory.model import Filter, Memory, Vector
 from engram.memory.payload import Batch
-from engram.memory.retention import KEEP_ALL
+from engram.memory.retention import KEEP_ALL, Retention
 from engram.memory.times import NEVER_US, from_us, to_us
 
 NO_ROW: Final = -1
@@ -61,10 +61,11 @@ class StateError(Exception):
 
 
 class Frozen(NamedTuple):
-    """A state that stays as it is: its view, and which row an id leads to."""
+    """A state that stays as it is: its view, which row an id leads to, and the space's settings."""
 
     view: View
     ids: IdIndex
+    retention: Retention
 
 
 class View:
@@ -387,7 +388,7 @@ class State:
 
     def freeze(self) -> Frozen:
         """All of it as it is, for a checkpoint. For the thread that applies, once published."""
-        return Frozen(self.view, self._ids.frozen())
+        return Frozen(self.view, self._ids.frozen(), self.retention)
 
     @classmethod
     def of(cls, memory_space_id: str, dimensions: int, columns: StateColumns) -> State:
@@ -398,6 +399,7 @@ class State:
         check_columns(columns, dimensions)
         state = cls(memory_space_id, dimensions)
         state._position = columns.position
+        state.retention = columns.retention
         state._documents = LayeredBytes(columns.documents)
         state._positions = GrowingColumn.of(columns.positions)
         state._stored_us = GrowingColumn.of(columns.stored_us)

@@ -296,7 +296,8 @@ class Space:
 
         Where the id was used again and forgotten again, it is the last memory of that id. Raises
         :class:`engram.errors.MemoryExists` if it is not forgotten; `MemoryNotFound` if it never
-        was there or was purged, and for one whose time is up: that it expired is not undone.
+        was there or was purged, or went with the history it was forgotten in, and for one whose
+        time is up: that it expired is not undone.
         """
         memory_id = check.check_memory_id("id", memory_id)
         store = self._store()

@@ -396,6 +396,9 @@ def test_the_last_configuration_holds() -> None:
     assert state.retention == KEEP_ALL
     for position, retention in enumerate((Retention(positions=7), Retention(age_s=60), KEEP_ALL)):
         state.apply(batch_of(SpaceConfigured(retention=retention)), position + 2, 0)
+        state.publish()
+        assert state.retention == retention
+        state = through_a_file(state)
         assert state.retention == retention
 
 

@@ -8,6 +8,9 @@ else from its default. The file is TOML:
     default_space = "alpha"
     host = "127.0.0.1"                    # host and port are what `engram serve` listens on
     port = 7432
+    delete_grace_s = 604800               # how long a deletion can be undone, in seconds
+    open_spaces_max = 1024                # what stays open at once, in spaces and bytes of memory
+    open_bytes_max = 2147483648
 
 A command works on a server's spaces or on a data root. Whichever of the two is named closer to the
 command (flag, environment, file) decides; where both are named equally close, the server.
@@ -18,7 +21,7 @@ from __future__ import annotations
 import posixpath
 from collections.abc import Mapping
 from datetime import date, datetime, time
-from typing import Final, Literal, NamedTuple
+from typing import Final, Literal, NamedTuple, TypedDict
 
 from engram.errors import Malformed
 
@@ -27,7 +30,14 @@ API_KEY_VARIABLE: Final = "ENGRAM_API_KEY"
 FILE_NAME: Final = "engram.toml"
 DEFAULT_HOST: Final = "127.0.0.1"
 DEFAULT_PORT: Final = 7432
+DEFAULT_DELETE_GRACE_S: Final = 604_800
+DEFAULT_OPEN_SPACES_MAX: Final = 1_024
+DEFAULT_OPEN_BYTES_MAX: Final = 2 << 30
 PORT_MAX: Final = 65_535
+DELETE_GRACE_S_MAX: Final = 100 * 366 * 24 * 3_600
+NUMBER_MAX: Final = (1 << 63) - 1
+_NUMBER_DIGITS_MAX: Final = 20
+"""More are as much too many: a number is cut off here, so that none takes long to read."""
 
 Level = Literal["flag", "environment", "file", "default"]
 _LEVELS: Final[tuple[Level, ...]] = ("flag", "environment", "file", "default")
@@ -41,6 +51,8 @@ class Key(NamedTuple):
     variable: str
     example: str
     kind: type[str] | type[int] = str
+    least: int = 0
+    most: int = NUMBER_MAX
 
 
 KEYS: Final = (
@@ -48,7 +60,32 @@ KEYS: Final = (
     Key("server", "--server", "ENGRAM_SERVER", f"http://{DEFAULT_HOST}:{DEFAULT_PORT}"),
     Key("default_space", "--space", "ENGRAM_SPACE", "alpha"),
     Key("host", "--host", "ENGRAM_HOST", DEFAULT_HOST),
-    Key("port", "--port", "ENGRAM_PORT", str(DEFAULT_PORT), int),
+    Key("port", "--port", "ENGRAM_PORT", str(DEFAULT_PORT), int, 0, PORT_MAX),
+    Key(
+        "delete_grace_s",
+        "--delete-grace-s",
+        "ENGRAM_DELETE_GRACE_S",
+        str(DEFAULT_DELETE_GRACE_S),
+        int,
+        0,
+        DELETE_GRACE_S_MAX,
+    ),
+    Key(
+        "open_spaces_max",
+        "--open-spaces-max",
+        "ENGRAM_OPEN_SPACES_MAX",
+        str(DEFAULT_OPEN_SPACES_MAX),
+        int,
+        1,
+    ),
+    Key(
+        "open_bytes_max",
+        "--open-bytes-max",
+        "ENGRAM_OPEN_BYTES_MAX",
+        str(DEFAULT_OPEN_BYTES_MAX),
+        int,
+        1,
+    ),
 )
 
 
@@ -71,6 +108,14 @@ class Setting(NamedTuple):
     origin: str
 
 
+class Opening(TypedDict):
+    """What `engram.open` takes of the settings."""
+
+    delete_grace_s: int
+    open_spaces_max: int
+    open_bytes_max: int
+
+
 class Settings(NamedTuple):
     """All settings of one command."""
 
@@ -79,6 +124,9 @@ class Settings(NamedTuple):
     default_space: Setting
     host: Setting
     port: Setting
+    delete_grace_s: Setting
+    open_spaces_max: Setting
+    open_bytes_max: Setting
     file: File | None
 
     @property
@@ -88,6 +136,15 @@ class Settings(NamedTuple):
         if server.value is None or _LEVELS.index(root.level) < _LEVELS.index(server.level):
             return root
         return server
+
+    @property
+    def opening(self) -> Opening:
+        """How a data root is opened."""
+        return Opening(
+            delete_grace_s=int(self.delete_grace_s.value or 0),
+            open_spaces_max=int(self.open_spaces_max.value or 1),
+            open_bytes_max=int(self.open_bytes_max.value or 1),
+        )
 
     @property
     def key_may_be_sent(self) -> bool:
@@ -122,6 +179,9 @@ def settings_of(
         "data_root": default_data_root,
         "host": DEFAULT_HOST,
         "port": DEFAULT_PORT,
+        "delete_grace_s": DEFAULT_DELETE_GRACE_S,
+        "open_spaces_max": DEFAULT_OPEN_SPACES_MAX,
+        "open_bytes_max": DEFAULT_OPEN_BYTES_MAX,
     }
     found = {}
     for key in KEYS:
@@ -150,7 +210,7 @@ def _from_environment(key: Key, environment: Mapping[str, str]) -> Setting | Non
     if key.kind is int:
         if not (text.isascii() and text.isdigit()):
             raise Malformed(f"{key.variable}={text!r} must be a whole number")
-        value = int(text[:10])
+        value = int(text[:_NUMBER_DIGITS_MAX])
     checked = _checked(key, value, key.variable)
     return Setting(key.name, checked, "environment", f"environment variable {key.variable}")
 
@@ -175,8 +235,10 @@ def _checked(key: Key, value: str | int, where: str) -> str | int:
     """
     if value == "":
         raise Malformed(f"{where} is empty; give a value, as {key.example}, or leave it out")
-    if key.name == "port" and not (isinstance(value, int) and 0 <= value <= PORT_MAX):
-        raise Malformed(f"{where} must be a port: 1 to {PORT_MAX}, or 0 for a free one")
+    if key.kind is int and not (isinstance(value, int) and key.least <= value <= key.most):
+        if key.name == "port":
+            raise Malformed(f"{where} must be a port: 1 to {PORT_MAX}, or 0 for a free one")
+        raise Malformed(f"{where} must be a whole number from {key.least} to {key.most}")
     return value
 
 

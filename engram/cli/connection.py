@@ -74,7 +74,8 @@ def _opened(settings: Settings, *, create: bool) -> Iterator[Spaces]:
             f"{root} does not exist, so no space is there yet. `engram space create ID` makes it "
             "and a first space; --data-root names another folder"
         )
-    with engram.open(root, create=create, owner=f"{_OWNER}, pid {os.getpid()}") as db:
+    owner = f"{_OWNER}, pid {os.getpid()}"
+    with engram.open(root, create=create, owner=owner, **settings.opening) as db:
         yield db
 
 

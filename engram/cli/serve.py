@@ -12,7 +12,45 @@ from engram.cli import output
 from engram.cli.connection import data_root_of
 from engram.cli.options import ConfigOption, DataRootOption, JsonOption, Named
 from engram.cli.settings import read_settings
-from engram.config import DEFAULT_HOST, DEFAULT_PORT
+from engram.config import (
+    DEFAULT_DELETE_GRACE_S,
+    DEFAULT_HOST,
+    DEFAULT_OPEN_BYTES_MAX,
+    DEFAULT_OPEN_SPACES_MAX,
+    DEFAULT_PORT,
+)
+
+GraceOption = Annotated[
+    int | None,
+    typer.Option(
+        "--delete-grace-s",
+        metavar="SECONDS",
+        help="How long a space deleted here can be restored. Default: $ENGRAM_DELETE_GRACE_S, "
+        f"else {DEFAULT_DELETE_GRACE_S}, which is a week.",
+        show_default=False,
+    ),
+]
+OpenSpacesOption = Annotated[
+    int | None,
+    typer.Option(
+        "--open-spaces-max",
+        metavar="NUMBER",
+        help="Spaces that stay open at once; beyond it, those used least recently are closed "
+        "until their next use. Default: $ENGRAM_OPEN_SPACES_MAX, else "
+        f"{DEFAULT_OPEN_SPACES_MAX}.",
+        show_default=False,
+    ),
+]
+OpenBytesOption = Annotated[
+    int | None,
+    typer.Option(
+        "--open-bytes-max",
+        metavar="BYTES",
+        help="Memory that open spaces may take together, about. Default: "
+        f"$ENGRAM_OPEN_BYTES_MAX, else {DEFAULT_OPEN_BYTES_MAX}.",
+        show_default=False,
+    ),
+]
 
 
 def serve(
@@ -34,6 +72,9 @@ def serve(
             show_default=False,
         ),
     ] = None,
+    delete_grace_s: GraceOption = None,
+    open_spaces_max: OpenSpacesOption = None,
+    open_bytes_max: OpenBytesOption = None,
     config: ConfigOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -45,7 +86,14 @@ def serve(
     Example:  engram serve --data-root ./data
     Example:  engram serve --port 0 --json
     """
-    settings = read_settings(Named(data_root=data_root, config=config), host=host, port=port)
+    settings = read_settings(
+        Named(data_root=data_root, config=config),
+        host=host,
+        port=port,
+        delete_grace_s=delete_grace_s,
+        open_spaces_max=open_spaces_max,
+        open_bytes_max=open_bytes_max,
+    )
 
     from engram.server.serve import serve as run
 
@@ -60,7 +108,13 @@ def serve(
             output.print_hint(hint)
         output.print_line(f"engram ready {url}")
 
-    run(root, str(settings.host.value), int(settings.port.value or 0), announce=announce)
+    run(
+        root,
+        str(settings.host.value),
+        int(settings.port.value or 0),
+        announce=announce,
+        opening=settings.opening,
+    )
 
 
 def _what_to_try(url: str) -> tuple[str, ...]:

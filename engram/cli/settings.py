@@ -14,14 +14,15 @@ if TYPE_CHECKING:
     from engram.cli.options import Named
 
 
-def read_settings(named: Named, *, host: str | None = None, port: int | None = None) -> Settings:
-    """The settings of one command. Raises :class:`engram.errors.Malformed`."""
+def read_settings(named: Named, **serving: str | int | None) -> Settings:
+    """The settings of one command; `serving` are the flags that only `engram serve` has, by the
+    names of their keys. Raises :class:`engram.errors.Malformed`.
+    """
     flags = {
         "server": named.server,
         "data_root": named.data_root,
         "default_space": named.space,
-        "host": host,
-        "port": port,
+        **serving,
     }
     return settings_of(
         flags,

@@ -25,6 +25,7 @@ from typing import ClassVar, Final
 import uvicorn
 
 import engram
+from engram.config import Opening
 from engram.errors import EngramError, Malformed
 from engram.server.app import build_app
 from engram.server.audience import STREAMS_MAX
@@ -54,8 +55,16 @@ class PortUnavailable(EngramError):
     title: ClassVar[str] = "Port unavailable"
 
 
-def serve(data_root: Path, host: str, port: int, *, announce: Callable[[str], None]) -> None:
-    """Serve `data_root` until told to stop; calls `announce` with the URL once requests are taken.
+def serve(
+    data_root: Path,
+    host: str,
+    port: int,
+    *,
+    announce: Callable[[str], None],
+    opening: Opening,
+) -> None:
+    """Serve `data_root`, opened with `opening`, until told to stop; calls `announce` with the URL
+    once requests are taken.
 
     Raises :class:`Malformed` for a host or port that cannot be meant, :class:`PortUnavailable`,
     and what opening the data root raises: `SpaceLocked` where another server has it,
@@ -71,6 +80,7 @@ def serve(data_root: Path, host: str, port: int, *, announce: Callable[[str], No
                 create=True,
                 exclusive=True,
                 owner=f"engram serve, pid {os.getpid()}, {url}",
+                **opening,
             )
         )
         # Half of the files are left to spaces and to other requests.

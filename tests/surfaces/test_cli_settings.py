@@ -19,7 +19,10 @@ from engram.cli import completion
 from .command_line import ENGRAM, CommandLine
 from .harness import Server
 
-KEYS = ["data_root", "server", "default_space", "host", "port", "api_key"]
+KEYS = [
+    *("data_root", "server", "default_space", "host", "port"),
+    *("delete_grace_s", "open_spaces_max", "open_bytes_max", "api_key"),
+]
 
 
 @pytest.fixture
@@ -54,6 +57,28 @@ def test_every_setting_says_where_it_comes_from(run: CommandLine, tmp_path: Path
     assert [line.split()[0] for line in table.out.splitlines()[1:]] == KEYS
     assert str(file) in table.err
     assert "secret" not in table.out + table.err
+
+
+def test_how_long_what_is_deleted_can_be_restored_is_a_setting(
+    run: CommandLine, tmp_path: Path
+) -> None:
+    run.set(ENGRAM_DATA_ROOT=str(tmp_path / "data"), ENGRAM_DELETE_GRACE_S="0")
+    assert run("space", "create", "alpha").code == 0
+    assert run("space", "delete", "alpha", "--yes").code == 0
+    assert run("space", "restore", "alpha").code == 3, "its time was up at once"
+
+
+def test_a_server_keeps_as_many_spaces_open_as_it_may(
+    start_server: Callable[..., Server], tmp_path: Path
+) -> None:
+    server = start_server(tmp_path / "data", "--open-spaces-max", "1")
+    with engram.Client(server.url) as client:
+        spaces = [client.create_space(name) for name in ("alpha", "beta")]
+        for space in spaces:
+            space.remember("x")
+        infos = {info.memory_space_id: info.state for info in client.spaces()}
+        assert infos == {"alpha": None, "beta": "active"}
+        assert spaces[0].list().memories[0].content == "x"
 
 
 def test_a_password_in_a_url_is_not_shown(run: CommandLine) -> None:
@@ -92,6 +117,8 @@ def test_the_file_is_the_named_one_or_the_nearest(run: CommandLine, tmp_path: Pa
         (b'port = "x"', ["port must be a whole number, not a string"]),
         (b"data_root = [1]", ["data_root must be a string, not a list"]),
         (b"port = 99999", ["port must be a port"]),
+        (b"open_spaces_max = 0", ["open_spaces_max must be a whole number from 1 to"]),
+        (b"delete_grace_s = -1", ["delete_grace_s must be a whole number from 0 to"]),
     ],
 )
 def test_a_broken_file_is_named_with_its_key(

@@ -9,6 +9,8 @@ import pytest
 
 from engram.config import KEYS, File, Setting, Settings, settings_of
 from engram.errors import Malformed
+from engram.spaces.lifecycle import DELETE_GRACE_S
+from engram.spaces.residency import OPEN_BYTES_MAX, OPEN_SPACES_MAX
 
 ROOT = "/xdg/engram"
 URL = "http://127.0.0.1:7000"
@@ -31,6 +33,11 @@ def test_what_nobody_names_has_its_default() -> None:
     assert (found.server.value, found.default_space.value) == (None, None)
     assert (found.host.value, found.port.value) == ("127.0.0.1", 7432)
     assert found.target == found.data_root
+    assert found.opening == {
+        "delete_grace_s": DELETE_GRACE_S,
+        "open_spaces_max": OPEN_SPACES_MAX,
+        "open_bytes_max": OPEN_BYTES_MAX,
+    }
 
 
 @pytest.mark.parametrize("key", KEYS, ids=lambda key: key.name)

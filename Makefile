@@ -7,13 +7,12 @@ DATA ?= ./data
 PORT ?= 7432
 ITERATIONS ?= 1000
 TIME ?= 300
-STATES ?= 1000000
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 LOCK := $(BIN)/python -m piptools compile --quiet --strip-extras --allow-unsafe --generate-hashes \
 	--no-header --no-emit-index-url --no-emit-trusted-host --no-emit-find-links
 
 .DEFAULT_GOAL := help
-.PHONY: help run demo test check drill simulate fuzz mutants faults bench lock clean
+.PHONY: help run demo test check drill simulate torture fuzz mutants faults bench lock clean
 
 help: ## list the targets
 	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -54,7 +53,10 @@ drill: $(VENV)/.run-ready ## kill a server ITERATIONS times and look for losses;
 	@$(BIN)/python tools/recovery_drill.py --iterations $(ITERATIONS) $(if $(SEED),--seed $(SEED))
 
 simulate: $(VENV)/.test-ready ## crash a log in STATES=1000000 more ways on a simulated disk; SEED=N
-	@$(BIN)/python tools/simulate.py --states $(STATES) $(if $(SEED),--seed $(SEED),--resume .simulate.json)
+	@$(BIN)/python tools/simulate.py --states $(or $(STATES),1000000) $(if $(SEED),--seed $(SEED),--resume .simulate.json)
+
+torture: $(VENV)/.test-ready ## crash a real ext4 in STATES=600 more ways (takes root)
+	@$(BIN)/python tools/torture.py --states $(or $(STATES),600) --resume .torture.json
 
 fuzz: $(VENV)/.test-ready ## fuzz every target for TIME=300 seconds or RUNS=N; goes on where it ended
 	@$(BIN)/python -m fuzz $(if $(RUNS),--runs $(RUNS),--time $(TIME)) $(TARGETS)

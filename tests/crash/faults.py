@@ -132,7 +132,7 @@ class Tracer:
             killed = answer["exit"] == KILLED
             met = killed or "(INJECTED)" in trace.read_text(errors="replace")
             assert killed == (fault.what == "SIGKILL" and met), answer
-            books = Books(report)
+            books = Books.of(report)
             assert killed or books.ended
             if not met:
                 assert set(books.fate.values()) == {"done"}, books.errors

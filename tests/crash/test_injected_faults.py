@@ -61,7 +61,7 @@ def test_a_fault_that_is_not_met_leaves_everything_done(tracer: Tracer) -> None:
 def books(tracer: Tracer, tmp_path: Path) -> tuple[Books, Path]:
     """A report of a run without a fault, and its data root."""
     warm_up(tmp_path / "run")
-    return Books(tmp_path / "run" / "report"), tmp_path / "run" / "data"
+    return Books.of(tmp_path / "run" / "report"), tmp_path / "run" / "data"
 
 
 def test_the_books_notice_what_is_lost(books: tuple[Books, Path]) -> None:

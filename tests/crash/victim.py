@@ -15,7 +15,7 @@ import os
 import subprocess
 import sys
 import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -29,7 +29,7 @@ from wal.os_vfs import open_root
 CALLER = engram.EmbeddingSpec(model="caller", dimensions=2)
 # A segment takes a few memories, an allocation one: what is rare in life happens all the time.
 OPTIONS = LogOptions(segment_bytes=6_000, allocate_bytes_min=512, allocate_bytes_max=1_024)
-VECTOR = [1.0, 2.0]
+VECTOR: Any = [1.0, 2.0]
 
 
 class Step(NamedTuple):
@@ -91,7 +91,12 @@ def open_small(root: Path) -> Database:
         directory = open_root(root)
     except OSError as error:
         raise DataRootUnusable(str(error)) from error
-    return Database(Registry(directory, owner="a victim", options=OPTIONS), root)
+    try:
+        registry = Registry(directory, owner="a victim", options=OPTIONS)
+    except BaseException:
+        directory.close()
+        raise
+    return Database(registry, root)
 
 
 def take(db: Database, number: int) -> None:
@@ -116,14 +121,19 @@ def take(db: Database, number: int) -> None:
             db.space(step.space).forget(step.ids[0])
 
 
-def go_through(root: Path, report: int) -> None:
-    """All steps; whatever an `EngramError` says, the next one is tried."""
+def writer_to(report: int) -> Callable[..., None]:
+    """Something to tell what happens: it is in the report before it returns."""
 
     def tell(**line: Any) -> None:
         data = json.dumps(line).encode() + b"\n"
         while data:
             data = data[os.write(report, data) :]
 
+    return tell
+
+
+def go_through(root: Path, tell: Callable[..., None]) -> None:
+    """All steps; whatever an `EngramError` says, the next one is tried."""
     db: Database | None = None
     for number, step in enumerate(STEPS):
         try:
@@ -148,11 +158,11 @@ def go_through(root: Path, report: int) -> None:
 class Books:
     """What a report says of each step: begun, done, refused or unknown."""
 
-    def __init__(self, report: Path) -> None:
+    def __init__(self, lines: Iterable[str]) -> None:
         self.fate: dict[int, str] = {}
         self.errors: list[str] = []
         self.ended = False
-        for line in report.read_text().splitlines(keepends=True):
+        for line in lines:
             if not line.endswith("\n"):
                 break  # killed in the middle of a line
             told = json.loads(line)
@@ -163,6 +173,10 @@ class Books:
             for fate in ("begun", "done", "unknown", "refused"):
                 if fate in told:
                     self.fate[told[fate]] = fate
+
+    @classmethod
+    def of(cls, report: Path) -> Books:
+        return cls(report.read_text().splitlines(keepends=True))
 
     def check(self, root: Path) -> None:
         """Hold a data root against the books, use it, and see that what it showed stays."""
@@ -259,7 +273,7 @@ def child(root: Path, report: int, start: int) -> None:
     """Never returns."""
     try:
         os.read(start, 1)
-        go_through(root, report)
+        go_through(root, writer_to(report))
     except BaseException:
         line = json.dumps({"crashed": traceback.format_exc()})
         os.write(report, line.encode() + b"\n")
@@ -300,9 +314,9 @@ def warm_up(folder: Path) -> None:
     folder.mkdir()
     report = os.open(folder / "report", os.O_WRONLY | os.O_CREAT, 0o600)
     (folder / "data").mkdir()
-    go_through(folder / "data", report)
+    go_through(folder / "data", writer_to(report))
     os.close(report)
-    books = Books(folder / "report")
+    books = Books.of(folder / "report")
     assert set(books.fate.values()) == {"done"}, books.errors
     books.check(folder / "data")
 

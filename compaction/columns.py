@@ -201,7 +201,7 @@ class ColumnFile:
 
         Raises :class:`wal.errors.Damaged`, `Foreign` (another space's) or `Unsupported` (newer).
         """
-        self._where = where
+        self.where = where
         self._view = view
         self.identity = _decode_header(where, view, space_uuid)
         self._checks, self._places, self._end = self._read_trailer()
@@ -225,7 +225,7 @@ class ColumnFile:
         """
         place = self._places.get(name)
         if place is None:
-            raise Damaged(self._where, 0, f"it has no column {name!r}")
+            raise Damaged(self.where, 0, f"it has no column {name!r}")
         self._verify(place.offset, place.offset + place.length)
         data = self._view[place.offset : place.offset + place.length]
         array: Array = np.frombuffer(data, place.dtype).reshape(place.shape)
@@ -247,35 +247,35 @@ class ColumnFile:
             offset = PAGE_BYTES + block * BLOCK_BYTES
             data = self._view[offset : min(offset + BLOCK_BYTES, self._end)]
             if mask(crc32c(data, seed)) != int(self._checks[block]):
-                raise Damaged(self._where, offset, "a block's checksum does not match")
+                raise Damaged(self.where, offset, "a block's checksum does not match")
             self._verified[block] = True
 
     def _read_trailer(self) -> tuple[npt.NDArray[np.uint32], dict[str, _Place], int]:
         view, seed = self._view, self.identity.seed
         start = len(view) - _TRAILER.size
         if start < PAGE_BYTES:
-            raise Damaged(self._where, len(view), "the file ends before its trailer")
+            raise Damaged(self.where, len(view), "the file ends before its trailer")
         trailer = view[start:]
         magic, end, blocks, length, checks_crc, table_crc, _, crc = _TRAILER.unpack(trailer)
         if magic != _TRAILER_MAGIC or crc != mask(crc32c(trailer[: -_CRC.size], seed)):
-            raise Damaged(self._where, start, "the trailer does not verify; the file may be cut")
+            raise Damaged(self.where, start, "the trailer does not verify; the file may be cut")
         table_at = end + blocks * _CRC.size
         needed = -(-(end - PAGE_BYTES) // BLOCK_BYTES)
         if table_at + length != start or end % PAGE_BYTES or blocks != needed:
-            raise Damaged(self._where, start, "the trailer does not describe this file")
+            raise Damaged(self.where, start, "the trailer does not describe this file")
         checks, table = view[end:table_at], view[table_at:start]
         if checks_crc != mask(crc32c(checks, seed)) or table_crc != mask(crc32c(table, seed)):
-            raise Damaged(self._where, end, "the table of columns does not verify")
+            raise Damaged(self.where, end, "the table of columns does not verify")
         try:
             places = msgspec.json.decode(table, type=list[_Place])
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-            raise Damaged(self._where, table_at, f"the table cannot be read: {error}") from error
+            raise Damaged(self.where, table_at, f"the table cannot be read: {error}") from error
         for place in places:
             if not place.fits(end):
-                raise Damaged(self._where, table_at, f"column {place.name!r} cannot be so")
+                raise Damaged(self.where, table_at, f"column {place.name!r} cannot be so")
         by_name = {place.name: place for place in places}
         if len(by_name) < len(places):
-            raise Damaged(self._where, table_at, "the table names a column twice")
+            raise Damaged(self.where, table_at, "the table names a column twice")
         return np.frombuffer(checks, "<u4"), by_name, end
 
 

@@ -148,7 +148,7 @@ class Compaction:
         kept = [] if purge is not None or newest is None else [newest]
         change = Change(
             _named(drop_to, *kept, *([base] if base else []), checkpoint),
-            self._rewritten(drop_to) if purge is not None else {},
+            {} if purge is None else self._rewritten(purge, drop_to),
             drop_to,
         )
         self._access.check("publish")
@@ -175,20 +175,19 @@ class Compaction:
         self._written.append(written)
         return written
 
-    def _rewritten(self, drop_to: int) -> dict[int, Sealed]:
+    def _rewritten(self, purge: Purge, drop_to: int) -> dict[int, Sealed]:
         """Copies of the segments that hold something to be purged, by the ids of the originals."""
-        assert self._purge is not None
         rewritten: dict[int, Sealed] = {}
         with closing(self._space_dir.open_dir(LOG_DIR)) as log_dir:
             for original in self._log.sealed:
                 header, segment, _ = original
                 held = range(max(segment.first_position, drop_to + 1), segment.next_position)
-                if not any(position in held for position in self._purge.positions):
+                if not any(position in held for position in purge.positions):
                     continue
                 self._access.check("rewrite")
                 nonce = secrets.token_bytes(NONCE_BYTES)
                 segment_id = self._access.call(self._log.reserve_segment_id)
-                copy = rewrite_segment(log_dir, original, segment_id, nonce, self._purge.redact)
+                copy = rewrite_segment(log_dir, original, segment_id, nonce, purge.redact)
                 self._copies.append(copy)
                 rewritten[header.segment_id] = copy
         return rewritten

@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     )
     from engram.memory.model import (
         Changes,
+        Compaction,
         Confidence,
         DeletedSpace,
         EmbeddingSpec,
@@ -73,6 +74,7 @@ __all__ = [
     "AsyncClient",
     "Changes",
     "Client",
+    "Compaction",
     "Confidence",
     "DataRootUnusable",
     "Database",

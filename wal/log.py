@@ -226,6 +226,11 @@ class Log:
         return sum(segment.length for _, segment, _ in durable.sealed) + durable.chain.offset
 
     @property
+    def active_bytes(self) -> int:
+        """Durable bytes of the active segment."""
+        return self._durable.chain.offset
+
+    @property
     def failure(self) -> Poisoned | Closed | None:
         """Why the log takes no more writes, if it does not."""
         return self._failure

@@ -10,6 +10,7 @@ import typer
 import typer.main
 
 from engram.cli import (
+    compact,
     configuration,
     drill,
     log,
@@ -39,6 +40,7 @@ app.command("revise")(memories.revise)
 app.command("forget")(memories.forget)
 app.command("restore")(memories.restore)
 app.command("history")(memories.history)
+app.command("compact")(compact.compact)
 app.command("watch")(watch.watch)
 app.command("status")(status.status)
 app.add_typer(space.app, name="space")

@@ -15,6 +15,7 @@ from engram.client.transport import Transport, seconds
 from engram.feed.reader import check_types
 from engram.memory.model import (
     Changes,
+    Compaction,
     DeletedSpace,
     EmbeddingSpec,
     Event,
@@ -363,6 +364,14 @@ class AsyncSpace:
         path = f"{self._path}/recall"
         return read(await self._transport.request("POST", path, body=body), Recall, self._id)
 
+    async def compact(self) -> Compaction:
+        """Write a checkpoint, so that the space opens at once, and let go of history that it need
+        not keep. Reads and writes go on meanwhile. Where one runs already, this joins the next.
+
+        Raises :class:`engram.errors.DiskFull`; everything is as it was then.
+        """
+        return read(await self._write("POST", f"{self._path}/compact", None), Compaction, self._id)
+
     async def history(self, memory_id: str) -> tuple[Event, ...]:
         """The events of one memory, oldest first. Raises :class:`engram.errors.MemoryNotFound`."""
         path = f"{requests.memory_path(self._id, memory_id)}/history"
@@ -373,7 +382,7 @@ class AsyncSpace:
     ) -> EventFeed:
         """The events behind position `after`, then live ones as they become durable.
 
-        `after` None begins now, or at the first event where `follow` is False: then the feed ends
+        `after` None begins now, or at the first event held where `follow` is False: then it ends
         at the position the space had when it began. `types` leaves out all others. It connects
         again by itself, and gives each position once, in order. Raises, while iterating,
         :class:`engram.errors.HistoryGone` if the space was made anew or the position is no longer

@@ -64,7 +64,7 @@ class EventFeed:
         self._types = types
         self._follow = follow
         self._silence_s = silence_s
-        self._seen = 0 if after is None and not follow else after
+        self._seen = after
         self._end: int | None = None
         self._uuid: str | None = None
         self._begun = False
@@ -153,7 +153,7 @@ class EventFeed:
             )
         self._uuid = info.uuid
         if self._seen is None:
-            self._seen = info.position
+            self._seen = info.position if self._follow else (info.oldest_position or 1) - 1
         if not self._follow:
             self._end = info.position
         self._begun = True

@@ -26,6 +26,7 @@ from engram.client.feed import EventFeed
 from engram.errors import Unavailable
 from engram.memory.model import (
     Changes,
+    Compaction,
     DeletedSpace,
     EmbeddingSpec,
     Event,
@@ -339,6 +340,12 @@ class ClientSpace:
             explain=explain,
             record=record,
         )
+
+    def compact(self) -> Compaction:
+        """Write a checkpoint, and let go of history that need not be kept. Raises
+        :class:`engram.errors.DiskFull`.
+        """
+        return self._loop.call(self._space.compact)
 
     def history(self, memory_id: str) -> tuple[Event, ...]:
         """The events of one memory, oldest first."""

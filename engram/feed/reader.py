@@ -139,6 +139,20 @@ def check_after(after: object, durable: int) -> int:
     return after
 
 
+def check_held(after: object, oldest: int, feed: Feed) -> None:
+    """Refuse to begin behind a position whose next one history no longer holds."""
+    if isinstance(after, int) and 0 <= after < oldest - 1:
+        space = feed.space
+        raise HistoryGone(
+            f"space {space.memory_space_id!r} holds its history from position {oldest} on; what "
+            f"follows position {after} is gone. Start behind position {oldest - 1}",
+            memory_space_id=space.memory_space_id,
+            oldest_position=oldest,
+            position=feed.snapshot.durable,
+            space_uuid=space.space_uuid,
+        )
+
+
 def check_types(types: object) -> frozenset[str]:
     """The types to take, if all of them are event types."""
     if isinstance(types, str) or not isinstance(types, Sequence | frozenset | set):

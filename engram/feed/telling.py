@@ -12,6 +12,7 @@ from engram.memory.events import (
     MemoryForgotten,
     MemoryRecalled,
     MemoryVersion,
+    SpaceCompacted,
     SpaceConfigured,
     SpaceCreated,
     SpaceDeleted,
@@ -103,5 +104,7 @@ def _event(event: Logged, space: SpaceName, position: int, time_us: int) -> Even
             return Event(**common, retention=event.retention)
         case SpaceDeleted():
             return Event(**common, purge_after=from_us(event.purge_after_us))
+        case SpaceCompacted():
+            return Event(**common, **msgspec.structs.asdict(event))
         case SpaceRestored():
             return Event(**common)

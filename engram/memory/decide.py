@@ -20,6 +20,7 @@ from engram.memory.events import (
     MemoryRevised,
     MemoryStored,
     MemoryVersion,
+    SpaceCompacted,
     SpaceConfigured,
     SpaceDeleted,
     SpaceRestored,
@@ -66,6 +67,12 @@ class Observe(NamedTuple):
     event: MemoryRecalled
 
 
+class NoteCompaction(NamedTuple):
+    """The space was compacted."""
+
+    event: SpaceCompacted
+
+
 class Configure(NamedTuple):
     """Set what a space is to keep."""
 
@@ -82,7 +89,17 @@ class RestoreSpace(NamedTuple):
     """Undo the deletion that is the last event."""
 
 
-Command = Remember | Revise | Forget | Restore | Observe | Configure | DeleteSpace | RestoreSpace
+Command = (
+    Remember
+    | Revise
+    | Forget
+    | Restore
+    | Observe
+    | NoteCompaction
+    | Configure
+    | DeleteSpace
+    | RestoreSpace
+)
 
 
 class Latest(NamedTuple):
@@ -129,7 +146,7 @@ def decide(known: Known, command: Command, memory_space_id: str) -> Batch:
             return Batch([event], NO_VECTORS)
         case Restore():
             return _restore(known, command, memory_space_id)
-        case Observe():
+        case Observe() | NoteCompaction():
             return Batch([command.event], NO_VECTORS)
         case Configure():
             return Batch([SpaceConfigured(retention=command.retention)], NO_VECTORS)

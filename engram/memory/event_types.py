@@ -13,6 +13,7 @@ class EventType(StrEnum):
     SPACE_CONFIGURED = "space.configured"
     SPACE_DELETED = "space.deleted"
     SPACE_RESTORED = "space.restored"
+    SPACE_COMPACTED = "space.compacted"
     MEMORY_STORED = "memory.stored"
     MEMORY_REVISED = "memory.revised"
     MEMORY_FORGOTTEN = "memory.forgotten"

@@ -46,6 +46,16 @@ class SpaceRestored(
     """The deletion before it is undone."""
 
 
+class SpaceCompacted(
+    msgspec.Struct, frozen=True, array_like=True, kw_only=True, tag="space.compacted"
+):
+    """A checkpoint stands for the log up to a position; history begins at `oldest_position`."""
+
+    checkpoint_position: int
+    oldest_position: int
+    checkpoint_bytes: int
+
+
 class MemoryVersion(msgspec.Struct, frozen=True, array_like=True, kw_only=True):
     """One whole revision of a memory. Its vector travels beside the events, see `payload`."""
 
@@ -108,6 +118,7 @@ Event = (
     | SpaceConfigured
     | SpaceDeleted
     | SpaceRestored
+    | SpaceCompacted
     | MemoryStored
     | MemoryRevised
     | MemoryForgotten

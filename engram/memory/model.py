@@ -168,6 +168,22 @@ class Forgotten(msgspec.Struct, frozen=True, kw_only=True):
     position: int
 
 
+class Compaction(msgspec.Struct, frozen=True, kw_only=True):
+    """What a compaction came to. The checkpoint at `checkpoint_position` stands for the log up to
+    there; `oldest_position` is where the history that is held begins. Sizes in bytes: of that
+    checkpoint, of all checkpoints, and of the log.
+    """
+
+    memory_space_id: str
+    checkpoint_position: int
+    oldest_position: int
+    checkpoint_bytes: int
+    checkpoints_bytes: int
+    log_bytes: int
+    segments_retired: int
+    took_ms: float
+
+
 class Recalled(msgspec.Struct, frozen=True):
     """One memory that a recall answered with, and its score there."""
 
@@ -182,7 +198,9 @@ class Event(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     embedding);
     `memory.forgotten` carries `id`, `revision` and `reason`; `memory.recalled` carries `recall_id`,
     `mode`, `results` and a `query_digest` (never the query); `space.created` carries `generation`
-    and `embedding`; `space.configured` carries `retention`; `space.deleted` carries `purge_after`.
+    and `embedding`; `space.configured` carries `retention`; `space.deleted` carries
+    `purge_after`; `space.compacted` carries `checkpoint_position`, `oldest_position` (where history
+    begins now) and `checkpoint_bytes`.
     """
 
     memory_space_id: str
@@ -202,6 +220,9 @@ class Event(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     embedding: EmbeddingSpec | None = None
     retention: Retention | None = None
     purge_after: datetime | None = None
+    checkpoint_position: int | None = None
+    oldest_position: int | None = None
+    checkpoint_bytes: int | None = None
 
 
 class EmbeddingSpec(msgspec.Struct, frozen=True, kw_only=True):
@@ -227,6 +248,8 @@ class SpaceInfo(msgspec.Struct, frozen=True, kw_only=True):
     position: int | None = None
     memories: int | None = None
     bytes: int | None = None
+    oldest_position: int | None = None
+    checkpoint_bytes: int | None = None
     detail: str | None = None
     deleted_at: datetime | None = None
     purge_after: datetime | None = None

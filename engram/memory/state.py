@@ -36,6 +36,7 @@ from engram.memory.events import (
     MemoryRevised,
     MemoryStored,
     MemoryVersion,
+    SpaceCompacted,
     SpaceConfigured,
     SpaceCreated,
     SpaceDeleted,
@@ -298,7 +299,7 @@ class State:
                         f"position {position} restores {event.id!r}, which is not forgotten"
                     )
                 self._add(event, row, position, time_us)
-            case MemoryRecalled():
+            case MemoryRecalled() | SpaceCompacted():
                 pass  # on record, and told; what it does to recall is not part of this state yet
             case SpaceConfigured():
                 self.retention = event.retention

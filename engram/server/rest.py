@@ -140,6 +140,10 @@ def forget_memory(space: Space, call: Call) -> Answer:
     return Answer(200, space.forget(call.path["id"]))
 
 
+def compact(space: Space, call: Call) -> Answer:
+    return Answer(200, space.compact())
+
+
 def restore_memory(space: Space, call: Call) -> Answer:
     return Answer(200, space.restore(call.path["id"]))
 
@@ -270,6 +274,7 @@ SPACE_OPERATIONS: Final = (
     SpaceOperation("PATCH", "/memories/{id}", revise_memory, takes_body=True),
     SpaceOperation("DELETE", "/memories/{id}", forget_memory),
     SpaceOperation("POST", "/memories/{id}/restore", restore_memory),
+    SpaceOperation("POST", "/compact", compact),
     SpaceOperation("GET", "/memories/{id}/history", memory_history),
     SpaceOperation("POST", "/recall", recall, takes_body=True),
     SpaceOperation("POST", "/reopen", reopen),

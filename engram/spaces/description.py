@@ -31,6 +31,8 @@ def describe(entry: Entry, *, opened_only: bool) -> SpaceInfo:
         position=view.position,
         memories=view.live_count(store.now_ns() // 1_000),
         bytes=store.log.size_bytes,
+        oldest_position=store.log.oldest_position,
+        checkpoint_bytes=sum(each.length for each in store.log.checkpoints),
     )
 
 

@@ -19,7 +19,7 @@ from engram import limits
 from engram.cognition.recall import Cue, Wanted, recall
 from engram.embedding.registry import embedder_for
 from engram.errors import EmbedderUnavailable, EngramError, Invalid, MemoryNotFound, TooLarge
-from engram.feed.reader import Reader, check_incarnation
+from engram.feed.reader import Reader, check_held, check_incarnation
 from engram.feed.reader import follow as read_on
 from engram.memory import validate as check
 from engram.memory.decide import Command, Configure, Forget, Observe, Remember, Restore, Revise
@@ -27,6 +27,7 @@ from engram.memory.events import MemoryRecalled, MemoryVersion
 from engram.memory.model import (
     MODES,
     Changes,
+    Compaction,
     Event,
     Filter,
     Forgotten,
@@ -411,7 +412,8 @@ class Space:
         )
 
     def history(self, memory_id: str) -> tuple[Event, ...]:
-        """Everything that happened to an id, oldest first, also if it is forgotten now.
+        """Everything that happened to an id, oldest first, also if it is forgotten now; without
+        what lies before the history that is held.
 
         Raises :class:`engram.errors.MemoryNotFound` for an id that was never stored.
         """
@@ -424,19 +426,33 @@ class Space:
                 memory_space_id=self.id,
             )
         with self._entry.pinned() as pinned:
-            return tuple(pinned.event(position) for position in positions)
+            oldest = pinned.log.oldest_position
+            return tuple(pinned.event(position) for position in positions if position >= oldest)
+
+    def compact(self) -> Compaction:
+        """Write a checkpoint, so that the space opens at once, and let go of history that it need
+        not keep. Reads and writes go on meanwhile. Where one runs already, this joins the next.
+
+        Raises :class:`engram.errors.DiskFull`; everything is as it was then.
+        """
+        with self._entry.pinned() as store:
+            return store.compact()
 
     def events(
         self, after: int | None = None, *, types: Sequence[str] = (), follow: bool = False
     ) -> Iterator[Event]:
-        """The events behind position `after` (None or 0: all), oldest first; durable ones only.
+        """The events behind position `after` (None: all that are held), oldest first; durable ones
+        only.
 
         It ends with what is durable now; with `follow` it never ends, and waits for what comes
         (then None means: only what comes). `types` narrows it. Raises
-        :class:`engram.errors.PositionBeyondEnd` or `Invalid`; and while iterating, `Unavailable`
+        :class:`engram.errors.PositionBeyondEnd`, `HistoryGone` (which says where history begins) or
+        `Invalid`; and while iterating, `Unavailable`
         once the database is closed.
         """
-        reader = self.reader(0 if after is None and not follow else after, types)
+        if after is None and not follow:
+            after = self._store().log.oldest_position - 1
+        reader = self.reader(after, types)
         until = None if follow else reader.feed.snapshot.durable
         return read_on(reader, until=until)
 
@@ -445,12 +461,14 @@ class Space:
     ) -> Reader:
         """A cursor on this space's feed, for surfaces that wait in their own way.
 
-        Raises :class:`engram.errors.HistoryGone` if `incarnation` is given and is not this space's
-        uuid: a position belongs to one incarnation.
+        Raises :class:`engram.errors.HistoryGone` for a position that history no longer leads on
+        from, and if `incarnation` is given and is not this space's uuid: a position belongs to one
+        incarnation.
         """
         store = self._store()
         store.check_history()
         check_incarnation(incarnation, self._entry.feed)
+        check_held(after, store.log.oldest_position, self._entry.feed)
         entry = self._entry
         return Reader(entry.feed, entry.events, after, types, entry)
 

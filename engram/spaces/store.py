@@ -12,12 +12,14 @@ import secrets
 import time
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing, contextmanager
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, TypeVar
 
+from compaction.compact import Stopped
 from engram.errors import (
     DataRootUnusable,
     DiskFull,
     EngramError,
+    HistoryGone,
     OutcomeUnknown,
     SpaceDamaged,
     SpaceLocked,
@@ -29,9 +31,10 @@ from engram.feed.feed import Feed
 from engram.feed.telling import Told, tell
 from engram.memory.decide import Command, Latest, Observe, decide
 from engram.memory.events import MemoryForgotten, MemoryVersion, SpaceDeleted, SpaceRestored
-from engram.memory.model import Event, SpaceState, Vector
+from engram.memory.model import Compaction, Event, SpaceState, Vector
 from engram.memory.payload import Batch, PayloadError, decode_batch, encode_batch
 from engram.memory.state import State, StateError, View
+from engram.spaces.compactor import Compactor, begin
 from engram.spaces.footprint import Footprint, footprint
 from engram.spaces.identity import Identity
 from wal import errors as wal_errors
@@ -47,6 +50,7 @@ _REOPEN: Final = (
     "It stays readable meanwhile; `engram space reopen`, `POST …/reopen` or `space.reopen()` goes "
     "on with what the disk holds"
 )
+T = TypeVar("T")
 Clock = Callable[[], int]
 """Nanoseconds since the epoch."""
 _OPEN_HERE: Final[dict[str, int]] = {}
@@ -90,6 +94,7 @@ class Store:
                 nonce=lambda: secrets.token_bytes(NONCE_BYTES),
                 now_ns=clock(),
                 options=options,
+                restore=begin(identity, space_dir, self._take),
             )
         try:
             self.state.publish()
@@ -98,7 +103,8 @@ class Store:
             raise
         feed.begin(self.log.durable_position)
         self._name = feed.space
-        self._machine = _Machine(identity.memory_space_id, self.state, feed)
+        self.compactor = Compactor(self, space_dir)
+        self._machine = _Machine(identity.memory_space_id, self.state, feed, self.compactor.notice)
         self._committer = GroupCommitter(
             self.log, self._machine, name=f"engram-writer-{identity.memory_space_id}"
         )
@@ -223,16 +229,23 @@ class Store:
         """Close a space that is well, with all that is queued stored; whether it was closed. One
         that is not stays as it is, and so does one whose last writes fail now.
         """
-        if self.condition[0] != "active":
+        if self.condition[0] != "active" or self.compactor.runs:
             return False
         self.closing = True
+        self.compactor.stop()
         self._committer.close()
         if self.log.failure is not None:
             return False
-        self.close()
+        self._shut()
         return True
 
     def close(self) -> None:
+        if self.condition[0] == "active" and not self.state.deleted:
+            self.compactor.close()
+        self.compactor.stop()
+        self._shut()
+
+    def _shut(self) -> None:
         self.closing = True
         self._committer.close()
         _OPEN_HERE.pop(self.identity.uuid, None)
@@ -240,6 +253,42 @@ class Store:
             self.log.close()
         finally:
             self._space_dir.close()
+
+    def call(self, what: Callable[[], T]) -> T:
+        """Run something in the writer's thread, between two groups."""
+        return self._committer.call(what)
+
+    def compact(self) -> Compaction:
+        """Compact now, in this thread. Raises :class:`engram.errors.DiskFull`, `SpaceDamaged`,
+        `OutcomeUnknown` and `Unavailable` (the space is being closed).
+        """
+        started = time.perf_counter()
+        with self._translated():
+            try:
+                done = self.compactor.run()
+            except Stopped as error:
+                raise wal_errors.Closed(str(error)) from error
+            except OSError as error:
+                raise self._unreadable(error) from error
+        checkpoints = self.log.checkpoints
+        return Compaction(
+            memory_space_id=self.identity.memory_space_id,
+            checkpoint_position=done.position,
+            oldest_position=self.log.oldest_position,
+            checkpoint_bytes=checkpoints[-1].length,
+            checkpoints_bytes=sum(each.length for each in checkpoints),
+            log_bytes=self.log.size_bytes,
+            segments_retired=done.retired_segments,
+            took_ms=round((time.perf_counter() - started) * 1_000, 3),
+        )
+
+    def take_over(self, state: State) -> None:
+        """Go on with another state that holds the same. For the writer's thread."""
+        self.state = state
+        self._machine.state = state
+
+    def _take(self, state: State) -> None:
+        self.state = state
 
     def _replay(self, record: Record) -> None:
         try:
@@ -257,24 +306,27 @@ class _Timed(NamedTuple):
 class _Machine:
     """The state machine that the writer thread drives: `decide` over an overlay of its group."""
 
-    def __init__(self, memory_space_id: str, state: State, feed: Feed) -> None:
+    def __init__(
+        self, memory_space_id: str, state: State, feed: Feed, grown: Callable[[], None]
+    ) -> None:
         self._memory_space_id = memory_space_id
-        self._state = state
+        self.state = state
         self._feed = feed
+        self._grown = grown
         self._overlay: dict[str, tuple[Latest, Vector]] = {}
         self._deleted: bool | None = None
 
     @property
     def deleted(self) -> bool:
-        return self._state.deleted if self._deleted is None else self._deleted
+        return self.state.deleted if self._deleted is None else self._deleted
 
     def latest(self, memory_id: str) -> Latest | None:
         queued = self._overlay.get(memory_id)
-        return queued[0] if queued is not None else self._state.latest(memory_id)
+        return queued[0] if queued is not None else self.state.latest(memory_id)
 
     def vector(self, memory_id: str) -> Vector:
         queued = self._overlay.get(memory_id)
-        return queued[1] if queued is not None else self._state.vector(memory_id)
+        return queued[1] if queued is not None else self.state.vector(memory_id)
 
     def decide(self, timed: _Timed) -> Decided[Batch]:
         batch = decide(self, timed.command, self._memory_space_id)
@@ -304,10 +356,11 @@ class _Machine:
         for batch, ack in decided:
             if ack is None:
                 raise StateError("every command of a space leaves a record")
-            self._state.apply(batch, ack.position, ack.time_ns)
+            self.state.apply(batch, ack.position, ack.time_ns)
             committed.append(Committed(batch, ack))
-        self._state.publish()
+        self.state.publish()
         self._feed.publish([(c.batch, c.ack.position, c.ack.time_ns) for c in committed])
+        self._grown()
         return committed
 
     def abandon(self) -> None:
@@ -374,6 +427,12 @@ def _translate(error: wal_errors.WalError, memory_space_id: str) -> EngramError:
                 f"{space} is damaged: {error}. What is in memory can still be read; `engram log "
                 "verify` on its folder lists all that is wrong",
                 memory_space_id=memory_space_id,
+            )
+        case wal_errors.Truncated():
+            return HistoryGone(
+                f"{space}: {error}. Start from there",
+                memory_space_id=memory_space_id,
+                oldest_position=error.oldest_position,
             )
         case wal_errors.Poisoned():
             return OutcomeUnknown(f"{space}: {error}. {_REOPEN}", memory_space_id=memory_space_id)

@@ -90,6 +90,7 @@ ROUTES: dict[tuple[str, str], dict[str, Any]] = {
     ("PATCH", "/memories/{id}"): {"json": {"tags": ["seen"]}},
     ("DELETE", "/memories/{id}"): {},
     ("POST", "/memories/{id}/restore"): {},
+    ("POST", "/compact"): {},
     ("GET", "/memories/{id}/history"): {},
     ("POST", "/recall"): {"json": {"query": "something"}},
     ("POST", "/reopen"): {},

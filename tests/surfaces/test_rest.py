@@ -67,6 +67,8 @@ def test_a_space_is_created_shown_and_listed(client: TestClient) -> None:
         "position",
         "memories",
         "bytes",
+        "oldest_position",
+        "checkpoint_bytes",
     ]
     assert shown.json()["state"] == "active"
     assert shown.json()["embedding"].keys() == {"model", "dimensions"}

@@ -1,0 +1,243 @@
+"""Compacting an open space: its state as checkpoints, and the state begun again from the newest.
+
+Compactions of a space run one at a time, in the thread that asks or in one of their own, beside
+reads and writes; in the writer's thread they take no longer than starting a segment does. Of one
+process they run one at a time too, so that they leave the machine to its users.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Final, TypeVar
+
+from compaction.checkpoint import Columns, begin_with_newest, open_checkpoint
+from compaction.columns import ColumnFile
+from compaction.compact import Compacted, Compaction, Stopped
+from engram.errors import EngramError
+from engram.memory.columns import compact, from_named
+from engram.memory.decide import NoteCompaction
+from engram.memory.events import SpaceCompacted
+from engram.memory.payload import PayloadError, decode_batch
+from engram.memory.retention import floor as oldest_to_keep
+from engram.memory.state import State, StateError
+from engram.spaces.identity import Identity
+from wal.errors import Damaged, WalError
+from wal.manifest import Manifest, SealedSegment
+from wal.replay import Start
+from wal.vfs import Directory
+
+if TYPE_CHECKING:
+    from engram.spaces.store import Store
+
+T = TypeVar("T")
+TAIL_BYTES_MAX: Final = 16 << 20
+"""A longer tail behind the newest checkpoint is compacted by itself, unless that is much larger."""
+TAIL_SHARE: Final = 0.5
+CLOSING_TAIL_BYTES_MIN: Final = 4 << 20
+"""A tail this long is compacted when the space is closed, so that it opens at once."""
+
+NOTICED_BYTES: Final = 1 << 20
+"""How much is written before the length of the tail is looked at again."""
+
+_LOG: Final = logging.getLogger("engram.spaces")
+_ONE_AT_A_TIME: Final = threading.Semaphore()
+
+
+def state_of(identity: Identity, file: ColumnFile) -> State:
+    """The state that a checkpoint holds. Raises :class:`wal.errors.Damaged`."""
+    try:
+        columns = from_named({name: file.column(name) for name in file.names})
+        return State.of(identity.memory_space_id, identity.embedding.dimensions, columns)
+    except (KeyError, ValueError, StateError) as error:
+        raise Damaged(file.where, 0, f"its columns make no state: {error}") from error
+
+
+def begin(
+    identity: Identity, space_dir: Directory, take: Callable[[State], None]
+) -> Callable[[Manifest], Start]:
+    """What has the log begin with the newest checkpoint that can be used."""
+    return lambda manifest: begin_with_newest(
+        space_dir,
+        manifest,
+        identity.uuid_bytes,
+        lambda file: take(state_of(identity, file)),
+    )
+
+
+class Compactor:
+    """Compacts one open space. Thread-safe."""
+
+    def __init__(self, store: Store, space_dir: Directory) -> None:
+        self._store = store
+        self._space_dir = space_dir
+        self._running = threading.Lock()
+        self._thread: threading.Thread | None = None
+        self._stopping = False
+        self._counting = threading.Lock()
+        self.waiting = 0
+        self._began = 0
+        self._noticed = 0
+        self._last: tuple[int, Compacted] | None = None
+
+    @property
+    def tail_bytes(self) -> int:
+        """Bytes of the log behind the newest checkpoint: what opening replays."""
+        log = self._store.log
+        stands = log.checkpoints[-1].position if log.checkpoints else 0
+        covered = sum(s.length for _, s, _ in log.sealed if s.next_position <= stands + 1)
+        return log.size_bytes - covered
+
+    @property
+    def due(self) -> bool:
+        """Whether the tail is so long that it should be compacted."""
+        checkpoints = self._store.log.checkpoints
+        size = checkpoints[-1].length if checkpoints else 0
+        return self.tail_bytes > max(TAIL_BYTES_MAX, TAIL_SHARE * size)
+
+    def run(self) -> Compacted:
+        """Compact now. Who comes while a compaction runs gets the result of the next one, together
+        with all others who wait.
+        """
+        with self._counting:
+            began = self._began
+            self.waiting += 1
+        with self._running:
+            with self._counting:
+                self.waiting -= 1
+            if self._last is not None and self._last[0] > began:
+                return self._last[1]  # it began after we asked
+            with _ONE_AT_A_TIME:
+                self._began += 1
+                self._last = self._began, self._compact()
+            return self._last[1]
+
+    def notice(self) -> None:
+        """Compact in a thread of its own once the tail is long. For the writer, after a group."""
+        size = self._store.log.active_bytes
+        if 0 <= size - self._noticed < NOTICED_BYTES:
+            return
+        self._noticed = size
+        if self._thread is not None or self._stopping or not self.due:
+            return
+        name = f"engram-compactor-{self._store.identity.memory_space_id}"
+        thread = threading.Thread(target=self._in_background, name=name, daemon=True)
+        self._thread = thread
+        try:
+            thread.start()
+        except RuntimeError:
+            self._thread = None
+
+    @property
+    def runs(self) -> bool:
+        return self._running.locked() or self._thread is not None
+
+    def close(self) -> None:
+        """Compact a long tail, so that the space opens at once; no failure of that matters."""
+        if not self._stopping and self.tail_bytes > CLOSING_TAIL_BYTES_MIN:
+            try:
+                self.run()
+            except (EngramError, WalError, Stopped, OSError) as error:
+                self._warn(error)
+
+    def stop(self) -> None:
+        """Have a running compaction give up, and wait for it."""
+        self._stopping = True
+        thread = self._thread
+        if thread is not None and thread is not threading.current_thread():
+            thread.join()
+        with self._running:
+            pass
+
+    def _in_background(self) -> None:
+        try:
+            self.run()
+        except (EngramError, WalError, Stopped, OSError) as error:
+            self._warn(error)
+        finally:
+            self._thread = None
+
+    def _warn(self, error: Exception) -> None:
+        space_id = self._store.identity.memory_space_id
+        _LOG.warning("compacting space %s did not succeed: %s", space_id, error)
+
+    def _compact(self) -> Compacted:
+        store = self._store
+        done = Compaction(
+            store.log,
+            self._space_dir,
+            store.identity.uuid_bytes,
+            self,
+            self,
+            now_ns=store.now_ns(),
+        ).run()
+        if done.written:
+            self._adopt()
+            store.commit(
+                NoteCompaction(
+                    SpaceCompacted(
+                        checkpoint_position=done.position,
+                        oldest_position=done.oldest_position,
+                        checkpoint_bytes=store.log.checkpoints[-1].length,
+                    )
+                )
+            )
+        return done
+
+    def _adopt(self) -> None:
+        """Go on with the state that the newest checkpoint holds, so that its rows need no memory
+        of their own and what was dropped is gone from it too.
+        """
+        store = self._store
+        checkpoint = store.log.checkpoints[-1]
+        file = open_checkpoint(self._space_dir, checkpoint, store.identity.uuid_bytes)
+        state = state_of(store.identity, file)
+        self._replay(state, store.log.durable_position)
+
+        def take_over() -> None:
+            self._replay(state, store.log.durable_position)
+            store.take_over(state)
+
+        self.call(take_over)
+
+    def _replay(self, state: State, position: int) -> None:
+        """Apply what the log has behind a state, up to a position, and publish it."""
+        for record in self._store.log.read(state.view.position + 1):
+            if record.position > position:
+                break
+            try:
+                state.apply(decode_batch(record.payload), record.position, record.time_ns)
+            except (PayloadError, StateError) as error:
+                raise Damaged("log", record.offset, str(error)) from error
+        state.publish()
+
+    # What a compaction asks for: see compaction.compact.Access and Source.
+
+    def call(self, what: Callable[[], T]) -> T:
+        return self._store.call(what)
+
+    def check(self, stage: str) -> None:
+        if self._stopping:
+            raise Stopped(f"the space is being closed; stopped before stage {stage!r}")
+
+    def freeze(self) -> Callable[[int], Columns]:
+        frozen = self._store.state.freeze()
+        return lambda drop_to: compact(frozen, drop_to).named()
+
+    def at(self, position: int) -> Columns:
+        store = self._store
+        state = State(store.identity.memory_space_id, store.identity.embedding.dimensions)
+        for checkpoint in reversed(store.log.checkpoints):
+            if checkpoint.position <= position:
+                file = open_checkpoint(self._space_dir, checkpoint, store.identity.uuid_bytes)
+                state = state_of(store.identity, file)
+                break
+        self._replay(state, position)
+        return compact(state.freeze(), position).named()
+
+    def floor(self, segments: Sequence[SealedSegment]) -> int:
+        store = self._store
+        held = [(each.first_position, each.next_position, each.time_ns) for each in segments]
+        retention = store.state.retention
+        return oldest_to_keep(retention, store.log.durable_position, store.now_ns(), held)

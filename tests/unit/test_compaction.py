@@ -1,0 +1,262 @@
+"""Compacting a space: what is recalled stays, opening gets short, and nothing stops meanwhile."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import engram
+from engram.errors import SpaceDamaged, Unavailable
+from engram.memory.model import EmbeddingSpec, Filter
+from engram.spaces import compactor
+from engram.spaces.space import Space
+
+VECTORS = EmbeddingSpec(model="caller", dimensions=3)
+
+
+@pytest.fixture
+def db(tmp_path: Path) -> Iterator[engram.Database]:
+    with engram.open(tmp_path) as opened:
+        yield opened
+
+
+def filled(db: engram.Database) -> Space:
+    alpha = db.create_space("alpha", embedding=VECTORS)
+    for number in range(40):
+        alpha.remember(
+            f"memory number {number} about {'keys' if number % 2 else 'lunch'}",
+            id=f"m{number}",
+            tags=[f"t{number % 3}"],
+            metadata={"n": number},
+            embedding=[number, 1.0, 2.0],
+        )
+    alpha.revise("m3", engram.Changes(tags=["revised"]))
+    alpha.forget("m4")
+    alpha.forget("m5")
+    alpha.remember("again", id="m5", embedding=[9, 9, 9])
+    return alpha
+
+
+def everything(space: Space) -> dict[str, object]:
+    """All that can be asked of the space."""
+    cue = np.array([3.0, 1.0, 2.0], np.float32)
+    recalls = [
+        space.recall("memory about keys", embedding=cue, limit=20, record=False, mode=mode)
+        for mode in ("hybrid", "lexical", "similarity")
+    ]
+    listed = space.list(limit=100, include_embedding=True).memories
+    filters = [Filter(tags_any=("t1",)), Filter(metadata={"n": {"$gt": 7}}), Filter(kind="fact")]
+    return {
+        "memories": [repr(memory) for memory in listed],
+        "recalled": [[(hit.memory.id, hit.score) for hit in recall] for recall in recalls],
+        "filtered": [[m.id for m in space.list(each, limit=100).memories] for each in filters],
+        "histories": [[e.position for e in space.history(f"m{n}")] for n in (3, 4, 5, 6)],
+    }
+
+
+def test_nothing_that_is_asked_for_changes(db: engram.Database, tmp_path: Path) -> None:
+    alpha = filled(db)
+    before = everything(alpha)
+    done = alpha.compact()
+    assert done.checkpoint_position == 45
+    assert done.oldest_position == 1
+    assert everything(alpha) == before
+    db.close()
+    with engram.open(tmp_path) as again:
+        assert everything(again.space("alpha")) == before
+        restored = again.space("alpha").restore("m4")
+        assert (restored.id, restored.revision) == ("m4", 2)
+        assert again.space("alpha").revise("m5", engram.Changes(tags=["x"])).revision == 3
+        types = [event.type for event in again.space("alpha").history("m4")]
+        assert types == ["memory.stored", "memory.forgotten", "memory.restored"]
+
+
+def test_only_what_was_written_since_is_replayed(db: engram.Database, tmp_path: Path) -> None:
+    alpha = filled(db)
+    alpha.compact()
+    alpha.remember("written since", embedding=[1, 1, 1])
+    db.close()
+    with engram.open(tmp_path) as again:
+        space = again.space("alpha")
+        opened = space._store().log.opened
+        assert (opened.replayed_from, opened.records) == (46, 2)  # the compaction told is the other
+        assert (
+            space.recall("written since", mode="lexical", record=False).results[0].memory.position
+            == 47
+        )
+
+
+def test_compacting_again_with_nothing_new_writes_nothing(db: engram.Database) -> None:
+    alpha = filled(db)
+    first = alpha.compact()
+    second = alpha.compact()  # which finds that the first was told
+    third = alpha.compact()
+    assert first.checkpoint_position < second.checkpoint_position < third.checkpoint_position
+    checkpoints = alpha._store().log.checkpoints
+    assert [each.position for each in checkpoints] == [
+        second.checkpoint_position,
+        third.checkpoint_position,
+    ], "the one before stays, and no other"
+
+
+def test_a_compaction_is_told(db: engram.Database) -> None:
+    alpha = filled(db)
+    done = alpha.compact()
+    *_, event = alpha.events()
+    assert (event.type, event.checkpoint_position) == ("space.compacted", 45)
+    assert event.checkpoint_bytes == done.checkpoint_bytes
+    assert alpha.info().checkpoint_bytes == done.checkpoints_bytes
+
+
+def test_a_broken_checkpoint_is_set_aside_and_the_log_replayed(
+    db: engram.Database, tmp_path: Path
+) -> None:
+    alpha = filled(db)
+    before = everything(alpha)
+    alpha.compact()
+    db.close()
+    (path,) = (tmp_path / "alpha" / "checkpoints").iterdir()
+    data = bytearray(path.read_bytes())
+    data[5_000] ^= 1
+    path.write_bytes(data)
+    with engram.open(tmp_path) as again:
+        assert everything(again.space("alpha")) == before
+        opened = again.space("alpha")._store().log.opened
+        assert opened.unusable_checkpoints == (path.name,)
+    aside = [each.name for each in (tmp_path / "alpha" / "quarantine").iterdir()]
+    assert any(path.name in name for name in aside)
+    assert not list((tmp_path / "alpha" / "checkpoints").iterdir())
+
+
+def test_writes_and_recalls_go_on_while_a_space_is_compacted(
+    db: engram.Database, tmp_path: Path
+) -> None:
+    alpha = filled(db)
+    stop = threading.Event()
+    written: list[str] = []
+
+    def write() -> None:
+        while not stop.is_set():
+            written.append(alpha.remember("meanwhile", embedding=[1, 2, 3]).id)
+            assert alpha.recall("meanwhile", mode="lexical", limit=1, record=False).results
+
+    writers = [threading.Thread(target=write) for _ in range(3)]
+    for writer in writers:
+        writer.start()
+    for _ in range(8):
+        alpha.compact()
+    stop.set()
+    for writer in writers:
+        writer.join()
+    found = {m.id for m in alpha.list(limit=1_000).memories if m.content == "meanwhile"}
+    assert written
+    assert found <= set(written)
+    db.close()
+    with engram.open(tmp_path) as again:
+        for memory_id in written:
+            assert again.space("alpha").get(memory_id).content == "meanwhile"
+        positions = [event.position for event in again.space("alpha").events()]
+        assert positions == list(range(1, len(positions) + 1))
+
+
+def test_who_asks_while_one_runs_joins_the_next(
+    db: engram.Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    alpha = filled(db)
+    began, go_on = threading.Event(), threading.Event()
+    real, runs = compactor.Compactor._compact, list[int]()
+
+    def slow(self: compactor.Compactor) -> object:
+        runs.append(1)
+        began.set()
+        assert go_on.wait(10)
+        return real(self)
+
+    monkeypatch.setattr(compactor.Compactor, "_compact", slow)
+    threads = [threading.Thread(target=alpha.compact)]
+    threads[0].start()
+    assert began.wait(10)
+    threads += [threading.Thread(target=alpha.compact) for _ in range(5)]
+    for thread in threads[1:]:
+        thread.start()
+    waiting = alpha._store().compactor
+    while waiting.waiting < 5:
+        pass
+    go_on.set()
+    for thread in threads:
+        thread.join()
+    assert len(runs) == 2
+
+
+def test_a_long_tail_is_compacted_by_itself(
+    db: engram.Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(compactor, "TAIL_BYTES_MAX", 4_000)
+    monkeypatch.setattr(compactor, "NOTICED_BYTES", 100)
+    alpha = db.create_space("alpha", embedding=VECTORS)
+    following = alpha.events(follow=True, types=["space.compacted"])
+    for number in range(40):
+        alpha.remember(f"memory {number}", embedding=[1, 2, 3])
+    assert next(following).checkpoint_position is not None
+
+
+def test_a_long_tail_is_compacted_at_closing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(compactor, "CLOSING_TAIL_BYTES_MIN", 1_000)
+    with engram.open(tmp_path) as db:
+        filled(db)
+    with engram.open(tmp_path) as db:
+        assert db.space("alpha")._store().log.opened.replayed_from == 46
+
+
+def test_closing_stops_a_compaction_that_runs(
+    db: engram.Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    alpha = filled(db)
+    began, refused = threading.Event(), list[BaseException]()
+    real = compactor.Compactor.check
+
+    def check(self: compactor.Compactor, stage: str) -> None:
+        if stage == "write":
+            began.set()
+            while not self._stopping:
+                pass
+        real(self, stage)
+
+    monkeypatch.setattr(compactor.Compactor, "check", check)
+
+    def compact() -> None:
+        try:
+            alpha.compact()
+        except Unavailable as error:
+            refused.append(error)
+
+    thread = threading.Thread(target=compact)
+    thread.start()
+    assert began.wait(10)
+    db.close()
+    thread.join()
+    assert len(refused) == 1
+
+
+def test_a_base_that_is_broken_refuses_the_space(
+    db: engram.Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    alpha = filled(db)
+    monkeypatch.setattr(
+        compactor.Compactor, "floor", lambda self, segments: segments[-1].next_position
+    )
+    done = alpha.compact()
+    assert done.oldest_position == 46
+    db.close()
+    (path,) = (tmp_path / "alpha" / "checkpoints").iterdir()
+    data = bytearray(path.read_bytes())
+    data[5_000] ^= 1
+    path.write_bytes(data)
+    with engram.open(tmp_path) as again, pytest.raises(SpaceDamaged, match="checkpoints/"):
+        again.space("alpha").get("m3")

@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import secrets
 import time
+import weakref
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing, contextmanager
 from typing import Final, NamedTuple, TypeVar
@@ -103,7 +104,8 @@ class Store:
             raise
         feed.begin(self.log.durable_position)
         self._name = feed.space
-        self.compactor = Compactor(self, space_dir)
+        # Not held by its compactor: a cycle would keep the memory of a closed space for a while.
+        self.compactor = Compactor(weakref.proxy(self), space_dir)
         self._machine = _Machine(identity.memory_space_id, self.state, feed, self.compactor.notice)
         self._committer = GroupCommitter(
             self.log, self._machine, name=f"engram-writer-{identity.memory_space_id}"

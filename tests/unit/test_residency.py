@@ -424,10 +424,10 @@ def watched(monkeypatch: pytest.MonkeyPatch) -> Openings:
                 seen.open.add(identity.uuid)
             super().__init__(space_dir, identity, **options)
 
-        def close(self) -> None:
+        def _shut(self) -> None:
             with seen.guard:
                 seen.open.discard(self.identity.uuid)
-            super().close()
+            super()._shut()
 
     monkeypatch.setattr(registry_module, "Store", Watched)
     return seen

@@ -31,14 +31,17 @@ def fuzz(target: Target, name: str, dictionary: Iterable[bytes] = ()) -> None:
 
     Starts from the seeds of the target called `name`, and from any folder that the command line
     names: libFuzzer keeps new inputs in the first of these, and goes on from them the next time.
+    Files that it names are only executed.
     An input that fails is left in the working directory as `crash-…`.
     """
     with tempfile.TemporaryDirectory() as folder:
         given = sys.argv[1:]
+        named = [argument for argument in given if not argument.startswith("-")]
         arguments = [sys.argv[0], *DEFAULTS, *given]
-        if all(argument.startswith("-") for argument in given):
+        if not named:
             arguments.append(folder)  # the first folder is written to, which the seeds are not
-        arguments.append(str(corpus_of(name)))
+        if not any(Path(one).is_file() for one in named):
+            arguments.append(str(corpus_of(name)))
         if lines := [f'"{_escaped(word)}"\n' for word in dictionary]:
             words = Path(folder).with_suffix(".words")
             words.write_text("".join(lines))

@@ -28,7 +28,11 @@ def _info(type_: Any) -> inspect.Type:
 def _draw(choices: atheris.FuzzedDataProvider, info: inspect.Type, depth: int) -> Any:
     match info:
         case inspect.StructType(cls=cls, fields=fields):
-            return cls(**{f.name: _draw(choices, f.type, depth) for f in fields})
+            drawn = {f.name: _draw(choices, f.type, depth) for f in fields}
+            try:
+                return cls(**drawn)
+            except ValueError:  # not these together: what can be left out is
+                return cls(**{f.name: drawn[f.name] for f in fields if f.required})
         case inspect.UnionType(types=types):
             return _draw(choices, types[choices.ConsumeIntInRange(0, len(types) - 1)], depth)
         case inspect.VarTupleType(item_type=inner) | inspect.ListType(item_type=inner):
@@ -41,9 +45,11 @@ def _draw(choices: atheris.FuzzedDataProvider, info: inspect.Type, depth: int) -
             }
         case inspect.LiteralType(values=values):
             return values[choices.ConsumeIntInRange(0, len(values) - 1)]
-        case inspect.IntType():
+        case inspect.IntType(ge=least, le=most):
             bits = INT_BITS[choices.ConsumeIntInRange(0, len(INT_BITS) - 1)]
-            return choices.ConsumeIntInRange(-(1 << bits), (1 << bits) - 1)
+            number = choices.ConsumeIntInRange(-(1 << bits), (1 << bits) - 1)
+            number = number if least is None else max(number, least)
+            return number if most is None else min(number, most)
         case inspect.FloatType():
             return choices.ConsumeRegularFloat()
         case inspect.StrType():

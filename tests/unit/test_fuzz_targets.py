@@ -72,7 +72,10 @@ def test_a_failing_target_fails_the_run_and_leaves_the_input(tmp_path: Path) -> 
     assert done.stdout.count("FAILED") == 2
     assert "Surprise: " in done.stdout
     for target in ("watermark", "manifest"):
-        assert list((tmp_path / f"{target}-failures").iterdir())
+        (found,) = (tmp_path / f"{target}-failures").iterdir()
+        again = run("fuzz.canary", target, str(found))
+        assert "Surprise: " in again.stdout + again.stderr
+        assert run(f"fuzz.{target}", str(found)).returncode == 0
 
 
 def test_each_target_has_a_canary_and_a_corpus() -> None:

@@ -7,7 +7,8 @@ The stages, each of which may be the last before a crash; the same compaction th
     base       if history begins later, or was purged: the state where it begins, as a checkpoint
     write      the frozen state as a checkpoint, written and read back while writes go on
     rewrite    if something is purged: copies of the segments that hold it
-    publish    the writer publishes a manifest: the only commit point; what it let go of is removed
+    publish    the writer publishes a manifest: the only commit point; what it let go of is removed,
+               and with a purge all that lies in quarantine
 
 Only `seal` and `publish` run in the writer's thread, and take as long as starting a segment does.
 """
@@ -27,6 +28,7 @@ from wal.errors import DiskFull, WalError
 from wal.live_set import LOG_DIR, Change, Sealed
 from wal.log import NO_ROOM, Log
 from wal.manifest import Checkpoint, SealedSegment
+from wal.retire import clear_quarantine
 from wal.vfs import Directory
 
 T = TypeVar("T")
@@ -38,13 +40,27 @@ class Stopped(Exception):
     """The compaction was told to stop; nothing was changed."""
 
 
+class Purge(NamedTuple):
+    """What is to go from history: `positions` say where it is, `redact` takes it out of records."""
+
+    positions: Collection[int]
+    redact: Redact
+
+
+class Frozen(NamedTuple):
+    """A state that stays as it is. `columns` gives it without what is not needed once history
+    begins behind a position; `purge` is what is to be purged with it.
+    """
+
+    columns: Callable[[int], Columns]
+    purge: Purge | None = None
+
+
 class Source(Protocol):
     """What is compacted: the state that the log adds up to."""
 
-    def freeze(self) -> Callable[[int], Columns]:
-        """The state of now; called in the writer's thread. What it returns gives the columns of it,
-        without what is not needed once history begins behind a position.
-        """
+    def freeze(self) -> Frozen:
+        """The state of now; called in the writer's thread."""
 
     def at(self, position: int) -> Columns:
         """The columns of the state at a position that the log still leads to, as those of a base
@@ -55,13 +71,6 @@ class Source(Protocol):
         """The oldest position that has to be kept: that one of the segments begins with, or the
         next one behind them.
         """
-
-
-class Purge(NamedTuple):
-    """What is to go from history: `positions` say where it is, `redact` takes it out of records."""
-
-    positions: Collection[int]
-    redact: Redact
 
 
 class Access(Protocol):
@@ -83,7 +92,7 @@ class Compacted(NamedTuple):
     oldest_position: int
     written: tuple[Checkpoint, ...] = ()
     retired_segments: int = 0
-    rewritten_segments: int = 0
+    rewritten: tuple[SealedSegment, ...] = ()
 
 
 class Compaction:
@@ -98,7 +107,6 @@ class Compaction:
         source: Source,
         *,
         now_ns: int,
-        purge: Purge | None = None,
     ) -> None:
         self._log = log
         self._space_dir = space_dir
@@ -106,9 +114,9 @@ class Compaction:
         self._access = access
         self._source = source
         self._now_ns = now_ns
-        self._purge = purge
         self._written: list[Checkpoint] = []
         self._copies: list[Sealed] = []
+        self._published = False
 
     def run(self) -> Compacted:
         """Raises :class:`Stopped`, :class:`wal.errors.DiskFull`, `Damaged` and OSError, all with
@@ -117,6 +125,8 @@ class Compaction:
         try:
             return self._run()
         except OSError as error:
+            if self._published:
+                raise
             self._discard()
             if error.errno in NO_ROOM:
                 raise DiskFull(
@@ -125,16 +135,17 @@ class Compaction:
                 ) from error
             raise
         except (WalError, Stopped):
-            if self._log.failure is None:
+            if self._log.failure is None and not self._published:
                 self._discard()
             raise
 
     def _run(self) -> Compacted:
-        log, purge = self._log, self._purge
+        log = self._log
         self._access.check("seal")
         position, frozen = self._access.call(
             lambda: (log.seal(self._now_ns), self._source.freeze())
         )
+        purge = frozen.purge
         sealed = [segment for _, segment, _ in log.sealed]
         oldest = log.oldest_position
         drop_to = max(self._source.floor(sealed), oldest) - 1
@@ -142,10 +153,12 @@ class Compaction:
         up_to_date = newest is not None and newest.position == position
         if up_to_date and drop_to < oldest and purge is None:
             return Compacted(position, oldest)
-        base = self._base(drop_to, position)
+        base = self._base(drop_to, position, anew=purge is not None)
         self._access.check("write")
-        checkpoint = self._write(position, frozen(drop_to), base=drop_to == position)
-        kept = [] if purge is not None or newest is None else [newest]
+        checkpoint = self._write(position, frozen.columns(drop_to), base=drop_to == position)
+        # The one before the newest stays, but where it holds what is let go of.
+        let_go = purge is not None or drop_to >= oldest
+        kept = [] if let_go or newest is None else [newest]
         change = Change(
             _named(drop_to, *kept, *([base] if base else []), checkpoint),
             {} if purge is None else self._rewritten(purge, drop_to),
@@ -153,17 +166,24 @@ class Compaction:
         )
         self._access.check("publish")
         self._access.call(lambda: log.change(change))
+        self._published = True
+        if purge is not None:
+            clear_quarantine(self._space_dir)
         gone = [segment for segment in sealed if segment.next_position <= drop_to + 1]
         return Compacted(
-            position, log.oldest_position, tuple(self._written), len(gone), len(self._copies)
+            position,
+            log.oldest_position,
+            tuple(self._written),
+            len(gone),
+            tuple(segment for _, segment, _ in self._copies),
         )
 
-    def _base(self, drop_to: int, position: int) -> Checkpoint | None:
+    def _base(self, drop_to: int, position: int, *, anew: bool) -> Checkpoint | None:
         """The checkpoint that history is to begin behind, if that is not the frozen state."""
         if drop_to in {0, position}:
             return None
         for checkpoint in self._log.checkpoints:
-            if checkpoint.position == drop_to and checkpoint.base and self._purge is None:
+            if checkpoint.position == drop_to and checkpoint.base and not anew:
                 return checkpoint
         self._access.check("base")
         return self._write(drop_to, self._source.at(drop_to), base=True)

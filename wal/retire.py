@@ -8,7 +8,7 @@ from typing import Final
 
 from wal.live_set import CHECKPOINT_DIR, LOG_DIR
 from wal.manifest import Manifest
-from wal.replay import keep_aside, quarantine_of
+from wal.replay import QUARANTINE_DIR, keep_aside, quarantine_of
 from wal.segment import TMP_SUFFIX
 from wal.vfs import Directory
 
@@ -57,3 +57,13 @@ def set_aside_checkpoints(
             elif name not in named and name.endswith((CHECKPOINT_SUFFIX, TMP_SUFFIX)):
                 checkpoints.remove(name)
         checkpoints.sync()
+
+
+def clear_quarantine(space_dir: Directory) -> None:
+    """Remove all that was set aside, durably. Raises OSError."""
+    if not space_dir.exists(QUARANTINE_DIR):
+        return
+    with closing(space_dir.open_dir(QUARANTINE_DIR)) as quarantine:
+        for name in quarantine.names():
+            quarantine.remove(name)
+        quarantine.sync()

@@ -110,6 +110,14 @@ class Feed:
         for wake in self._wakes.values():
             wake()
 
+    def trim(self) -> None:
+        """Keep no event: what was purged is in the log's files no more, nor shall it be here. Who
+        reads on reads the log. For the one who publishes.
+        """
+        before = self._snapshot
+        self._tail_bytes = 0
+        self._snapshot = before._replace(first=before.durable + 1, tail=[])
+
     def subscribe(self, wake: Wake) -> Callable[[], None]:
         """Call `wake` after each publication, from the writer's thread: it must only signal.
 

@@ -9,7 +9,9 @@ import msgspec
 
 from engram.memory.events import Event as Logged
 from engram.memory.events import (
+    HistoryRedacted,
     MemoryForgotten,
+    MemoryPurged,
     MemoryRecalled,
     MemoryVersion,
     SpaceCompacted,
@@ -87,6 +89,10 @@ def _event(event: Logged, space: SpaceName, position: int, time_us: int) -> Even
         case MemoryVersion():
             memory = memory_of(space.memory_space_id, event, position=position, stored_us=time_us)
             return Event(**common, memory=memory)
+        case MemoryPurged():
+            return Event(**common, id=event.id, revision=event.revision)
+        case HistoryRedacted():
+            return Event(**common, redacted_from=position, redacted_to=position)
         case MemoryForgotten():
             return Event(**common, id=event.id, revision=event.revision, reason=event.reason)
         case MemoryRecalled():
@@ -105,6 +111,12 @@ def _event(event: Logged, space: SpaceName, position: int, time_us: int) -> Even
         case SpaceDeleted():
             return Event(**common, purge_after=from_us(event.purge_after_us))
         case SpaceCompacted():
-            return Event(**common, **msgspec.structs.asdict(event))
+            return Event(
+                **common,
+                checkpoint_position=event.checkpoint_position,
+                oldest_position=event.oldest_position,
+                checkpoint_bytes=event.checkpoint_bytes,
+                purged_to=event.purged_to or None,
+            )
         case SpaceRestored():
             return Event(**common)

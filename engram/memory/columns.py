@@ -1,13 +1,13 @@
 """A state as plain columns: what a checkpoint holds. Pure.
 
 `compact` makes them of a frozen state. Of each id that somebody may still ask for it keeps the
-newest row, and of the rows before that only the positions; what was purged, and what was forgotten
-at a position up to which history goes, leaves no row at all.
+newest row, and of the rows before that only the positions. What was purged leaves no row, and
+neither does what ended, forgotten or purged, at a position up to which history goes.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import numpy as np
@@ -56,6 +56,7 @@ class StateColumns(NamedTuple):
 
     position: int
     retention: Retention
+    purges: tuple[Int64Array, Int64Array]
     documents: BytesView
     positions: Int64Array
     stored_us: Int64Array
@@ -89,6 +90,7 @@ def from_named(column: Mapping[str, Array]) -> StateColumns:
     return StateColumns(
         position=int(column["position"][0]),
         retention=Retention(positions=positions or None, age_s=age_s or None),
+        purges=(column["purges.0"], column["purges.1"]),
         documents=BytesView(column["documents.data"], column["documents.offsets"]),
         positions=column["positions"],
         stored_us=column["stored_us"],
@@ -143,21 +145,26 @@ def check_columns(columns: StateColumns, dimensions: int) -> None:
         raise ValueError(f"its columns have {sorted({*lengths, rows})} rows")
     if columns.vectors[0].shape != (rows, dimensions):
         raise ValueError(f"its vectors have the shape {columns.vectors[0].shape}")
-    if columns.forgotten.shape[1:] != (2,) or len(values) != len(numbers):
+    shapes = (columns.forgotten.shape[1:], columns.purges[1].shape[1:])
+    if shapes != ((2,), (3,)) or len(values) != len(numbers):
         raise ValueError("its columns have other shapes than they should")
     for which in (columns.ids[1], columns.lexicon[0].rows, postings.rows, columns.forgotten[:, 0]):
         if len(which) and int(which.max()) >= rows:
             raise ValueError("its indexes name rows that it does not have")
 
 
-def compact(frozen: Frozen, drop_to: int = 0) -> StateColumns:
+def compact(frozen: Frozen, drop_to: int = 0, gone: Iterable[str] = ()) -> StateColumns:
     """A frozen state as columns, without what needs no row any more; see the module.
 
-    History is going to begin behind `drop_to`.
+    History is going to begin behind `drop_to`. The ids in `gone` leave nothing either: they are
+    purged, if later than this state is of.
     """
     view = frozen.view
     newest, labels = _newest_of_each(view)
-    kept = newest & (view.live | ~_gone(view, labels, drop_to))
+    rows = [row for memory_id in gone if (row := frozen.ids.get(memory_id)) is not None]
+    purged = np.zeros(view.rows, np.bool_)
+    purged[[*frozen.purged_rows.tolist(), *rows]] = True
+    kept = newest & ~purged[labels] & (view.live | ~_ended_by(view, drop_to))
     new_rows = np.where(kept, np.cumsum(kept) - 1, -1)
     run, lengths = view.lexicon.columns()
     attributes = view.attributes.columns()
@@ -169,6 +176,7 @@ def compact(frozen: Frozen, drop_to: int = 0) -> StateColumns:
     return StateColumns(
         position=view.position,
         retention=frozen.retention,
+        purges=frozen.purges.columns(),
         documents=_documents(view.documents, kept),
         positions=view.positions[kept],
         stored_us=view.stored_us[kept],
@@ -202,12 +210,12 @@ def _newest_of_each(view: View) -> tuple[BoolArray, Int64Array]:
     return newest, labels
 
 
-def _gone(view: View, labels: Int64Array, drop_to: int) -> BoolArray:
-    """The rows of ids that were forgotten where history will not reach, bool (rows,)."""
-    gone = np.zeros(view.rows, np.bool_)
-    rows, positions = view.forgotten[:, 0], view.forgotten[:, 1]
-    gone[rows[positions <= drop_to]] = True
-    return gone[labels]
+def _ended_by(view: View, drop_to: int) -> BoolArray:
+    """The rows to which the last thing happened at or before a position, bool (rows,)."""
+    last = view.positions.copy()
+    np.maximum.at(last, view.forgotten[:, 0], view.forgotten[:, 1])
+    ended: BoolArray = last <= drop_to
+    return ended
 
 
 def _documents(documents: LayeredView, kept: BoolArray) -> BytesView:

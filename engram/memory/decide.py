@@ -7,7 +7,7 @@ order always give the same events.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
 import msgspec
@@ -15,6 +15,7 @@ import msgspec
 from engram.errors import Invalid, MemoryExists, MemoryNotFound, SpaceExists, SpaceNotFound
 from engram.memory.events import (
     MemoryForgotten,
+    MemoryPurged,
     MemoryRecalled,
     MemoryRestored,
     MemoryRevised,
@@ -27,6 +28,7 @@ from engram.memory.events import (
 )
 from engram.memory.model import Vector
 from engram.memory.payload import NO_VECTORS, Batch
+from engram.memory.purges import is_husk
 from engram.memory.retention import Retention
 
 
@@ -52,6 +54,12 @@ class Revise(NamedTuple):
 class Forget(NamedTuple):
     id: str
     now_us: int
+
+
+class Purge(NamedTuple):
+    """Let nothing be left of these memories, living or forgotten."""
+
+    ids: Sequence[str]
 
 
 class Restore(NamedTuple):
@@ -93,6 +101,7 @@ Command = (
     Remember
     | Revise
     | Forget
+    | Purge
     | Restore
     | Observe
     | NoteCompaction
@@ -144,6 +153,8 @@ def decide(known: Known, command: Command, memory_space_id: str) -> Batch:
                 id=command.id, revision=latest.version.revision, reason="request"
             )
             return Batch([event], NO_VECTORS)
+        case Purge():
+            return Batch(list(_purged(known, command.ids, memory_space_id)), NO_VECTORS)
         case Restore():
             return _restore(known, command, memory_space_id)
         case Observe() | NoteCompaction():
@@ -215,13 +226,25 @@ def _forgotten(known: Known, memory_id: str, now_us: int, memory_space_id: str) 
         raise MemoryExists(
             f"{what} is not forgotten; nothing was restored", memory_space_id=memory_space_id
         )
-    elif not latest.version.content:
+    elif is_husk(latest.version):
         why = f"{what} was purged; nothing is left of it"
     elif latest.version.expires_us is not None and latest.version.expires_us <= now_us:
         why = f"{what} has expired, which cannot be undone; remember it again"
     else:
         return latest.version
     raise MemoryNotFound(why, memory_space_id=memory_space_id)
+
+
+def _purged(known: Known, ids: Sequence[str], memory_space_id: str) -> Iterator[MemoryPurged]:
+    for memory_id in ids:
+        latest = known.latest(memory_id)
+        if latest is None or is_husk(latest.version):
+            raise MemoryNotFound(
+                f"there is no memory {memory_id!r} in space {memory_space_id!r} to be purged; "
+                "nothing was purged",
+                memory_space_id=memory_space_id,
+            )
+        yield MemoryPurged(id=memory_id, revision=latest.version.revision)
 
 
 def _living(known: Known, memory_id: str, now_us: int, memory_space_id: str) -> Latest:

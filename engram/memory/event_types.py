@@ -18,7 +18,9 @@ class EventType(StrEnum):
     MEMORY_REVISED = "memory.revised"
     MEMORY_FORGOTTEN = "memory.forgotten"
     MEMORY_RESTORED = "memory.restored"
+    MEMORY_PURGED = "memory.purged"
     MEMORY_RECALLED = "memory.recalled"
+    HISTORY_REDACTED = "history.redacted"
 
 
 EVENT_TYPES: Final = tuple(type_.value for type_ in EventType)

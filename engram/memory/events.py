@@ -49,11 +49,17 @@ class SpaceRestored(
 class SpaceCompacted(
     msgspec.Struct, frozen=True, array_like=True, kw_only=True, tag="space.compacted"
 ):
-    """A checkpoint stands for the log up to a position; history begins at `oldest_position`."""
+    """A checkpoint stands for the log up to a position; history begins at `oldest_position`.
+
+    If `purged_to` is not 0, no file holds a byte any more of what was purged up to there: `files`
+    are those made for that, each with the checksum that stands for it.
+    """
 
     checkpoint_position: int
     oldest_position: int
     checkpoint_bytes: int
+    purged_to: int = 0
+    files: tuple[tuple[str, int], ...] = ()
 
 
 class MemoryVersion(msgspec.Struct, frozen=True, array_like=True, kw_only=True):
@@ -97,6 +103,19 @@ class MemoryForgotten(
     reason: str
 
 
+class MemoryPurged(msgspec.Struct, frozen=True, array_like=True, kw_only=True, tag="memory.purged"):
+    """A memory is gone for good; `revision` was its last. Its bytes go with the next compaction."""
+
+    id: str
+    revision: int
+
+
+class HistoryRedacted(
+    msgspec.Struct, frozen=True, array_like=True, kw_only=True, tag="history.redacted"
+):
+    """Here stood an event of a memory that was purged."""
+
+
 class MemoryRecalled(
     msgspec.Struct, frozen=True, array_like=True, kw_only=True, tag="memory.recalled"
 ):
@@ -122,6 +141,8 @@ Event = (
     | MemoryStored
     | MemoryRevised
     | MemoryForgotten
+    | MemoryPurged
+    | HistoryRedacted
     | MemoryRestored
     | MemoryRecalled
 )

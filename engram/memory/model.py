@@ -184,6 +184,31 @@ class Compaction(msgspec.Struct, frozen=True, kw_only=True):
     took_ms: float
 
 
+class PurgedFile(msgspec.Struct, frozen=True):
+    """A file made without what was purged: its path in the space, and the CRC32C for all of it."""
+
+    name: str
+    crc32c: str
+
+
+class PurgeReceipt(msgspec.Struct, frozen=True, kw_only=True):
+    """That no file of the space holds a byte of `count` memories any more.
+
+    They were purged at `position`, or up to there where there are several; that it was complete is
+    the event at `completed_position`. `id` is given for a single one. Copies outside the space are
+    not reached.
+    """
+
+    memory_space_id: str
+    id: str | None = None
+    count: int
+    position: int
+    purged_at: datetime
+    completed_position: int
+    completed_at: datetime
+    files: tuple[PurgedFile, ...]
+
+
 class Recalled(msgspec.Struct, frozen=True):
     """One memory that a recall answered with, and its score there."""
 
@@ -200,7 +225,10 @@ class Event(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     `mode`, `results` and a `query_digest` (never the query); `space.created` carries `generation`
     and `embedding`; `space.configured` carries `retention`; `space.deleted` carries
     `purge_after`; `space.compacted` carries `checkpoint_position`, `oldest_position` (where history
-    begins now) and `checkpoint_bytes`.
+    begins now) and `checkpoint_bytes` and, if it completed purges,
+    `purged_to`, the position of the last of them. `memory.purged` carries `id` and `revision`;
+    `history.redacted`, which stands where an event of a purged memory was, the positions it stands
+    for.
     """
 
     memory_space_id: str
@@ -223,6 +251,9 @@ class Event(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     checkpoint_position: int | None = None
     oldest_position: int | None = None
     checkpoint_bytes: int | None = None
+    purged_to: int | None = None
+    redacted_from: int | None = msgspec.field(default=None, name="from")
+    redacted_to: int | None = msgspec.field(default=None, name="to")
 
 
 class EmbeddingSpec(msgspec.Struct, frozen=True, kw_only=True):

@@ -30,7 +30,9 @@ from engram.memory.columns import NO_PAST, Past, StateColumns, check_columns
 from engram.memory.decide import Latest
 from engram.memory.events import (
     Event,
+    HistoryRedacted,
     MemoryForgotten,
+    MemoryPurged,
     MemoryRecalled,
     MemoryRestored,
     MemoryRevised,
@@ -44,6 +46,7 @@ from engram.memory.events import (
 )
 from engram.memory.model import Filter, Memory, Vector
 from engram.memory.payload import Batch
+from engram.memory.purges import Purges, husk
 from engram.memory.retention import KEEP_ALL, Retention
 from engram.memory.times import NEVER_US, from_us, to_us
 
@@ -62,11 +65,15 @@ class StateError(Exception):
 
 
 class Frozen(NamedTuple):
-    """A state that stays as it is: its view, which row an id leads to, and the space's settings."""
+    """A state that stays as it is: its view, which row an id leads to, the space's settings and
+    purges, and the newest rows of what was purged.
+    """
 
     view: View
     ids: IdIndex
     retention: Retention
+    purges: Purges
+    purged_rows: npt.NDArray[np.int64]
 
 
 class View:
@@ -217,11 +224,13 @@ class State:
         self._position = 0
         self.purge_after_us: int | None = None
         self.retention = KEEP_ALL
+        self.purges = Purges()
         self._documents = LayeredBytes()
         self._positions = GrowingColumn(np.int64)
         self._stored_us = GrowingColumn(np.int64)
         self._previous = GrowingColumn(np.int64)
         self._forgotten = GrowingColumn(np.int64, 2)
+        self._purged_rows = GrowingColumn(np.int64)
         self._expires_us = GrowingColumn(np.int64)
         self._confidences = GrowingColumn(np.float64)
         self._earliest_expiry_us = NEVER_US
@@ -241,6 +250,7 @@ class State:
         self._dead_rows: set[int] = set()
         self._new_previous: list[int] = []
         self._new_forgotten: list[tuple[int, int]] = []
+        self._new_purged: list[int] = []
         # Held while ids and the view move on together, so that `find` sees both or neither.
         self._moving_on = threading.Lock()
         self.view = self._capture()
@@ -255,6 +265,8 @@ class State:
         Raises :class:`StateError` for events that no decider would have written.
         """
         if len(batch.vectors):
+            if any(isinstance(event, MemoryPurged) for event in batch.events):
+                raise StateError(f"position {position} stores and purges in one record")
             if batch.vectors.shape[1] != self._dimensions:
                 raise StateError(
                     f"position {position} holds vectors of {batch.vectors.shape[1]} dimensions "
@@ -299,7 +311,20 @@ class State:
                         f"position {position} restores {event.id!r}, which is not forgotten"
                     )
                 self._add(event, row, position, time_us)
-            case MemoryRecalled() | SpaceCompacted():
+            case MemoryPurged():
+                row = self._row(event.id)
+                if row is not None:
+                    self._dead_rows.add(row)
+                    self._new_purged.append(row)
+                self.purges.begin(position, event.id, row)
+                self._add(husk(event), None, position, time_us)
+                self._dead_rows.add(self._new_rows[event.id])
+                self._new_vectors.append(np.zeros((1, self._dimensions), np.float32))
+            case SpaceCompacted():
+                self.purges.complete(event.purged_to, position)
+            case HistoryRedacted():
+                pass  # its memory's husk is all there is
+            case MemoryRecalled():
                 pass  # on record, and told; what it does to recall is not part of this state yet
             case SpaceConfigured():
                 self.retention = event.retention
@@ -336,13 +361,14 @@ class State:
             self._live.kill(row)
         if self._new_forgotten:
             self._forgotten.extend(self._new_forgotten)
+        self._purged_rows.extend(self._new_purged)
         view = self._capture()
         with self._moving_on:
             self._ids.extend(self._new_rows.items())
             self.view = view
         self._versions, self._new_positions, self._new_times_us = [], [], []
         self._new_vectors, self._new_rows, self._dead_rows = [], {}, set()
-        self._new_previous, self._new_forgotten = [], []
+        self._new_previous, self._new_forgotten, self._new_purged = [], [], []
 
     def _extend_columns(self) -> None:
         versions = self._versions
@@ -389,7 +415,10 @@ class State:
 
     def freeze(self) -> Frozen:
         """All of it as it is, for a checkpoint. For the thread that applies, once published."""
-        return Frozen(self.view, self._ids.frozen(), self.retention)
+        purged_rows = self._purged_rows.view()
+        return Frozen(
+            self.view, self._ids.frozen(), self.retention, self.purges.copy(), purged_rows
+        )
 
     @classmethod
     def of(cls, memory_space_id: str, dimensions: int, columns: StateColumns) -> State:
@@ -401,6 +430,7 @@ class State:
         state = cls(memory_space_id, dimensions)
         state._position = columns.position
         state.retention = columns.retention
+        state.purges = Purges.of(*columns.purges)
         state._documents = LayeredBytes(columns.documents)
         state._positions = GrowingColumn.of(columns.positions)
         state._stored_us = GrowingColumn.of(columns.stored_us)

@@ -9,24 +9,28 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Final, TypeVar
 
 from compaction.checkpoint import Columns, begin_with_newest, open_checkpoint
 from compaction.columns import ColumnFile
-from compaction.compact import Compacted, Compaction, Stopped
+from compaction.compact import Compacted, Compaction, Frozen, Purge, Stopped
 from engram.errors import EngramError
 from engram.memory.columns import compact, from_named
 from engram.memory.decide import NoteCompaction
 from engram.memory.events import SpaceCompacted
-from engram.memory.payload import PayloadError, decode_batch
+from engram.memory.payload import PayloadError, decode_batch, encode_batch
+from engram.memory.purges import redacted
 from engram.memory.retention import floor as oldest_to_keep
+from engram.memory.state import Frozen as FrozenState
 from engram.memory.state import State, StateError
 from engram.spaces.identity import Identity
+from wal.codec import Record
 from wal.errors import Damaged, WalError
+from wal.live_set import CHECKPOINT_DIR, LOG_DIR
 from wal.manifest import Manifest, SealedSegment
 from wal.replay import Start
-from wal.vfs import Directory
+from wal.vfs import Buffer, Directory
 
 if TYPE_CHECKING:
     from engram.spaces.store import Store
@@ -79,6 +83,7 @@ class Compactor:
         self.waiting = 0
         self._began = 0
         self._noticed = 0
+        self._purging: Mapping[str, int] = {}
         self._last: tuple[int, Compacted] | None = None
 
     @property
@@ -119,7 +124,14 @@ class Compactor:
         if 0 <= size - self._noticed < NOTICED_BYTES:
             return
         self._noticed = size
-        if self._thread is not None or self._stopping or not self.due:
+        if self.due:
+            self.start()
+
+    def start(self) -> None:
+        """Compact in a thread of its own, unless one does. Never raises. Called where the space is
+        opened, or in the writer's thread.
+        """
+        if self._thread is not None or self._stopping:
             return
         name = f"engram-compactor-{self._store.identity.memory_space_id}"
         thread = threading.Thread(target=self._in_background, name=name, daemon=True)
@@ -174,16 +186,21 @@ class Compactor:
         ).run()
         if done.written:
             self._adopt()
-            store.commit(
-                NoteCompaction(
-                    SpaceCompacted(
-                        checkpoint_position=done.position,
-                        oldest_position=done.oldest_position,
-                        checkpoint_bytes=store.log.checkpoints[-1].length,
-                    )
-                )
-            )
+            store.commit(NoteCompaction(self._told(done)))
         return done
+
+    def _told(self, done: Compacted) -> SpaceCompacted:
+        """The event; with a purge in it, what has been made for that."""
+        pending = [p for p in self._store.state.purges.pending if p <= done.position]
+        files = [(f"{CHECKPOINT_DIR}/{each.name}", each.crc) for each in done.written]
+        files += [(f"{LOG_DIR}/{each.name}", each.final_crc) for each in done.rewritten]
+        return SpaceCompacted(
+            checkpoint_position=done.position,
+            oldest_position=done.oldest_position,
+            checkpoint_bytes=self._store.log.checkpoints[-1].length,
+            purged_to=max(pending, default=0),
+            files=tuple(files) if pending else (),
+        )
 
     def _adopt(self) -> None:
         """Go on with the state that the newest checkpoint holds, so that its rows need no memory
@@ -221,9 +238,27 @@ class Compactor:
         if self._stopping:
             raise Stopped(f"the space is being closed; stopped before stage {stage!r}")
 
-    def freeze(self) -> Callable[[int], Columns]:
+    def freeze(self) -> Frozen:
         frozen = self._store.state.freeze()
-        return lambda drop_to: compact(frozen, drop_to).named()
+        pending = frozen.purges.pending
+        self._purging = {each.id: position for position, each in sorted(pending.items()) if each.id}
+        return Frozen(
+            lambda drop_to: compact(frozen, drop_to).named(),
+            self._purge(frozen, self._purging) if pending else None,
+        )
+
+    def _purge(self, frozen: FrozenState, purged_at: Mapping[str, int]) -> Purge:
+        rows = [each.row for each in frozen.purges.pending.values() if each.row is not None]
+        positions = {position for row in rows for position in frozen.view.history(row)}
+
+        def redact(record: Record) -> Sequence[Buffer] | None:
+            try:
+                batch = redacted(decode_batch(record.payload), record.position, purged_at)
+            except PayloadError as error:
+                raise Damaged("log", record.offset, str(error)) from error
+            return None if batch is None else encode_batch(batch)
+
+        return Purge(positions, redact)
 
     def at(self, position: int) -> Columns:
         store = self._store
@@ -234,7 +269,8 @@ class Compactor:
                 state = state_of(store.identity, file)
                 break
         self._replay(state, position)
-        return compact(state.freeze(), position).named()
+        purged = [each for each, at in self._purging.items() if at > position]
+        return compact(state.freeze(), position, purged).named()
 
     def floor(self, segments: Sequence[SealedSegment]) -> int:
         store = self._store

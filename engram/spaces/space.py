@@ -37,6 +37,7 @@ from engram.memory.model import (
     Mode,
     NewMemory,
     Page,
+    PurgeReceipt,
     Recall,
     Remembered,
     SpaceInfo,
@@ -44,6 +45,7 @@ from engram.memory.model import (
 )
 from engram.memory.retention import Retention, check_retention
 from engram.memory.state import View, memory_of
+from engram.spaces import purging
 from engram.spaces.description import describe
 from engram.spaces.requests import (
     changed_fields,
@@ -304,6 +306,29 @@ class Space:
         store = self._store()
         committed = self._commit(store, Restore(memory_id, store.now_ns() // 1_000))
         return self._memories(committed)[0]
+
+    def purge(self, memory_id: str) -> PurgeReceipt:
+        """Let nothing be left of a memory, living or forgotten, in any file of the space.
+
+        It is recalled no more from the first moment; its events become `history.redacted`, and its
+        id may be used again. Asked again, it returns the same receipt. Raises
+        :class:`engram.errors.MemoryNotFound`; and `DiskFull` where there is no room to rewrite what
+        holds it: then it is out of reach, but not yet off the disk. Repeat it once there is room.
+        """
+        memory_id = check.check_memory_id("id", memory_id)
+        with self._entry.pinned() as store:
+            return purging.purge_one(store, memory_id)
+
+    def purge_matching(self, filter: Filter) -> PurgeReceipt | None:
+        """:meth:`purge` all memories, living or forgotten, whose last version matches a filter.
+
+        None if there was none; a filter without any condition is refused. Raises what that raises.
+        """
+        checked = checked_filter(filter)
+        if checked is None or checked == Filter():
+            raise Invalid.of("filter", "needs a condition; to purge everything, purge the space")
+        with self._entry.pinned() as store:
+            return purging.purge_matching(store, checked)
 
     def recall(
         self,

@@ -31,9 +31,16 @@ from engram.errors import (
 from engram.feed.feed import Feed
 from engram.feed.telling import Told, tell
 from engram.memory.decide import Command, Latest, Observe, decide
-from engram.memory.events import MemoryForgotten, MemoryVersion, SpaceDeleted, SpaceRestored
+from engram.memory.events import (
+    MemoryForgotten,
+    MemoryPurged,
+    MemoryVersion,
+    SpaceDeleted,
+    SpaceRestored,
+)
 from engram.memory.model import Compaction, Event, SpaceState, Vector
 from engram.memory.payload import Batch, PayloadError, decode_batch, encode_batch
+from engram.memory.purges import husk
 from engram.memory.state import State, StateError, View
 from engram.spaces.compactor import Compactor, begin
 from engram.spaces.footprint import Footprint, footprint
@@ -104,6 +111,7 @@ class Store:
             raise
         feed.begin(self.log.durable_position)
         self._name = feed.space
+        self._feed = feed
         # Not held by its compactor: a cycle would keep the memory of a closed space for a while.
         self.compactor = Compactor(weakref.proxy(self), space_dir)
         self._machine = _Machine(identity.memory_space_id, self.state, feed, self.compactor.notice)
@@ -114,9 +122,16 @@ class Store:
         self._measured: tuple[View, Footprint] | None = None
         self.closing = False
         _OPEN_HERE[identity.uuid] = os.getpid()
+        if self.state.purges.pending:
+            self.compactor.start()  # what a crash or a full disk has interrupted
 
     def now_ns(self) -> int:
         return self._clock()
+
+    @property
+    def space_dir(self) -> Directory:
+        """The space's folder, to read from while the store is pinned."""
+        return self._space_dir
 
     def commit(self, command: Command) -> Committed:
         """Run `command` and return once its events are durable and applied.
@@ -197,6 +212,13 @@ class Store:
             f"the log of space {space_id!r} cannot be read: {error.strerror or error}",
             memory_space_id=space_id,
         )
+
+    def record(self, position: int) -> Committed:
+        """The durable record that holds a position."""
+        with self._translated():
+            record = next(self.log.read(position))
+            batch = decode_batch(record.payload)
+            return Committed(batch, Ack(record.position, record.events, record.time_ns))
 
     def event(self, position: int) -> Event:
         """The durable event at a position."""
@@ -288,6 +310,7 @@ class Store:
         """Go on with another state that holds the same. For the writer's thread."""
         self.state = state
         self._machine.state = state
+        self._feed.trim()
 
     def _take(self, state: State) -> None:
         self.state = state
@@ -349,6 +372,8 @@ class _Machine:
                 if known is not None:
                     vector = self.vector(event.id)
                     self._overlay[event.id] = (Latest(known.version, False), vector)
+            elif isinstance(event, MemoryPurged):
+                self._overlay[event.id] = (Latest(husk(event), False), self.vector(event.id))
             elif isinstance(event, SpaceDeleted | SpaceRestored):
                 self._deleted = isinstance(event, SpaceDeleted)
 

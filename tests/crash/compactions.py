@@ -16,7 +16,7 @@ from crc32c import crc32c
 
 from compaction.checkpoint import Columns, begin_with_newest
 from compaction.columns import ColumnFile
-from compaction.compact import Compacted, Compaction, Purge
+from compaction.compact import Compacted, Compaction, Frozen, Purge
 from tests.crash.histories import (
     FIRST,
     SMALL,
@@ -104,6 +104,7 @@ class Machine:
         self.crcs: list[int] = []
         self.gone: set[int] = set()
         self.keep = 99
+        self.purge: Purge | None = None
         self.log: Log | None = None
 
     def visit(self, record: Record) -> None:
@@ -114,9 +115,10 @@ class Machine:
         self.positions = file.column("positions").tolist()
         self.crcs = file.column("crcs").tolist()
 
-    def freeze(self) -> Callable[[int], Columns]:
+    def freeze(self) -> Frozen:
         positions, crcs = list(self.positions), list(self.crcs)
-        return lambda drop_to: self._columns(positions, crcs)
+        purge, self.purge = self.purge, None
+        return Frozen(lambda drop_to: self._columns(positions, crcs), purge)
 
     def at(self, position: int) -> Columns:
         assert self.log is not None
@@ -166,7 +168,8 @@ def open_machine(disk: SimDisk, nonce: Callable[[], bytes] | None = None) -> tup
 
 def compact(disk: SimDisk, log: Log, machine: Machine, purge: Purge | None = None) -> Compacted:
     space_dir = disk.root().open_dir(SPACE)
-    return Compaction(log, space_dir, UUID, Direct(), machine, now_ns=3_000, purge=purge).run()
+    machine.purge = purge
+    return Compaction(log, space_dir, UUID, Direct(), machine, now_ns=3_000).run()
 
 
 def redact_at(position: int) -> Callable[[Record], Sequence[Buffer] | None]:

@@ -1,0 +1,80 @@
+"""Purging memories of an open space: the event, the files made anew without them, the receipt."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Final
+
+import numpy as np
+
+from engram.errors import MemoryNotFound
+from engram.memory.decide import Purge
+from engram.memory.events import SpaceCompacted
+from engram.memory.model import Filter, PurgedFile, PurgeReceipt
+from engram.memory.purges import is_husk
+from engram.memory.times import from_us
+
+if TYPE_CHECKING:
+    from engram.spaces.store import Store
+
+PURGED_PER_RECORD_MAX: Final = 10_000
+
+
+def purge_one(store: Store, memory_id: str) -> PurgeReceipt:
+    """Purge one memory, complete a purge that was interrupted, or give its receipt again."""
+    latest = store.state.latest(memory_id)
+    if latest is None:
+        space_id = store.identity.memory_space_id
+        raise MemoryNotFound(
+            f"there never was a memory {memory_id!r} in space {space_id!r}, or its history is gone",
+            memory_space_id=space_id,
+        )
+    if is_husk(latest.version):
+        position = store.state.history(memory_id)[-1]
+    else:
+        position = store.commit(Purge((memory_id,))).ack.position
+    return _receipt(store, position, 1, memory_id)
+
+
+def purge_matching(store: Store, filter: Filter) -> PurgeReceipt | None:
+    """Purge what matches: several records, but one compaction."""
+    ids = _matching(store, filter)
+    position = 0
+    for first in range(0, len(ids), PURGED_PER_RECORD_MAX):
+        command = Purge(ids[first : first + PURGED_PER_RECORD_MAX])
+        position = store.commit(command).ack.last_position
+    return _receipt(store, position, len(ids), None) if ids else None
+
+
+def _matching(store: Store, filter: Filter) -> Sequence[str]:
+    """The ids whose newest version matches, living or forgotten."""
+    view = store.state.view
+    newest = np.ones(view.rows, np.bool_)
+    newest[view.previous[view.previous >= 0]] = False
+    found = []
+    for row in np.flatnonzero(view.matching(filter, newest)).tolist():
+        version = view.version(row)
+        latest = store.state.latest(version.id)
+        if not is_husk(version) and latest is not None and latest.version == version:
+            found.append(version.id)
+    return found
+
+
+def _receipt(store: Store, position: int, count: int, memory_id: str | None) -> PurgeReceipt:
+    if store.state.purges.completed_at(position) is None:
+        store.compact()
+    completed = store.state.purges.completed_at(position)
+    assert completed is not None, "a compaction completes all that was purged before it"
+    purged, told = store.record(position), store.record(completed)
+    (event,) = told.batch.events
+    assert isinstance(event, SpaceCompacted)
+    return PurgeReceipt(
+        memory_space_id=store.identity.memory_space_id,
+        id=memory_id,
+        count=count,
+        position=position,
+        purged_at=from_us(purged.ack.time_ns // 1_000),
+        completed_position=completed,
+        completed_at=from_us(told.ack.time_ns // 1_000),
+        files=tuple(PurgedFile(name, f"{crc:08x}") for name, crc in event.files),
+    )

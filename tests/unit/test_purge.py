@@ -1,0 +1,232 @@
+"""Purging memories: out of reach at once, and out of every file before it is said to be done."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import engram
+from engram.errors import DiskFull, Invalid, MemoryNotFound
+from engram.memory.model import EmbeddingSpec, Filter
+from engram.spaces import compactor
+from engram.spaces.space import Space
+from wal.errors import DiskFull as LogFull
+
+VECTORS = EmbeddingSpec(model="caller", dimensions=3)
+SECRET = "xylophone"
+OTHER = "marmalade"
+
+
+@pytest.fixture
+def db(tmp_path: Path) -> Iterator[engram.Database]:
+    with engram.open(tmp_path) as opened:
+        yield opened
+
+
+def filled(db: engram.Database) -> Space:
+    alpha = db.create_space("alpha", embedding=VECTORS)
+    alpha.remember("before", id="before", embedding=[1, 2, 3])
+    alpha.remember_many(
+        [
+            {"content": "kept beside it", "id": "beside", "embedding": [4, 5, 6]},
+            {
+                "content": f"the {SECRET} is in the attic",
+                "id": "secret",
+                "tags": [f"tag-{SECRET}"],
+                "metadata": {"about": SECRET, SECRET: 1},
+                "source": f"source-{SECRET}",
+                "embedding": [0.123456, 0.654321, 0.777777],
+            },
+        ]
+    )
+    alpha.revise("secret", engram.Changes(source=f"again {SECRET}"))
+    alpha.remember("after", id="after", embedding=[7, 8, 9])
+    return alpha
+
+
+def files_with(root: Path, *needles: bytes) -> list[str]:
+    return [
+        str(path)
+        for path in root.rglob("*")
+        if path.is_file() and any(needle in path.read_bytes() for needle in needles)
+    ]
+
+
+def bytes_of(vector: list[float]) -> bytes:
+    import numpy as np
+
+    return np.array(vector, np.float32).tobytes()
+
+
+NEEDLES = (SECRET.encode(), bytes_of([0.123456, 0.654321, 0.777777]))
+
+
+@pytest.mark.parametrize("compacted", ["never", "before", "twice", "shortened"])
+@pytest.mark.parametrize("forgotten", [False, True])
+def test_no_byte_is_left_in_any_file(
+    db: engram.Database,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    compacted: str,
+    forgotten: bool,
+) -> None:
+    alpha = filled(db)
+    if forgotten:
+        alpha.forget("secret")
+    for _ in range({"never": 0, "before": 1, "twice": 2, "shortened": 1}[compacted]):
+        alpha.compact()
+    if compacted == "shortened":
+        alpha.remember("more", id="more", embedding=[1, 1, 1])
+        alpha.compact()
+        alpha.remember("still more", id="still", embedding=[1, 1, 1])
+        alpha.configure(retention="positions:1")
+        assert alpha.compact().oldest_position > 1
+    (tmp_path / "alpha" / "quarantine" / "old.torn").write_bytes(SECRET.encode())
+    assert files_with(tmp_path, *NEEDLES)
+    if forgotten and compacted == "shortened":
+        with pytest.raises(MemoryNotFound):  # its history is gone, and it with that
+            alpha.purge("secret")
+        assert files_with(tmp_path / "alpha" / "log", *NEEDLES) == []
+        assert files_with(tmp_path / "alpha" / "checkpoints", *NEEDLES) == []
+        return
+    receipt = alpha.purge("secret")
+    assert files_with(tmp_path, *NEEDLES) == []
+    assert (receipt.id, receipt.count) == ("secret", 1)
+    for file in receipt.files:
+        assert (tmp_path / "alpha" / file.name).exists()
+    db.close()
+    assert files_with(tmp_path, *NEEDLES) == []
+    with engram.open(tmp_path) as again:
+        space = again.space("alpha")
+        assert space.purge("secret") == receipt
+        kept = {memory.id: memory.content for memory in space.list().memories}
+        assert kept["before"] == "before"
+        assert kept["beside"] == "kept beside it"
+        assert "secret" not in kept
+        positions = [event.position for event in space.events()]
+        first = space.info().oldest_position
+        assert positions == list(range(first, first + len(positions)))
+
+
+def test_what_was_purged_is_out_of_reach_and_history_says_so(db: engram.Database) -> None:
+    alpha = filled(db)
+    following = alpha.events(after=0, follow=True)
+    assert SECRET in str([next(following) for _ in range(6)])
+    receipt = alpha.purge("secret")
+    with pytest.raises(MemoryNotFound):
+        alpha.get("secret")
+    with pytest.raises(MemoryNotFound, match="purged"):
+        alpha.restore("secret")
+    assert not alpha.recall(SECRET, mode="lexical", record=False).results
+    assert SECRET not in str(list(alpha.events()))
+    types = [event.type for event in alpha.events()]
+    assert types == [
+        *("space.created", "memory.stored", "memory.stored"),
+        *("history.redacted", "history.redacted", "memory.stored"),
+        *("memory.purged", "space.compacted"),
+    ]
+    redacted = list(alpha.events())[3]
+    assert (redacted.redacted_from, redacted.redacted_to) == (4, 4)
+    assert [event.type for event in alpha.history("secret")] == ["memory.purged"]
+    told = [next(following), next(following)]
+    assert [event.type for event in told] == ["memory.purged", "space.compacted"]
+    assert told[1].purged_to == receipt.position == 7
+    assert receipt.completed_position == 8
+
+
+def test_a_purged_id_may_be_used_again_and_purged_again(
+    db: engram.Database, tmp_path: Path
+) -> None:
+    alpha = filled(db)
+    first = alpha.purge("secret")
+    again = alpha.remember(f"{OTHER} now", id="secret", embedding=[3, 2, 1])
+    assert again.revision == 3
+    assert [e.type for e in alpha.history("secret")] == ["memory.purged", "memory.stored"]
+    alpha.compact()
+    assert alpha.get("secret").content == f"{OTHER} now"
+    second = alpha.purge("secret")
+    assert second.position > first.completed_position
+    assert files_with(tmp_path, OTHER.encode()) == []
+    assert alpha.remember("third", id="secret", embedding=[1, 1, 1]).revision == 4
+
+
+def test_the_same_receipt_after_compactions(db: engram.Database) -> None:
+    alpha = filled(db)
+    receipt = alpha.purge("secret")
+    alpha.compact()
+    alpha.compact()
+    assert alpha.purge("secret") == receipt
+
+
+@pytest.mark.parametrize("memory_id", ["nobody", "space.created"])
+def test_what_never_was_cannot_be_purged(db: engram.Database, memory_id: str) -> None:
+    alpha = filled(db)
+    before = alpha.info().position
+    with pytest.raises(MemoryNotFound):
+        alpha.purge(memory_id)
+    assert alpha.info().position == before
+
+
+def test_all_that_matches_a_filter(db: engram.Database, tmp_path: Path) -> None:
+    alpha = filled(db)
+    alpha.remember(f"{OTHER} one", id="one", tags=["x"], embedding=[1, 0, 0])
+    alpha.remember(f"{OTHER} two", id="two", tags=["x", "y"], embedding=[1, 0, 0])
+    alpha.forget("two")
+    receipt = alpha.purge_matching(Filter(tags_any=("x",)))
+    assert receipt is not None
+    assert (receipt.count, receipt.id) == (2, None)
+    assert files_with(tmp_path, OTHER.encode()) == []
+    assert files_with(tmp_path, SECRET.encode())
+    assert alpha.purge_matching(Filter(tags_any=("x",))) is None
+    with pytest.raises(Invalid):
+        alpha.purge_matching(Filter())
+
+
+def test_a_purge_that_finds_no_room_is_completed_later(
+    db: engram.Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    alpha = filled(db)
+    with monkeypatch.context() as full:
+
+        def no_room(self: object) -> None:
+            raise LogFull("no room")
+
+        full.setattr(compactor.Compaction, "run", no_room)
+        with pytest.raises(DiskFull):
+            alpha.purge("secret")
+    with pytest.raises(MemoryNotFound):
+        alpha.get("secret")
+    assert files_with(tmp_path, SECRET.encode())
+    alpha.purge("secret")
+    assert files_with(tmp_path, SECRET.encode()) == []
+
+
+def test_a_purge_that_was_interrupted_goes_on_when_the_space_is_opened(
+    db: engram.Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    alpha = filled(db)
+    with monkeypatch.context() as full:
+
+        def no_room(self: object) -> None:
+            raise LogFull("no room")
+
+        full.setattr(compactor.Compaction, "run", no_room)
+        with pytest.raises(DiskFull):
+            alpha.purge("secret")
+        db.close()
+    assert files_with(tmp_path, SECRET.encode())
+    with engram.open(tmp_path) as again:
+        following = again.space("alpha").events(after=0, follow=True, types=["space.compacted"])
+        assert next(following).purged_to == 7
+        assert files_with(tmp_path, SECRET.encode()) == []
+
+
+def test_recalls_on_record_keep_ids_and_no_text(db: engram.Database, tmp_path: Path) -> None:
+    alpha = filled(db)
+    assert alpha.recall(SECRET, mode="lexical").recorded
+    alpha.purge("secret")
+    recalled = [event for event in alpha.events() if event.type == "memory.recalled"]
+    assert [result.id for result in recalled[0].results or ()] == ["secret"]
+    assert files_with(tmp_path, SECRET.encode()) == []

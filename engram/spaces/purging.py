@@ -12,6 +12,7 @@ from engram.memory.decide import Purge
 from engram.memory.events import SpaceCompacted
 from engram.memory.model import Filter, PurgedFile, PurgeReceipt
 from engram.memory.purges import is_husk
+from engram.memory.state import StateError
 from engram.memory.times import from_us
 
 if TYPE_CHECKING:
@@ -64,7 +65,8 @@ def _receipt(store: Store, position: int, count: int, memory_id: str | None) -> 
     if store.state.purges.completed_at(position) is None:
         store.compact()
     completed = store.state.purges.completed_at(position)
-    assert completed is not None, "a compaction completes all that was purged before it"
+    if completed is None:  # a compaction completes all that was purged before it
+        raise StateError(f"the purge at position {position} was not completed")
     purged, told = store.record(position), store.record(completed)
     (event,) = told.batch.events
     assert isinstance(event, SpaceCompacted)

@@ -213,6 +213,11 @@ class ColumnFile:
         return list(self._places)
 
     @property
+    def data(self) -> memoryview:
+        """The whole file, as it was mapped."""
+        return self._view
+
+    @property
     def trailer_crc(self) -> int:
         """The stored checksum that stands for the whole file."""
         crc: int = _CRC.unpack(self._view[-_CRC.size :])[0]

@@ -209,6 +209,39 @@ class PurgeReceipt(msgspec.Struct, frozen=True, kw_only=True):
     files: tuple[PurgedFile, ...]
 
 
+class ExportReport(msgspec.Struct, frozen=True, kw_only=True):
+    """A bundle that was written whole: the history of a space from `oldest_position` to `position`.
+
+    `bytes` is its length, `digest` (BLAKE2b, hexadecimal) that of all but its end, which holds it.
+    """
+
+    memory_space_id: str
+    space_uuid: str
+    oldest_position: int
+    position: int
+    records: int
+    events: int
+    bytes: int
+    digest: str
+
+
+class Origin(msgspec.Struct, frozen=True, kw_only=True):
+    """What a new space was made from: which space, and up to which position.
+
+    `as_of` is what was asked for. Where that falls inside a batch, which is stored whole or not at
+    all, the new space ends before it, and `position` is less.
+    """
+
+    memory_space_id: str
+    space_uuid: str
+    position: int
+    as_of: int | None = None
+
+    @property
+    def rounded(self) -> bool:
+        return self.as_of is not None and self.position < self.as_of
+
+
 class Recalled(msgspec.Struct, frozen=True):
     """One memory that a recall answered with, and its score there."""
 

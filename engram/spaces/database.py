@@ -5,10 +5,12 @@ from __future__ import annotations
 import errno
 import os
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import Final
 
+from engram.bundles.files import Source, chunks_of, opened_source
 from engram.errors import DataRootUnusable, Invalid
 from engram.memory.model import DeletedSpace, EmbeddingSpec, Receipt, SpaceInfo
 from engram.memory.validate import check_flag
@@ -99,6 +101,23 @@ class Database:
         space that is not deleted, `SpaceNotFound` if there never was one, `OutcomeUnknown`.
         """
         return self._registry.purge(space_id)
+
+    def import_space(self, space_id: str, file: Source) -> Space:
+        """Make a space from a bundle, whole or not at all, and return its handle.
+
+        `file` is a path, or a binary file open for reading. The space has the memories, positions
+        and times of the one that was exported, a new uuid, and this id; the handle's `origin` says
+        which space that was. Raises :class:`engram.errors.Malformed` for a bundle that is damaged,
+        cut short, or of a newer version; `SpaceExists`, `SpaceDeleted`, `SpaceInvalid`, `Invalid`
+        (an embedder that this version does not have), `EmbedderUnavailable` and `DiskFull`.
+        """
+        check_space_id(space_id)
+        with opened_source(file) as source:
+            return self.receive_space(space_id, chunks_of(source))
+
+    def receive_space(self, space_id: str, chunks: Iterator[bytes]) -> Space:
+        """:meth:`import_space` for surfaces that get a bundle in their own way."""
+        return self._registry.receive(space_id, chunks)
 
     def close(self) -> None:
         """Make everything durable and release the data root. Idempotent."""

@@ -3,7 +3,7 @@
     .engram/layout.json    says that this is a data root, and of which layout
     .engram/LOCK           held while a space is made, deleted, restored or purged
     .engram/SERVER         held by the one server of this data root
-    .engram/tmp/           spaces being made
+    .engram/tmp/           spaces being made; those made from a bundle hold a lock of their own
 
 What is kept of deleted spaces lies here too (:mod:`engram.spaces.trash`), once there is any.
 
@@ -14,12 +14,15 @@ comes last, durably, and is a promise that the rest is there.
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import closing
 from typing import Final
 
 import msgspec
 
 from engram.errors import DataRootUnusable
+from wal.errors import Locked
 from wal.framed import decode_framed, encode_framed
+from wal.log import LOCK_NAME
 from wal.segment import write_all
 from wal.vfs import Directory
 
@@ -96,11 +99,22 @@ def _write_layout(control: Directory, now_us: int) -> None:
     control.sync()
 
 
-def clear_tmp(control: Directory) -> None:
-    """Remove what a crash left half made. Nobody may be making a space meanwhile."""
-    tmp = control.open_dir(TMP_DIR)
-    try:
+def clear_tmp(control: Directory, owner: str) -> None:
+    """Remove what a crash left half made. Nobody may be making a space meanwhile, but for those
+    who hold the lock of their own folder.
+    """
+    with closing(control.open_dir(TMP_DIR)) as tmp:
         for name in tmp.names():
-            tmp.remove_tree(name)
-    finally:
-        tmp.close()
+            if not _is_held(tmp, name, owner):
+                tmp.remove_tree(name)
+
+
+def _is_held(tmp: Directory, name: str, owner: str) -> bool:
+    with closing(tmp.open_dir(name)) as folder:
+        if not folder.exists(LOCK_NAME):
+            return False
+        try:
+            folder.lock(LOCK_NAME, owner).release()
+        except Locked:
+            return True
+        return False

@@ -24,6 +24,7 @@ from contextlib import ExitStack, closing, contextmanager, suppress
 from functools import partial
 from typing import Final
 
+from engram.bundles.incoming import Bundle, Incoming
 from engram.embedding.protocol import RemoteEmbedder
 from engram.embedding.registry import DEFAULT, embedder_for
 from engram.errors import (
@@ -39,7 +40,7 @@ from engram.errors import (
 )
 from engram.feed.feed import Feed
 from engram.memory.events import SpaceCreated
-from engram.memory.model import DeletedSpace, EmbeddingSpec, Receipt, SpaceInfo
+from engram.memory.model import DeletedSpace, EmbeddingSpec, Origin, Receipt, SpaceInfo
 from engram.memory.payload import NO_VECTORS, Batch, encode_batch
 from engram.memory.validate import CALLER, check_embedding_spec
 from engram.spaces.description import describe, describe_damaged, describe_deleted
@@ -57,6 +58,7 @@ from engram.spaces.layout import (
     open_control,
 )
 from engram.spaces.lifecycle import DELETE_GRACE_S, Lifecycle
+from engram.spaces.making import check_embedder, check_free, new_identity
 from engram.spaces.opening import open_aside, open_in_place
 from engram.spaces.residency import Bounds, Residency
 from engram.spaces.space import Space
@@ -97,6 +99,7 @@ class Registry:
         self._pid = os.getpid()
         self._owner = owner
         self._clock = clock
+        self._options = options
         self._new_store = partial(Store, owner=owner, clock=clock, options=options)
         self.residency = Residency(bounds)
         self._entries: dict[str, Entry] = {}
@@ -140,7 +143,7 @@ class Registry:
         except wal_errors.Locked:
             return
         try:
-            clear_tmp(self._control)
+            clear_tmp(self._control, self._owner)
             self._lifecycle.start()
         finally:
             lock.release()
@@ -183,7 +186,7 @@ class Registry:
                 "or choose another id",
                 memory_space_id=space_id,
             )
-        return Space(entry), created
+        return Space(entry, self.receive), created
 
     @contextmanager
     def _exclusively(self, space_id: str) -> Iterator[None]:
@@ -227,18 +230,47 @@ class Registry:
             raise
         return self._remember_entry(identity), True
 
+    def receive(self, space_id: str, chunks: Iterator[bytes], as_of: int | None = None) -> Space:
+        """Make a space from a bundle, whole or not at all. Reading it holds up nobody.
+
+        `as_of` is what was asked for where the bundle is a fork's. Raises
+        :class:`engram.errors.SpaceExists`, `SpaceDeleted`, `Malformed`, what creating raises, and
+        what `chunks` raises.
+        """
+        self._check_open()
+        with self._root_errors():
+            check_free(self._root, self._lifecycle, check_space_id(space_id))
+        bundle = Bundle(chunks)
+        document = bundle.document
+        check_embedder(document.embedding)
+        with self._exclusively(space_id):
+            self._lifecycle.settle(space_id)
+            now_ns = self._clock()
+            identity = new_identity(self._lifecycle, space_id, document.embedding, now_ns)
+            tmp = self._control.open_dir(TMP_DIR)
+            incoming = Incoming(tmp, identity.uuid, self._owner, self._options)
+        try:
+            with self._root_errors(), translated(space_id):
+                incoming.fill(identity, bundle)
+            with self._exclusively(space_id):
+                self._lifecycle.settle(space_id)
+                check_free(self._root, self._lifecycle, space_id, identity.generation)
+                incoming.publish(self._root, space_id)
+                entry = self._remember_entry(identity)
+        finally:
+            incoming.discard()
+        origin = Origin(
+            memory_space_id=document.memory_space_id,
+            space_uuid=document.space_uuid,
+            position=document.position,
+            as_of=as_of,
+        )
+        return Space(entry, self.receive, origin)
+
     def _build(self, space_id: str, spec: EmbeddingSpec) -> Identity:
         """Lay the space out in tmp, durably, then rename it into place, durably."""
         now_ns = self._clock()
-        with translated(space_id):
-            generation = self._lifecycle.next_generation(space_id)
-        identity = Identity(
-            memory_space_id=space_id,
-            uuid=secrets.token_hex(16),
-            generation=generation,
-            created_us=now_ns // 1_000,
-            embedding=spec,
-        )
+        identity = new_identity(self._lifecycle, space_id, spec, now_ns)
         created = SpaceCreated(
             memory_space_id=space_id,
             generation=identity.generation,
@@ -281,7 +313,7 @@ class Registry:
 
     def space(self, space_id: str) -> Space:
         """A handle on an existing space. Raises :class:`engram.errors.SpaceNotFound`."""
-        return Space(self._entry(check_space_id(space_id)))
+        return Space(self._entry(check_space_id(space_id)), self.receive)
 
     def _entry(self, space_id: str) -> Entry:
         entry = self._find(space_id)

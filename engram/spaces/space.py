@@ -34,6 +34,7 @@ from engram.memory.model import (
     Hit,
     Kind,
     Memory,
+    Origin,
     Mode,
     NewMemory,
     Page,
@@ -45,6 +46,8 @@ from engram.memory.model import (
 )
 from engram.memory.retention import Retention, check_retention
 from engram.memory.state import View, memory_of
+from engram.spaces.portable import Portable, Receive
+from engram.spaces.recalling import cue_of, found, mode_for, recalled
 from engram.spaces import purging
 from engram.spaces.description import describe
 from engram.spaces.requests import (
@@ -65,7 +68,7 @@ if TYPE_CHECKING:
     from engram.spaces.store import Committed, Store
 
 
-class Space:
+class Space(Portable):
     """One memory space. Get it from :meth:`engram.Database.space` or `create_space`.
 
     Every method may raise :class:`engram.errors.SpaceDamaged`, `SpaceLocked` (another process has
@@ -73,8 +76,8 @@ class Space:
     stored) and `OutcomeUnknown` (a sync failed: reopen to see what is held).
     """
 
-    def __init__(self, entry: Entry) -> None:
-        self._entry = entry
+    def __init__(self, entry: Entry, receive: Receive, origin: Origin | None = None) -> None:
+        super().__init__(entry, receive, origin)
         self._spec = entry.identity.embedding
 
     @property

@@ -34,9 +34,9 @@ from engram.memory.model import (
     Hit,
     Kind,
     Memory,
-    Origin,
     Mode,
     NewMemory,
+    Origin,
     Page,
     PurgeReceipt,
     Recall,
@@ -46,10 +46,9 @@ from engram.memory.model import (
 )
 from engram.memory.retention import Retention, check_retention
 from engram.memory.state import View, memory_of
-from engram.spaces.portable import Portable, Receive
-from engram.spaces.recalling import cue_of, found, mode_for, recalled
 from engram.spaces import purging
 from engram.spaces.description import describe
+from engram.spaces.portable import Portable, Receive
 from engram.spaces.requests import (
     changed_fields,
     check_cue_ids,

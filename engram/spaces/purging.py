@@ -68,8 +68,9 @@ def _receipt(store: Store, position: int, count: int, memory_id: str | None) -> 
     if completed is None:  # a compaction completes all that was purged before it
         raise StateError(f"the purge at position {position} was not completed")
     purged, told = store.record(position), store.record(completed)
-    (event,) = told.batch.events
-    assert isinstance(event, SpaceCompacted)
+    event = told.batch.events[0]
+    if not isinstance(event, SpaceCompacted):
+        raise StateError(f"position {completed} does not say that a purge is complete")
     return PurgeReceipt(
         memory_space_id=store.identity.memory_space_id,
         id=memory_id,

@@ -1,0 +1,106 @@
+"""What a recall begins with and what it leaves: a cue out of what was given, the way to search by
+it, and the event that says what was recalled.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from hashlib import blake2b
+from typing import Final
+
+import numpy as np
+
+from engram import limits
+from engram.cognition.recall import Cue
+from engram.errors import Invalid, MemoryNotFound
+from engram.memory import validate as check
+from engram.memory.events import MemoryRecalled
+from engram.memory.model import Hit, Mode, Vector
+from engram.memory.state import View
+from engram.spaces.identity import Identity
+
+_DIGEST_BYTES: Final = 16
+
+
+def found(space_id: str, memory_ids: Sequence[str], rows: Sequence[int | None]) -> Sequence[int]:
+    """The rows of memories given as a cue. Raises `MemoryNotFound` for the first without one."""
+    present = [row for row in rows if row is not None]
+    if len(present) < len(rows):
+        index = rows.index(None)
+        raise MemoryNotFound(
+            f"memory_ids[{index}]: there is no memory {memory_ids[index]!r} in space {space_id!r}",
+            memory_space_id=space_id,
+        )
+    return present
+
+
+def cue_of(
+    view: View,
+    rows: Sequence[int],
+    query: str | None,
+    embedding: Sequence[float] | Vector | None,
+    *,
+    dimensions: int,
+    embed: Callable[[Sequence[str]], Vector] | None,
+) -> Cue:
+    """Words joined, directions averaged. `rows` hold the memories that are cues; `embed` makes a
+    direction of the query, where the space has an embedder and the mode asks for one.
+
+    Raises :class:`engram.errors.Invalid`, and what `embed` raises.
+    """
+    if query is None and embedding is None and not rows:
+        raise Invalid("no cue was given: name at least one of query, embedding, memory_ids")
+    texts, vectors = list[str](), list[Vector]()
+    if query is not None:
+        texts.append(check.check_query("query", query))
+        if embed is not None:
+            vectors.append(embed([query])[0])
+    if embedding is not None:
+        vectors.append(check.check_cue_vector("embedding", embedding, dimensions))
+    for row in rows:
+        texts.append(view.version(row).content)
+        vectors.append(view.vectors.row(row))
+    vector = None
+    if vectors:
+        directions = np.stack(vectors).astype(np.float64)
+        directions /= np.linalg.norm(directions, axis=1, keepdims=True)
+        vector = directions.mean(axis=0).astype(np.float32)
+    return Cue(" ".join(texts) if texts else None, vector, tuple(rows))
+
+
+def mode_for(cue: Cue, asked: Mode | None) -> Mode:
+    """The mode asked for, or else the one that uses all of a cue.
+
+    Raises :class:`engram.errors.Invalid` if the cue lacks what the mode needs.
+    """
+    if asked == "similarity" and cue.vector is None:
+        raise Invalid.of(
+            "mode",
+            "similarity needs a vector, and this space has no embedder to make one: give "
+            "`embedding` or `memory_ids`",
+        )
+    if asked == "lexical" and cue.text is None:
+        raise Invalid.of("mode", "lexical needs words: give `query` or `memory_ids`")
+    if asked is not None:
+        return asked
+    if cue.vector is None:
+        return "lexical"
+    return "similarity" if cue.text is None else "hybrid"
+
+
+def recalled(
+    identity: Identity, recall_id: str, mode: Mode, query: str | None, hits: Sequence[Hit]
+) -> MemoryRecalled:
+    """The event. Of the query it has a digest under the space's uuid, not the words."""
+    noted = hits[: limits.RECALLED_IDS_RECORDED_MAX]
+    digest = None
+    if query is not None:
+        key = identity.uuid_bytes
+        digest = blake2b(query.encode(), digest_size=_DIGEST_BYTES, key=key).hexdigest()
+    return MemoryRecalled(
+        recall_id=recall_id,
+        mode=mode,
+        query_digest=digest,
+        ids=tuple(hit.memory.id for hit in noted),
+        scores=tuple(hit.score for hit in noted),
+    )

@@ -9,21 +9,20 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
-from hashlib import blake2b
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 import numpy as np
 
 from engram import limits
-from engram.cognition.recall import Cue, Wanted, recall
+from engram.cognition.recall import Wanted, recall
 from engram.embedding.registry import embedder_for
 from engram.errors import EmbedderUnavailable, EngramError, Invalid, MemoryNotFound, TooLarge
 from engram.feed.reader import Reader, check_held, check_incarnation
 from engram.feed.reader import follow as read_on
 from engram.memory import validate as check
 from engram.memory.decide import Command, Configure, Forget, Observe, Remember, Restore, Revise
-from engram.memory.events import MemoryRecalled, MemoryVersion
+from engram.memory.events import MemoryVersion
 from engram.memory.model import (
     MODES,
     Changes,
@@ -31,7 +30,6 @@ from engram.memory.model import (
     Event,
     Filter,
     Forgotten,
-    Hit,
     Kind,
     Memory,
     Mode,
@@ -49,6 +47,7 @@ from engram.memory.state import View, memory_of
 from engram.spaces import purging
 from engram.spaces.description import describe
 from engram.spaces.portable import Portable, Receive
+from engram.spaces.recalling import cue_of, found, mode_for, recalled
 from engram.spaces.requests import (
     changed_fields,
     check_cue_ids,
@@ -58,8 +57,6 @@ from engram.spaces.requests import (
     new_memory,
     version_of,
 )
-
-_DIGEST_BYTES: Final = 16
 
 if TYPE_CHECKING:
     from engram.embedding.protocol import Embedder
@@ -367,22 +364,22 @@ class Space(Portable):
         store = self._store()
         now_us = store.now_ns() // 1_000
         check_cue_ids(memory_ids)
+        words_embedded = mode != "lexical" and self._spec.model != check.CALLER
         view, rows = store.state.find_all(memory_ids, now_us)
-        cue = self._cue(view, self._found(memory_ids, rows), query, embedding, mode)
-        chosen = mode or _choose(cue)
-        if chosen == "similarity" and cue.vector is None:
-            raise Invalid.of(
-                "mode",
-                "similarity needs a vector, and this space has no embedder to make one: give "
-                "`embedding` or `memory_ids`",
-            )
-        if chosen == "lexical" and cue.text is None:
-            raise Invalid.of("mode", "lexical needs words: give `query` or `memory_ids`")
+        cue = cue_of(
+            view,
+            found(self.id, memory_ids, rows),
+            query,
+            embedding,
+            dimensions=self._spec.dimensions,
+            embed=self._embed if words_embedded else None,
+        )
+        chosen = mode_for(cue, mode)
         wanted = Wanted(chosen, limit, filter, min_confidence, explain, now_us)
         hits = recall(view, cue, wanted)
         recall_id = new_id()
         recorded = record and self._entry.observe(
-            store, Observe(self._recalled(recall_id, chosen, query, hits))
+            store, Observe(recalled(self._entry.identity, recall_id, chosen, query, hits))
         )
         return Recall(
             memory_space_id=self.id,
@@ -392,50 +389,6 @@ class Space(Portable):
             recorded=recorded,
             results=tuple(hits),
             took_ms=round((time.perf_counter() - started) * 1_000, 3),
-        )
-
-    def _cue(
-        self,
-        view: View,
-        rows: Sequence[int],
-        query: str | None,
-        embedding: Sequence[float] | Vector | None,
-        mode: Mode | None,
-    ) -> Cue:
-        """Words joined, directions averaged. `rows` hold the memories that are cues."""
-        if query is None and embedding is None and not rows:
-            raise Invalid("no cue was given: name at least one of query, embedding, memory_ids")
-        texts, vectors = list[str](), list[Vector]()
-        if query is not None:
-            texts.append(check.check_query("query", query))
-            if self._spec.model != check.CALLER and mode != "lexical":
-                vectors.append(self._embed([query])[0])
-        if embedding is not None:
-            vectors.append(check.check_cue_vector("embedding", embedding, self._spec.dimensions))
-        for row in rows:
-            texts.append(view.version(row).content)
-            vectors.append(view.vectors.row(row))
-        vector = None
-        if vectors:
-            directions = np.stack(vectors).astype(np.float64)
-            directions /= np.linalg.norm(directions, axis=1, keepdims=True)
-            vector = directions.mean(axis=0).astype(np.float32)
-        return Cue(" ".join(texts) if texts else None, vector, tuple(rows))
-
-    def _recalled(
-        self, recall_id: str, mode: Mode, query: str | None, hits: Sequence[Hit]
-    ) -> MemoryRecalled:
-        noted = hits[: limits.RECALLED_IDS_RECORDED_MAX]
-        digest = None
-        if query is not None:
-            key = self._entry.identity.uuid_bytes
-            digest = blake2b(query.encode(), digest_size=_DIGEST_BYTES, key=key).hexdigest()
-        return MemoryRecalled(
-            recall_id=recall_id,
-            mode=mode,
-            query_digest=digest,
-            ids=tuple(hit.memory.id for hit in noted),
-            scores=tuple(hit.score for hit in noted),
         )
 
     def history(self, memory_id: str) -> tuple[Event, ...]:
@@ -499,17 +452,6 @@ class Space(Portable):
         entry = self._entry
         return Reader(entry.feed, entry.events, after, types, entry)
 
-    def _found(self, memory_ids: Sequence[str], rows: Sequence[int | None]) -> Sequence[int]:
-        found = [row for row in rows if row is not None]
-        if len(found) < len(rows):
-            index = rows.index(None)
-            raise MemoryNotFound(
-                f"memory_ids[{index}]: there is no memory {memory_ids[index]!r} in space "
-                f"{self.id!r}",
-                memory_space_id=self.id,
-            )
-        return found
-
     def _store(self) -> Store:
         return self._entry.store()
 
@@ -532,9 +474,3 @@ class Space(Portable):
             for index, event in enumerate(committed.batch.events)
             if isinstance(event, MemoryVersion)
         )
-
-
-def _choose(cue: Cue) -> Mode:
-    if cue.vector is None:
-        return "lexical"
-    return "similarity" if cue.text is None else "hybrid"

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from struct import Struct
 from typing import Any, Final, NamedTuple
 
@@ -34,6 +34,8 @@ MAJOR: Final = 1
 MINOR: Final = 0
 PAGE_BYTES: Final = 4_096
 BLOCK_BYTES: Final = 64 << 10
+SYNC_STEP_BYTES: Final = 2 << 20
+"""A large file is synced as it grows: one large sync would have every other wait behind it."""
 _HEADER_MAGIC: Final = b"\xe6EGCOL\r\n"
 _TRAILER_MAGIC: Final = b"\xe6EGCEND\n"
 # magic, major, minor, header_len, space_uuid, position, time_ns, nonce
@@ -122,6 +124,7 @@ def write_columns(
     checks = _Checks(identity.seed)
     write_all(file, 0, _encode_header(identity))
     at = PAGE_BYTES
+    synced = at
     places: list[_Place] = []
     for name, values in columns:
         array = _plain(name, values)
@@ -129,17 +132,23 @@ def write_columns(
             raise ValueError(f"the column {name!r} was given twice")
         places.append(_Place(name, array.dtype.str, array.shape, at))
         data = array.reshape(-1).view(np.uint8).data if array.size else memoryview(b"")
-        for part in (data, memoryview(bytes(-len(data) % PAGE_BYTES))):
-            if len(part):
-                write_all(file, at, part)
-                checks.feed(part)
-                at += len(part)
+        for part in (*_pieces(data), memoryview(bytes(-len(data) % PAGE_BYTES))):
+            write_all(file, at, part)
+            checks.feed(part)
+            at += len(part)
+            if at - synced >= SYNC_STEP_BYTES:
+                file.sync_data()
+                synced = at
     checks.end()
     crcs = np.array(checks.crcs, "<u4").tobytes()
     table = msgspec.json.encode(places)
     trailer = _encode_trailer(identity.seed, at, crcs, table)
     write_all(file, at, crcs + table + trailer)
     return at + len(crcs) + len(table) + len(trailer), _CRC.unpack(trailer[-_CRC.size :])[0]
+
+
+def _pieces(data: memoryview) -> Iterator[memoryview]:
+    return (data[at : at + SYNC_STEP_BYTES] for at in range(0, len(data), SYNC_STEP_BYTES))
 
 
 def _plain(name: str, values: Array) -> Array:
@@ -245,15 +254,15 @@ class ColumnFile:
             return
         first = (start - PAGE_BYTES) // BLOCK_BYTES
         last = (stop - PAGE_BYTES - 1) // BLOCK_BYTES
-        seed = self.identity.seed
-        for block in range(first, last + 1):
-            if self._verified[block]:
-                continue
-            offset = PAGE_BYTES + block * BLOCK_BYTES
-            data = self._view[offset : min(offset + BLOCK_BYTES, self._end)]
-            if mask(crc32c(data, seed)) != int(self._checks[block]):
-                raise Damaged(self.where, offset, "a block's checksum does not match")
-            self._verified[block] = True
+        blocks = first + np.flatnonzero(~self._verified[first : last + 1])
+        data, seed = self._view[: self._end], self.identity.seed
+        offsets = (PAGE_BYTES + blocks * BLOCK_BYTES).tolist()
+        crcs = [mask(crc32c(data[offset : offset + BLOCK_BYTES], seed)) for offset in offsets]
+        whole = np.array(crcs, np.uint32) == self._checks[blocks]
+        self._verified[blocks] = whole
+        if not whole.all():
+            offset = offsets[int(np.argmin(whole))]
+            raise Damaged(self.where, offset, "a block's checksum does not match")
 
     def _read_trailer(self) -> tuple[npt.NDArray[np.uint32], dict[str, _Place], int]:
         view, seed = self._view, self.identity.seed

@@ -167,6 +167,7 @@ class Compaction:
         self._access.check("publish")
         self._access.call(lambda: log.change(change))
         self._published = True
+        log.remove_retired()
         if purge is not None:
             clear_quarantine(self._space_dir)
         gone = [segment for segment in sealed if segment.next_position <= drop_to + 1]

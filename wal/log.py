@@ -42,6 +42,7 @@ from wal.replay import (
     Restore,
     Visit,
     from_the_log,
+    may_stand,
     publish_manifest,
     read_live,
     set_aside_tail,
@@ -222,8 +223,7 @@ class Log:
     @property
     def size_bytes(self) -> int:
         """Durable bytes of the log, headers included, preallocation left out."""
-        durable = self._durable
-        return sum(segment.length for _, segment, _ in durable.sealed) + durable.chain.offset
+        return sum(segment.length for _, segment, _ in self._durable.sealed) + self.active_bytes
 
     @property
     def active_bytes(self) -> int:
@@ -326,7 +326,7 @@ class Log:
         return self.durable_position
 
     def change(self, change: Change) -> None:
-        """Publish other live files, then remove those that are not live any more. For the writer.
+        """Publish other live files; :meth:`remove_retired` comes next. For the writer.
 
         Raises :class:`wal.errors.DiskFull` with nothing changed, `OutcomeUnknown` with the log
         poisoned, and ValueError for a change that would lose history.
@@ -340,11 +340,14 @@ class Log:
         try:
             self._publish()
         except OSError as error:
-            if self._space_dir.exists(f"MANIFEST-{self._manifest_number + 1}"):
+            if may_stand(self._space_dir, self._manifest_number + 1):
                 raise self._poison("changing the live files", error) from error
             self._durable, self._checkpoints, self._retired = before
             raise DiskFull(f"the live files stay as they were: {error.strerror}") from error
-        remove_retired(self._space_dir, self._log_dir, changed.retired)
+
+    def remove_retired(self) -> None:
+        """Remove what the last change let go of; from any thread, as large files take their time."""
+        remove_retired(self._space_dir, self._log_dir, self._retired)
 
     def reserve_segment_id(self) -> int:
         """An id for the copy of a segment, which no other segment gets. For the writer."""

@@ -157,6 +157,14 @@ def publish_manifest(space_dir: Directory, manifest: Manifest) -> None:
             space_dir.remove(name)
 
 
+def may_stand(space_dir: Directory, number: int) -> bool:
+    """Whether a manifest of that number has, or may have, its name."""
+    try:
+        return space_dir.exists(f"MANIFEST-{number}")
+    except OSError:
+        return True
+
+
 def read_live(
     space_dir: Directory,
     space_uuid: bytes,

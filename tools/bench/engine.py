@@ -167,14 +167,14 @@ def main() -> None:
         "dimensions": args.dimensions,
         **figures,
     }
-    print(json.dumps(report, indent=1) if args.json else _as_text(report))
+    print(json.dumps(report, indent=1) if args.json else as_text(report))
 
 
-def _as_text(report: dict[str, Any], indent: str = "") -> str:
+def as_text(report: dict[str, Any], indent: str = "") -> str:
     lines = []
     for name, value in report.items():
         if isinstance(value, dict):
-            lines += [f"{indent}{name}:", _as_text(value, indent + "  ")]
+            lines += [f"{indent}{name}:", as_text(value, indent + "  ")]
         else:
             shown = f"{value:,.3f}" if isinstance(value, float) else value
             lines.append(f"{indent}{name}: {shown}")

@@ -153,7 +153,7 @@ def measure(root: Path, memories: int, dimensions: int) -> dict[str, Any]:
 
 
 def write_waits(root: Path, dimensions: int) -> dict[str, Any]:
-    """The waits of one writer in ms, while the space is compacted again and again, and while not."""
+    """The waits of one writer in ms: without a compaction, and with one after the other."""
     corpus = Corpus(dimensions, seed=11)
     figures: dict[str, Any] = {}
     with engram.open(root / "data") as db:

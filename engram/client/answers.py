@@ -15,7 +15,7 @@ import numpy as np
 
 from engram import errors
 from engram.errors import EngramError, FieldError, HistoryGone, ServerAnswerInvalid
-from engram.memory.model import Event, Recall, Receipt, SpaceInfo, Vector
+from engram.memory.model import Event, Origin, Recall, Receipt, SpaceInfo, Vector
 
 JSON: Final = "application/json"
 PROBLEM: Final = "application/problem+json"
@@ -56,6 +56,13 @@ class PurgeAnswer(msgspec.Struct, frozen=True, kw_only=True):
     """What purging a space is answered with."""
 
     receipt: Receipt
+
+
+class MadeSpace(msgspec.Struct, frozen=True, kw_only=True):
+    """A space that was made from another; what else is said of it is not needed."""
+
+    memory_space_id: str
+    origin: Origin
 
 
 class EventsPage(msgspec.Struct, frozen=True, kw_only=True):

@@ -9,8 +9,16 @@ from typing import TYPE_CHECKING, Any, Final
 
 from engram import limits
 from engram.client import requests
-from engram.client.answers import Answer, EventsPage, PurgeAnswer, SpacesPage, read
+from engram.client.answers import (
+    Answer,
+    EventsPage,
+    MadeSpace,
+    PurgeAnswer,
+    SpacesPage,
+    read,
+)
 from engram.client.feed import EventFeed
+from engram.client.transfers import download, upload
 from engram.client.transport import Transport, seconds
 from engram.feed.reader import check_types
 from engram.memory.model import (
@@ -19,12 +27,14 @@ from engram.memory.model import (
     DeletedSpace,
     EmbeddingSpec,
     Event,
+    ExportReport,
     Filter,
     Forgotten,
     Kind,
     Memory,
     Mode,
     NewMemory,
+    Origin,
     Page,
     Recall,
     Receipt,
@@ -36,6 +46,7 @@ from engram.memory.retention import Retention
 from engram.spaces.ids import check_space_id
 
 if TYPE_CHECKING:
+    from engram.bundles.files import Source, Target
     from engram.client.requests import Body, Parameters
 
 TIMEOUT_S: Final = 30.0
@@ -170,6 +181,21 @@ class AsyncClient:
         answer = await self._transport.request("POST", path, write=True)
         return read(answer, PurgeAnswer, space_id).receipt
 
+    async def import_space(self, space_id: str, file: Source) -> AsyncSpace:
+        """Make a space from a bundle, whole or not at all, and return its handle, whose `origin`
+        says what it was made from.
+
+        `file` is a path, or a binary file open for reading; it is read in a thread. Raises
+        :class:`engram.errors.Malformed` for a bundle that is damaged, cut short, or of a newer
+        version; `SpaceExists`, `SpaceDeleted`, `SpaceInvalid`, `Invalid` (an embedder that the
+        server does not have), `EmbedderUnavailable` and `DiskFull`.
+        """
+        path = f"{requests.space_path(space_id)}/import"
+        made = read(await upload(self._transport, path, file), MadeSpace, space_id)
+        space = self.space(space_id)
+        space.origin = made.origin
+        return space
+
     async def close(self) -> None:
         """End what runs, feeds too, and close all connections. Idempotent."""
         await self._transport.close()
@@ -197,6 +223,7 @@ class AsyncSpace:
         self._transport = transport
         self._id = space_id
         self._silence_s = silence_s
+        self.origin: Origin | None = None
         self._path = requests.space_path(space_id)
 
     @property
@@ -363,6 +390,27 @@ class AsyncSpace:
         )
         path = f"{self._path}/recall"
         return read(await self._transport.request("POST", path, body=body), Recall, self._id)
+
+    async def export(self, file: Target, *, force: bool = False) -> ExportReport:
+        """Write the space into one file, a bundle: its memories, and its history as it is retained.
+
+        `file` is a path, or a binary file open for writing; it is written in a thread. A file that
+        is named gets its name once all of it is on the disk; with `force` it may replace another.
+        Raises FileExistsError and OSError.
+        """
+        return await download(self._transport, f"{self._path}/export", file, force=force)
+
+    async def fork(self, new_id: str, as_of: int | None = None) -> AsyncSpace:
+        """Copy the space, durably, as it is or as of a position; see `engram.Space.fork`.
+
+        Raises :class:`engram.errors.SpaceExists`, `SpaceDeleted`, `SpaceInvalid`,
+        `PositionBeyondEnd`, `HistoryGone` and `DiskFull`.
+        """
+        path, body = f"{self._path}/fork", requests.fork_body(new_id, as_of)
+        answer = await self._transport.request("POST", path, body=body, write=True)
+        copy = AsyncSpace(self._transport, new_id, self._silence_s)
+        copy.origin = read(answer, MadeSpace, new_id).origin
+        return copy
 
     async def compact(self) -> Compaction:
         """Write a checkpoint, so that the space opens at once, and let go of history that it need

@@ -61,6 +61,13 @@ def settings_body(retention: object) -> Body:
     return {"retention": {"positions": kept.positions, "age_s": kept.age_s}}
 
 
+def fork_body(new_id: object, as_of: object) -> Body:
+    body: Body = {"memory_space_id": check_space_id(new_id)}
+    if as_of is not None:
+        body["as_of"] = position("as_of", as_of)
+    return body
+
+
 def spaces_limit(limit: object) -> int | None:
     if limit is None:
         return None

@@ -15,7 +15,7 @@ from datetime import datetime
 from functools import partial
 from threading import Thread
 from types import TracebackType
-from typing import Any, Final, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, Final, ParamSpec, TypeVar
 
 import anyio
 from anyio.from_thread import BlockingPortal
@@ -30,12 +30,14 @@ from engram.memory.model import (
     DeletedSpace,
     EmbeddingSpec,
     Event,
+    ExportReport,
     Filter,
     Forgotten,
     Kind,
     Memory,
     Mode,
     NewMemory,
+    Origin,
     Page,
     Recall,
     Receipt,
@@ -44,6 +46,9 @@ from engram.memory.model import (
     Vector,
 )
 from engram.memory.retention import Retention
+
+if TYPE_CHECKING:
+    from engram.bundles.files import Source, Target
 
 _THREAD: Final = "engram-client"
 _T = TypeVar("_T")
@@ -200,6 +205,11 @@ class Client:
         """See :meth:`engram.AsyncClient.purge_space`."""
         return self._loop.call(self._client.purge_space, space_id)
 
+    def import_space(self, space_id: str, file: Source) -> ClientSpace:
+        """See :meth:`engram.AsyncClient.import_space`."""
+        made = self._loop.call(self._client.import_space, space_id, file)
+        return ClientSpace(self._loop, made)
+
     def close(self) -> None:
         """End what runs in any thread, feeds too, and close all connections. Idempotent."""
         self._loop.close()
@@ -340,6 +350,19 @@ class ClientSpace:
             explain=explain,
             record=record,
         )
+
+    @property
+    def origin(self) -> Origin | None:
+        """What the space was made from, on the handle that importing or forking returned."""
+        return self._space.origin
+
+    def export(self, file: Target, *, force: bool = False) -> ExportReport:
+        """Write the space into one file, a bundle; see `AsyncSpace.export`."""
+        return self._loop.call(self._space.export, file, force=force)
+
+    def fork(self, new_id: str, as_of: int | None = None) -> ClientSpace:
+        """Copy the space, as it is or as of a position; see `engram.Space.fork`."""
+        return ClientSpace(self._loop, self._loop.call(self._space.fork, new_id, as_of))
 
     def compact(self) -> Compaction:
         """Write a checkpoint, and let go of history that need not be kept. Raises

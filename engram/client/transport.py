@@ -13,7 +13,7 @@ from __future__ import annotations
 import asyncio
 import math
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import contextmanager
 from types import SimpleNamespace
 from typing import Final
@@ -38,6 +38,7 @@ from engram.errors import (
 API: Final = "/api/v1"
 REQUESTS_AT_ONCE_MAX: Final = 64
 """More wait for their turn, so that their time does not run while they queue for a connection."""
+DOWNLOAD_BYTES: Final = 256 << 10
 _ERROR_BODY_BYTES_MAX: Final = 1 << 20
 _TRANSIENT: Final = frozenset({408, 429})
 """Refusals that say "not now"; like every 5xx they may be gone a moment later."""
@@ -139,29 +140,82 @@ class Transport:
                     f"the connection was lost during {asked}. Is the server still running?"
                 )
 
+    async def upload(self, path: str, data: AsyncIterator[bytes], media_type: str) -> Answer:
+        """A write whose body comes in pieces. Its time is not bounded: nobody knows how long it is.
+
+        The body is sent once the server asks for it, so that a refusal costs nothing. Raises as
+        :meth:`request` does.
+        """
+        session, sent = self._session_here(), SimpleNamespace(any=False)
+        asked = f"POST {self.url}{API}{path}"
+        with self._scopes.scope() as scope:
+            outcome = await self._exchange(
+                session, "POST", self._url(path, None), data, sent, asked, True, media_type
+            )
+        if scope.cancelled_caught:
+            raise OutcomeUnknown(_unknown(f"the client was closed during {asked}"))
+        if isinstance(outcome, Answer):
+            return outcome
+        lost = OutcomeUnknown(_unknown(f"the connection was lost during {asked}"))
+        raise lost if outcome is None else outcome
+
+    async def download(self, path: str, media_type: str) -> AsyncIterator[bytes]:
+        """The body of an answer, as it comes. Raises `Unavailable` when the client is closed, what
+        the server refuses with, and `ServerUnreachable` if the connection is lost on the way.
+        """
+        session = self._session_here()
+        asked = f"GET {self.url}{API}{path}"
+        headers = {**self._headers, "Accept": f"{media_type}, {PROBLEM}"}
+        timeout = aiohttp.ClientTimeout(total=None, sock_read=self._timeout_s)
+        try:
+            async with session.get(
+                self._url(path, None), headers=headers, allow_redirects=False, timeout=timeout
+            ) as response:
+                if response.status != 200 or response.content_type != media_type:
+                    answer = await _answer(response, asked, write=False)
+                    if answer.status >= 300:
+                        raise error_of(answer)
+                    raise answer.invalid(f"{answer.media_type or 'no media type'}")
+                async for chunk in response.content.iter_chunked(DOWNLOAD_BYTES):
+                    if self.closed:
+                        raise self._closed_error()
+                    yield chunk
+        except aiohttp.ClientConnectorError as error:
+            raise self._unreachable(error) from None
+        except (aiohttp.ClientError, TimeoutError, OSError):
+            if self.closed:
+                raise self._closed_error() from None
+            raise ServerUnreachable(
+                f"the connection was lost in the middle of {asked}. Is the server still running?"
+            ) from None
+
     async def _exchange(
         self,
         session: aiohttp.ClientSession,
         method: str,
         url: URL,
-        data: bytes | None,
+        data: bytes | AsyncIterator[bytes] | None,
         sent: SimpleNamespace,
         asked: str,
         write: bool,
+        media_type: str = JSON,
     ) -> Answer | EngramError | None:
         """The answer; or the error to raise; or None for a connection that broke on the way.
 
         Errors are returned, not raised, so that no aiohttp error becomes their context.
         """
+        headers = self._headers if data is None else self._headers | {"Content-Type": media_type}
+        streamed = not isinstance(data, bytes | None)
         try:
             async with session.request(
                 method,
                 url,
                 data=data,
-                headers=self._headers if data is None else self._headers | {"Content-Type": JSON},
+                headers=headers,
                 allow_redirects=False,
                 trace_request_ctx=sent,
-                timeout=aiohttp.ClientTimeout(total=self._timeout_s),
+                timeout=aiohttp.ClientTimeout(total=None if streamed else self._timeout_s),
+                expect100=streamed,
             ) as response:
                 return await _answer(response, asked, write)
         except aiohttp.ClientResponseError as error:

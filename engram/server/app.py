@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
-from typing import TYPE_CHECKING, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import anyio
 import anyio.to_thread
@@ -51,6 +51,16 @@ from engram.server.rest import (
     Answer,
     RegistryOperation,
     SpaceOperation,
+)
+from engram.server.transfers import (
+    EXPORT,
+    IMPORT,
+    BundleStream,
+    TransferOperation,
+    begin_export,
+    read_import_call,
+    run_import,
+    transfer_limiter,
 )
 
 if TYPE_CHECKING:
@@ -118,6 +128,14 @@ def _routes(
         for prefix in ("/spaces/{space:segment}", ""):
             add(prefix + space_operation.path, space_operation.method, endpoint)
 
+    export = _endpoint(EXPORT, partial(begin_export, db), BundleStream, limiter, resolve)
+    for prefix in ("/spaces/{space:segment}", ""):
+        add(prefix + EXPORT.path, EXPORT.method, export)
+    path = IMPORT.path.replace("{space}", "{space:segment}")
+    build = partial(run_import, db)
+    receive = _endpoint(IMPORT, build, _response, transfer_limiter, resolve, read_import_call)
+    add(path, IMPORT.method, receive)
+
     def respond(subscription: Subscription) -> Response:
         audiences.check_room()
         return EventStream(subscription, audiences, streams)
@@ -159,11 +177,12 @@ def _on_registry(
 
 
 def _endpoint(
-    operation: SpaceOperation | RegistryOperation | StreamOperation,
-    work: Callable[[Call], _T],
+    operation: SpaceOperation | RegistryOperation | StreamOperation | TransferOperation,
+    work: Callable[[Any], _T],
     respond: Callable[[_T], Response],
     limiter: anyio.CapacityLimiter,
     name_space: NameSpace,
+    read: Callable[..., Awaitable[Call]] = read_call,
 ) -> _Endpoint:
     """`work` runs in a worker thread, `respond` turns what it returns into a response here."""
 
@@ -173,9 +192,7 @@ def _endpoint(
             header = tuple(request.headers.getlist(SPACE_HEADER))
             space_id = name_space(request.path_params.get("space"), header)
             try:
-                call = await read_call(
-                    request, operation.parameters, takes_body=operation.takes_body
-                )
+                call = await read(request, operation.parameters, takes_body=operation.takes_body)
             except anyio.get_cancelled_exc_class():
                 # Only the end of the server cancels, after it has waited. Answer at once: the
                 # event loop is about to go.

@@ -73,7 +73,7 @@ async def read_call(request: Request, parameters: Collection[str], *, takes_body
     space_header = tuple(request.headers.getlist(SPACE_HEADER))
     last_event_ids = tuple(request.headers.getlist(LAST_EVENT_ID))
     try:
-        _check_idempotency_key(request.headers)
+        check_idempotency_key(request.headers)
         query = parse_query(request.scope["query_string"], parameters)
         body = await _read_body(request)
         if body:
@@ -108,7 +108,7 @@ def _too_large(what: str) -> TooLarge:
     return TooLarge(f"the body {what}; at most {BODY_BYTES_MAX} bytes are taken. Split the request")
 
 
-def _check_idempotency_key(headers: Headers) -> None:
+def check_idempotency_key(headers: Headers) -> None:
     if "idempotency-key" in headers:
         raise Malformed(
             "this release does not support Idempotency-Key yet; leave the header out and give "

@@ -20,6 +20,7 @@ from engram.server.calls import Call
 from engram.server.resolver import agree, named_space, resolve
 from engram.server.wire import (
     ChangesBody,
+    ForkBody,
     MemoryBody,
     NewSpaceBody,
     RecallBody,
@@ -27,6 +28,7 @@ from engram.server.wire import (
     decode,
     decode_new_memories,
     encode,
+    origin_document,
     space_document,
 )
 from engram.spaces.ids import check_space_id
@@ -72,7 +74,7 @@ def remember(space: Space, call: Call) -> Answer:
     given = decode_new_memories(call.body)
     if isinstance(given, MemoryBody):
         memory = space.remember(**msgspec.structs.asdict(given.new_memory()))
-        location = f"{_space_path(space.id)}/memories/{quote(memory.id, safe='')}"
+        location = f"{space_path(space.id)}/memories/{quote(memory.id, safe='')}"
         document = {
             "memory_space_id": space.id,
             "position": memory.position,
@@ -144,6 +146,12 @@ def compact(space: Space, call: Call) -> Answer:
     return Answer(200, space.compact())
 
 
+def fork(space: Space, call: Call) -> Answer:
+    body = decode(call.body, ForkBody)
+    made = space.fork(body.memory_space_id, body.as_of)
+    return Answer(201, origin_document(made), space_path(made.id))
+
+
 def restore_memory(space: Space, call: Call) -> Answer:
     return Answer(200, space.restore(call.path["id"]))
 
@@ -186,7 +194,7 @@ def create_space(db: Database, call: Call) -> Answer:
     agree(header_space, body.memory_space_id)
     spec = body.embedding.spec() if body.embedding is not None else None
     space = db.create_space(body.memory_space_id, embedding=spec)
-    return Answer(201, space_document(space.info()), _space_path(space.id))
+    return Answer(201, space_document(space.info()), space_path(space.id))
 
 
 def put_space(db: Database, call: Call) -> Answer:
@@ -201,7 +209,7 @@ def put_space(db: Database, call: Call) -> Answer:
     spec = body.embedding.spec() if body.embedding is not None else None
     space, created = db.ensure_space(space_id, embedding=spec)
     document = space_document(space.info())
-    return Answer(201, document, _space_path(space_id)) if created else Answer(200, document)
+    return Answer(201, document, space_path(space_id)) if created else Answer(200, document)
 
 
 def show_space(db: Database, call: Call) -> Answer:
@@ -258,7 +266,7 @@ def list_spaces(db: Database, call: Call) -> Answer:
     return Answer(200, {"spaces": [space_document(info) for info in shown], "next": following})
 
 
-def _space_path(space_id: str) -> str:
+def space_path(space_id: str) -> str:
     return f"{API}/spaces/{space_id}"
 
 
@@ -275,6 +283,7 @@ SPACE_OPERATIONS: Final = (
     SpaceOperation("DELETE", "/memories/{id}", forget_memory),
     SpaceOperation("POST", "/memories/{id}/restore", restore_memory),
     SpaceOperation("POST", "/compact", compact),
+    SpaceOperation("POST", "/fork", fork, takes_body=True),
     SpaceOperation("GET", "/memories/{id}/history", memory_history),
     SpaceOperation("POST", "/recall", recall, takes_body=True),
     SpaceOperation("POST", "/reopen", reopen),

@@ -11,6 +11,7 @@ import re
 from collections.abc import Sequence
 from datetime import datetime
 from typing import (
+    TYPE_CHECKING,
     Annotated,
     Any,
     Final,
@@ -39,6 +40,9 @@ from engram.memory.model import (
 )
 from engram.memory.retention import Retention, checked_retention, parse_retention
 
+if TYPE_CHECKING:
+    from engram.spaces.space import Space
+
 _T = TypeVar("_T")
 AwareTime = Annotated[datetime, msgspec.Meta(tz=True)]
 _Unset = msgspec.UnsetType
@@ -64,6 +68,13 @@ class NewSpaceBody(msgspec.Struct, forbid_unknown_fields=True):
 
     memory_space_id: str | None = None
     embedding: EmbeddingBody | None = None
+
+
+class ForkBody(msgspec.Struct, forbid_unknown_fields=True):
+    """`POST …/fork`: the id of the copy, and the position to copy up to."""
+
+    memory_space_id: str
+    as_of: int | None = None
 
 
 class EmbeddingBody(msgspec.Struct, forbid_unknown_fields=True):
@@ -351,6 +362,11 @@ _ENCODER: Final = msgspec.json.Encoder(enc_hook=_plain)
 def encode(document: object) -> bytes:
     """A struct of :mod:`engram.memory.model`, or a dict of them, as JSON."""
     return _ENCODER.encode(document)
+
+
+def origin_document(space: Space) -> dict[str, Any]:
+    """A space that was just made from another, and what it was made from."""
+    return {**space_document(space.info()), "origin": space.origin}
 
 
 def space_document(info: SpaceInfo) -> dict[str, Any]:

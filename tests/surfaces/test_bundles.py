@@ -1,0 +1,255 @@
+"""Bundles over HTTP, by the clients and on the command line: in and out, whole or not at all."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from starlette.testclient import TestClient
+
+import engram
+from engram.bundles.codec import MEDIA_TYPE
+from engram.errors import (
+    Malformed,
+    PositionBeyondEnd,
+    ServerUnreachable,
+    SpaceExists,
+    SpaceNotFound,
+)
+from engram.server.app import build_app
+from engram.server.events import StreamOptions
+
+from .harness import LOCAL
+from .test_events import Serving, serving
+
+S = "/api/v1/spaces"
+VECTORS = engram.EmbeddingSpec(model="caller", dimensions=2)
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    with engram.open(tmp_path / "data") as database:
+        alpha = database.create_space("alpha", embedding=VECTORS)
+        for number in range(5):
+            alpha.remember(f"memory {number}", id=f"m{number}", embedding=[1.0, number])
+        batch = [{"content": "b", "id": f"b{n}", "embedding": [1.0, n]} for n in range(3)]
+        alpha.remember_many(batch)  # positions 7 to 9
+    return tmp_path / "data"
+
+
+@pytest.fixture
+def db(root: Path) -> Iterator[engram.Database]:
+    with engram.open(root) as database:
+        yield database
+
+
+@pytest.fixture
+def http(db: engram.Database) -> Iterator[TestClient]:
+    with TestClient(build_app(db), LOCAL) as client:
+        yield client
+
+
+@pytest.fixture
+def served(root: Path) -> Iterator[Serving]:
+    with serving(root, StreamOptions()) as found:
+        yield found
+
+
+def url_of(served: Serving) -> str:
+    return f"http://127.0.0.1:{served.port}"
+
+
+def ids(space: Any) -> list[str]:
+    return [memory.id for memory in space.list(limit=100).memories]
+
+
+ALL = ["m0", "m1", "m2", "m3", "m4", "b0", "b1", "b2"]
+
+
+def test_a_bundle_goes_out_and_comes_in(http: TestClient, db: engram.Database) -> None:
+    out = http.get(f"{S}/alpha/export")
+    assert out.status_code == 200
+    assert out.headers["content-type"] == MEDIA_TYPE
+    assert out.headers["content-disposition"] == 'attachment; filename="alpha-9.engram"'
+    assert http.get("/api/v1/export", headers={"X-Memory-Space": "alpha"}).status_code == 200
+    made = http.post(f"{S}/copy/import", content=out.content, headers={"Content-Type": MEDIA_TYPE})
+    assert made.status_code == 201
+    assert made.headers["location"] == f"{S}/copy"
+    document = made.json()
+    assert (document["memory_space_id"], document["position"]) == ("copy", 9)
+    assert document["origin"] == {
+        "memory_space_id": "alpha",
+        "space_uuid": db.space("alpha").info().uuid,
+        "position": 9,
+        "as_of": None,
+    }
+    assert ids(db.space("copy")) == ALL
+
+
+def test_head_asks_for_the_headers_alone(http: TestClient) -> None:
+    answer = http.head(f"{S}/alpha/export")
+    assert answer.status_code == 200
+    assert answer.content == b""
+    assert answer.headers["engram-position"] == "9"
+
+
+def refused(answer: Any, status: int, problem: str) -> None:
+    assert answer.status_code == status, answer.text
+    assert answer.json()["type"].endswith(f"/{problem}")
+
+
+def test_what_cannot_be_imported_is_refused_and_leaves_nothing(
+    http: TestClient, db: engram.Database
+) -> None:
+    data = http.get(f"{S}/alpha/export").content
+    typed = {"Content-Type": "application/octet-stream"}
+    refused(http.post(f"{S}/alpha/import", content=data, headers=typed), 409, "space-exists")
+    refused(http.post(f"{S}/copy/import", content=data[:-1], headers=typed), 400, "malformed")
+    refused(http.post(f"{S}/copy/import", content=data + b"x", headers=typed), 400, "malformed")
+    refused(http.post(f"{S}/copy/import"), 400, "malformed")
+    refused(http.post(f"{S}/copy/import", json={}), 415, "unsupported-media-type")
+    packed = {**typed, "Content-Encoding": "gzip"}
+    refused(
+        http.post(f"{S}/copy/import", content=data, headers=packed), 415, "unsupported-media-type"
+    )
+    refused(http.post(f"{S}/copy/import?x=1", content=data, headers=typed), 400, "malformed")
+    key = {**typed, "Idempotency-Key": "k"}
+    refused(http.post(f"{S}/copy/import", content=data, headers=key), 400, "malformed")
+    refused(http.post(f"{S}/CON/import", content=data), 400, "memory-space-invalid")
+    refused(http.get(f"{S}/copy/export"), 404, "space-not-found")
+    refused(http.get(f"{S}/alpha/export?as_of=3"), 400, "malformed")
+    assert [info.memory_space_id for info in db.spaces()] == ["alpha"]
+    assert list((db.path / ".engram" / "tmp").iterdir()) == []
+    db.delete_space("alpha")
+    refused(http.post(f"{S}/alpha/import", content=data, headers=typed), 409, "space-deleted")
+
+
+def test_a_fork_says_where_it_ends(http: TestClient, db: engram.Database) -> None:
+    made = http.post(f"{S}/alpha/fork", json={"memory_space_id": "copy", "as_of": 8})
+    assert made.status_code == 201
+    assert made.headers["location"] == f"{S}/copy"
+    assert made.json()["position"] == 6
+    assert made.json()["origin"]["as_of"] == 8
+    assert made.json()["origin"]["position"] == 6
+    assert ids(db.space("copy")) == ALL[:5]
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "problem"),
+    [
+        ({}, 422, "invalid"),
+        ({"memory_space_id": "copy", "as_of": 0}, 422, "invalid"),
+        ({"memory_space_id": "copy", "as_of": "5"}, 422, "invalid"),
+        ({"memory_space_id": "copy", "as_of": 10}, 400, "position-beyond-end"),
+        ({"memory_space_id": "Copy"}, 400, "memory-space-invalid"),
+        ({"memory_space_id": "alpha"}, 409, "space-exists"),
+        ({"memory_space_id": "copy", "at": 3}, 422, "invalid"),
+    ],
+)
+def test_a_fork_that_cannot_be_is_refused(
+    http: TestClient, db: engram.Database, body: Any, status: int, problem: str
+) -> None:
+    refused(http.post(f"{S}/alpha/fork", json=body), status, problem)
+    assert [info.memory_space_id for info in db.spaces()] == ["alpha"]
+
+
+def test_clients_export_import_and_fork(served: Serving, tmp_path: Path) -> None:
+    with engram.Client(url_of(served)) as client:
+        alpha = client.space("alpha")
+        report = alpha.export(tmp_path / "alpha.engram")
+        assert (report.position, report.events) == (9, 9)
+        assert report.bytes == (tmp_path / "alpha.engram").stat().st_size
+        with pytest.raises(FileExistsError):
+            alpha.export(tmp_path / "alpha.engram")
+        file = io.BytesIO()
+        assert alpha.export(file).position == 9
+        assert client.import_space("one", tmp_path / "alpha.engram").origin is not None
+        two = client.import_space("two", io.BytesIO(file.getvalue()))
+        assert two.origin is not None
+        assert two.origin.memory_space_id == "alpha"
+        assert ids(two) == ids(client.space("one")) == ALL
+        copy = alpha.fork("copy", as_of=8)
+        assert copy.origin is not None
+        assert copy.origin.rounded
+        assert copy.info().position == 6
+        with pytest.raises(SpaceExists):
+            alpha.fork("copy")
+        with pytest.raises(PositionBeyondEnd):
+            alpha.fork("later", as_of=100)
+        with pytest.raises(SpaceExists):
+            client.import_space("one", tmp_path / "alpha.engram")
+        with pytest.raises(Malformed):
+            client.import_space("three", io.BytesIO(file.getvalue()[:-5]))
+        with pytest.raises(SpaceNotFound):
+            client.space("three").export(tmp_path / "three.engram")
+        assert sorted(path.name for path in tmp_path.glob("*.engram*")) == ["alpha.engram"]
+
+
+def test_the_asynchronous_client_does_the_same(served: Serving, tmp_path: Path) -> None:
+    async def main() -> None:
+        async with engram.AsyncClient(url_of(served)) as client:
+            report = await client.space("alpha").export(tmp_path / "alpha.engram")
+            made = await client.import_space("copy", tmp_path / "alpha.engram")
+            assert made.origin is not None
+            assert made.origin.position == report.position == 9
+            fork = await made.fork("fork", as_of=3)
+            assert (await fork.info()).position == 3
+
+    asyncio.run(main())
+
+
+def test_more_than_a_request_may_hold_goes_through(served: Serving) -> None:
+    """In pieces, both ways: no part of it is ever held as a whole."""
+    big = served.db.create_space("big", embedding=VECTORS)
+    for number in range(24):
+        big.remember("x" * 1_000_000, id=f"m{number}", embedding=[1.0, number])
+    with engram.Client(url_of(served)) as client:
+        file = io.BytesIO()
+        assert client.space("big").export(file).bytes > 16 << 20
+        file.seek(0)
+        assert client.import_space("copy", file).info().memories == 24
+
+
+def test_a_file_that_fails_while_it_is_sent_is_told_as_that(served: Serving) -> None:
+    class Failing:
+        def read(self, length: int, /) -> bytes:
+            raise OSError(5, "Input/output error")
+
+    with engram.Client(url_of(served)) as client:
+        with pytest.raises(Malformed, match="Input/output error"):
+            client.import_space("copy", Failing())
+        with pytest.raises(SpaceNotFound):
+            client.space_info("copy")
+
+
+def test_who_hangs_up_in_the_middle_leaves_nothing(served: Serving) -> None:
+    file = io.BytesIO()
+    served.db.space("alpha").export(file)
+    with socket.create_connection(("127.0.0.1", served.port)) as half:
+        head = f"POST {S}/copy/import HTTP/1.1\r\nHost: localhost\r\nContent-Type: {MEDIA_TYPE}\r\n"
+        half.sendall(f"{head}Content-Length: 100000\r\n\r\n".encode() + file.getvalue()[:-50])
+        tmp = served.db.path / ".engram" / "tmp"
+        while not list(tmp.iterdir()):
+            pass  # until it is being built
+    while list(tmp.iterdir()):
+        pass
+    assert [info.memory_space_id for info in served.db.spaces()] == ["alpha"]
+
+
+def test_an_export_that_ends_early_is_noticed(
+    served: Serving, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from engram.bundles import outgoing
+
+    def step(self: Any, position: int) -> Any:
+        raise engram.Unavailable("history went away")
+
+    monkeypatch.setattr(outgoing.Outgoing, "_step", step)
+    with engram.Client(url_of(served)) as client, pytest.raises(ServerUnreachable):
+        client.space("alpha").export(tmp_path / "alpha.engram")
+    assert not list(tmp_path.glob("*alpha.engram*"))

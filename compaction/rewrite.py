@@ -13,9 +13,9 @@ from typing import Final
 from wal import format as f
 from wal.codec import Bad, Draft, Record, SegmentHeader, encode_record
 from wal.errors import Damaged
-from wal.live_set import LOG_DIR, Sealed
+from wal.live_set import LOG_DIR, Sealed, sealed_as
 from wal.manifest import SealedSegment
-from wal.segment import Chain, prepare_segment, publish_segment, scan, write_all
+from wal.segment import TMP_SUFFIX, Chain, prepare_segment, publish_segment, scan, write_all
 from wal.vfs import Buffer, Directory
 
 Redact = Callable[[Record], Sequence[Buffer] | None]
@@ -47,15 +47,7 @@ def rewrite_segment(
         write_all(copy, start, b"".join(pieces))
         copy.sync_data()
         copy.drop_cache()
-        written = SealedSegment(
-            name=copied.name,
-            segment_id=segment_id,
-            first_position=sealed.first_position,
-            next_position=end.next_position,
-            length=end.offset,
-            final_crc=end.prev_crc,
-            time_ns=end.time_ns,
-        )
+        written = sealed_as(copied, end)
         for _ in _records(memoryview(copy.read_at(0, end.offset)), copied, written):
             pass
     publish_segment(log_dir, copied)
@@ -105,8 +97,9 @@ def _append(pieces: list[Buffer], end: Chain, record: Record, redact: Redact, se
     )
 
 
-def remove_copies(log_dir: Directory, copies: Sequence[Sealed]) -> None:
-    """Remove copies that no manifest names."""
-    for _, sealed, _ in copies:
-        with suppress(OSError):
-            log_dir.remove(sealed.name)
+def remove_copies(log_dir: Directory, names: Sequence[str]) -> None:
+    """Remove copies that no manifest names, finished or not."""
+    for name in names:
+        for left in (name + TMP_SUFFIX, name):
+            with suppress(OSError):
+                log_dir.remove(left)

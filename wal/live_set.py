@@ -20,6 +20,19 @@ Sealed = tuple[SegmentHeader, SealedSegment, tuple[Chain, ...]]
 """A sealed segment, and places to start reading it, none if it was not read yet."""
 
 
+def sealed_as(header: SegmentHeader, end: Chain) -> SealedSegment:
+    """What a manifest says of a segment that ends at `end`."""
+    return SealedSegment(
+        name=header.name,
+        segment_id=header.segment_id,
+        first_position=header.first_position,
+        next_position=end.next_position,
+        length=end.offset,
+        final_crc=end.prev_crc,
+        time_ns=end.time_ns,
+    )
+
+
 class Change(NamedTuple):
     """The checkpoints from now on, by ascending position, and by segment id the copies that take
     the place of segments. Segments wholly up to `drop_to` are let go of; a base checkpoint has to

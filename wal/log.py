@@ -14,12 +14,12 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import replace
 from typing import Final
 
 from wal import format as f
-from wal.codec import Draft, Record, SegmentHeader, encode_record
+from wal.codec import Draft, Record, encode_record
 from wal.errors import (
     Closed,
     Damaged,
@@ -31,9 +31,9 @@ from wal.errors import (
     ReadOnly,
     Truncated,
 )
-from wal.live_set import CHECKPOINT_DIR, LOG_DIR, Change, Sealed, plan_change
-from wal.manifest import Checkpoint, Manifest, SealedSegment
-from wal.opened import DEFAULT_OPTIONS, Ack, LogOptions, Opened
+from wal.live_set import CHECKPOINT_DIR, LOG_DIR, Change, Sealed, plan_change, sealed_as
+from wal.manifest import Checkpoint, Manifest
+from wal.opened import DEFAULT_OPTIONS, Ack, LogOptions, Opened, opened_of
 from wal.reader import Durable, Places, read_on
 from wal.recovery import SetAside
 from wal.replay import (
@@ -44,11 +44,19 @@ from wal.replay import (
     from_the_log,
     may_stand,
     publish_manifest,
+    read_checkpoint_only,
     read_live,
     set_aside_tail,
 )
 from wal.retire import remove_retired, set_aside_checkpoints
-from wal.segment import TMP_SUFFIX, Chain, prepare_segment, publish_segment, write_all
+from wal.segment import (
+    TMP_SUFFIX,
+    Chain,
+    next_header,
+    prepare_segment,
+    publish_segment,
+    write_all,
+)
 from wal.vfs import Buffer, Directory, File, Lock
 from wal.watermark import Watermark, write_watermark
 
@@ -113,10 +121,13 @@ class Log:
         now_ns: int,
         options: LogOptions = DEFAULT_OPTIONS,
         restore: Restore = from_the_log,
+        though_damaged: bool = False,
     ) -> Log:
         """Own the folder, recover it and hand records to `visit`, oldest first: those behind the
         checkpoint that `restore` took up, or all.
 
+        Of a log that is damaged, `though_damaged` gives what a whole checkpoint stands for: its
+        failure is `Decayed` from the start, and nothing on disk is touched.
         Raises :class:`wal.errors.Locked`, :class:`wal.errors.ReadOnly`,
         :class:`wal.errors.Damaged` (nothing was changed) or :class:`wal.errors.Unsupported`.
         """
@@ -126,6 +137,12 @@ class Log:
             live = read_live(space_dir, space_uuid, visit, fresh=True, restore=restore)
             doing = "written"
             return cls._take_over(space_dir, lock, live, nonce, now_ns, options)
+        except Damaged as damage:
+            held = read_checkpoint_only(space_dir, space_uuid, restore) if though_damaged else None
+            if held is None:
+                lock.release()
+                raise
+            return cls._of_checkpoint(space_dir, lock, held, damage)
         except OSError as error:
             lock.release()
             if error.errno in {errno.EROFS, errno.EACCES, errno.EPERM}:
@@ -136,6 +153,15 @@ class Log:
         except BaseException:
             lock.release()
             raise
+
+    @classmethod
+    def _of_checkpoint(cls, space_dir: Directory, lock: Lock, held: LiveLog, why: Damaged) -> Log:
+        log_dir = space_dir.open_dir(LOG_DIR)
+        file, opened = log_dir.open(held.active.name), opened_of(held, None, 0)
+        log = cls(space_dir, log_dir, lock, held, file, opened, lambda: b"", DEFAULT_OPTIONS)
+        held_to = held.start.position
+        log._failure = Decayed(f"{why}. What was stored up to position {held_to} can be read")
+        return log
 
     @classmethod
     def _take_over(
@@ -150,7 +176,6 @@ class Log:
         """Mend the end, clear left-over temporaries, publish what the manifest lacks."""
         plan, quarantined, set_aside_bytes = live.plan, None, 0
         leftovers = live.leftovers
-        records = sum(segment.records for segment in live.segments)
         with ExitStack() as undo:
             log_dir = space_dir.open_dir(LOG_DIR)
             undo.callback(log_dir.close)
@@ -166,17 +191,7 @@ class Log:
                 quarantined = set_aside_tail(space_dir, live, plan)
                 set_aside_bytes, live.size = live.size - plan.offset, plan.offset
             file = log_dir.open(live.active.name, writable=True)
-            opened = Opened(
-                records=records,
-                segments=len(live.segments),
-                bytes=sum(segment.chain.offset for segment in live.segments),
-                quarantined=quarantined,
-                quarantined_bytes=set_aside_bytes,
-                quarantine_reason=plan.reason if isinstance(plan, SetAside) else None,
-                strangers=tuple(live.strangers),
-                replayed_from=live.start.position + 1,
-                unusable_checkpoints=live.start.unusable,
-            )
+            opened = opened_of(live, quarantined, set_aside_bytes)
             log = cls(space_dir, log_dir, lock, live, file, opened, nonce, options)
             undo.callback(lambda: log._file.close())
             if quarantined is not None:
@@ -336,7 +351,7 @@ class Log:
         changed = plan_change(durable.sealed, self._checkpoints, change)
         base = max((each.position for each in change.checkpoints if each.base), default=0)
         self._durable = replace(durable, sealed=changed.sealed, base_position=base)
-        self._checkpoints, self._retired = change.checkpoints, changed.retired
+        self._checkpoints, self._retired = change.checkpoints, (*self._retired, *changed.retired)
         try:
             self._publish()
         except OSError as error:
@@ -345,9 +360,10 @@ class Log:
             self._durable, self._checkpoints, self._retired = before
             raise DiskFull(f"the live files stay as they were: {error.strerror}") from error
 
-    def remove_retired(self) -> None:
-        """Remove what the last change let go of; from any thread, as large files take their time."""
-        remove_retired(self._space_dir, self._log_dir, self._retired)
+    def remove_retired(self) -> tuple[str, ...]:
+        """Remove what was let go of; from any thread: it takes its time. Returns what stays."""
+        self._retired = remove_retired(self._space_dir, self._log_dir, self._retired)
+        return self._retired
 
     def reserve_segment_id(self) -> int:
         """An id for the copy of a segment, which no other segment gets. For the writer."""
@@ -360,11 +376,9 @@ class Log:
         if self._failure is not None or position <= self._watermark.position:
             return
         watermark = Watermark(self._watermark.number + 1, position)
-        try:
+        with suppress(OSError):  # the next has the same number then, so that the whole slot stays
             write_watermark(self._space_dir, self._durable.active.space_uuid, watermark)
-        except OSError:
-            return  # with the same number again, so that the whole slot stays
-        self._watermark = watermark
+            self._watermark = watermark
 
     def poison(self, reason: str) -> None:
         """Refuse all further writes: whoever uses the log can no longer vouch for its state."""
@@ -406,16 +420,7 @@ class Log:
         self._trim()
         durable = self._durable
         old, chain = durable.active, durable.chain
-        header = SegmentHeader(
-            old.space_uuid,
-            self.reserve_segment_id(),
-            chain.next_position,
-            self._nonce(),
-            old.segment_id,
-            chain.offset,
-            chain.prev_crc,
-            now_ns,
-        )
+        header = next_header(old, chain, self.reserve_segment_id(), self._nonce(), now_ns)
         file = prepare_segment(self._log_dir, header)
         try:
             publish_segment(self._log_dir, header)
@@ -429,15 +434,7 @@ class Log:
         self._file.close()
         self._file = file
         self._allocated = f.SEGMENT_HEADER_BYTES
-        sealed = SealedSegment(
-            name=old.name,
-            segment_id=old.segment_id,
-            first_position=old.first_position,
-            next_position=chain.next_position,
-            length=chain.offset,
-            final_crc=chain.prev_crc,
-            time_ns=chain.time_ns,
-        )
+        sealed = sealed_as(old, chain)
         self._staged = Chain.start(
             header, time_ns=chain.time_ns, synced_position=chain.synced_position
         )
@@ -455,11 +452,10 @@ class Log:
         """A full disk must not prevent reading: the chain proves what the manifest lacks."""
         try:
             self._publish()
+            self.remove_retired()
         except OSError as error:
             if error.errno not in NO_ROOM:
                 raise
-        else:
-            remove_retired(self._space_dir, self._log_dir, self._retired)
 
     def _publish(self) -> None:
         durable = self._durable
@@ -489,7 +485,7 @@ class Log:
         try:
             effect()
         except OSError as error:
-            if error.errno not in NO_ROOM:
+            if error.errno not in NO_ROOM | NO_DESCRIPTOR:
                 raise self._poison("a write", error) from error
             try:
                 self._file.truncate(self._durable.chain.offset)

@@ -5,6 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
+from wal.recovery import SetAside
+from wal.replay import LiveLog
+
 
 class LogOptions(NamedTuple):
     """Sizes in bytes. A segment is sealed by the first group that finds it this long."""
@@ -42,3 +45,18 @@ class Opened:
     strangers: tuple[str, ...]
     replayed_from: int
     unusable_checkpoints: tuple[str, ...]
+
+
+def opened_of(live: LiveLog, quarantined: str | None, quarantined_bytes: int) -> Opened:
+    """What was found, and the torn tail that was set aside."""
+    return Opened(
+        records=sum(segment.records for segment in live.segments),
+        segments=len(live.segments),
+        bytes=sum(segment.chain.offset for segment in live.segments),
+        quarantined=quarantined,
+        quarantined_bytes=quarantined_bytes,
+        quarantine_reason=live.plan.reason if isinstance(live.plan, SetAside) else None,
+        strangers=tuple(live.strangers),
+        replayed_from=live.start.position + 1,
+        unusable_checkpoints=live.start.unusable,
+    )

@@ -15,6 +15,7 @@ alone, without owning the folder; the offline tools use it.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import closing
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
@@ -30,7 +31,7 @@ from wal.links import (
     header_of,
     later_records,
 )
-from wal.live_set import LOG_DIR
+from wal.live_set import LOG_DIR, sealed_as
 from wal.manifest import (
     Manifest,
     SealedSegment,
@@ -38,7 +39,7 @@ from wal.manifest import (
     encode_manifest,
     manifest_number,
 )
-from wal.recovery import Later, Plan, Refuse, SetAside, TailSeen, plan_tail
+from wal.recovery import Append, Later, Plan, Refuse, SetAside, TailSeen, plan_tail
 from wal.segment import TMP_SUFFIX, Chain, scan, write_all
 from wal.vfs import Directory, File
 from wal.watermark import Watermark, read_watermark
@@ -88,15 +89,7 @@ class SegmentSeen:
         self.records += 1
 
     def sealed(self) -> SealedSegment:
-        return SealedSegment(
-            name=self.name,
-            segment_id=self.header.segment_id,
-            first_position=self.header.first_position,
-            next_position=self.chain.next_position,
-            length=self.chain.offset,
-            final_crc=self.chain.prev_crc,
-            time_ns=self.chain.time_ns,
-        )
+        return sealed_as(self.header, self.chain)
 
 
 @dataclass(slots=True)
@@ -212,6 +205,38 @@ def leftovers_of(manifest: Manifest, headers: Mapping[str, SegmentHeader]) -> li
         if name not in named
         and (f"{LOG_DIR}/{name}" in manifest.retired or header.kind == f.KIND_REWRITTEN)
     ]
+
+
+def read_checkpoint_only(
+    space_dir: Directory, space_uuid: bytes, restore: Restore
+) -> LiveLog | None:
+    """What can be served of a log that is damaged behind its newest checkpoint, or in what that
+    stands for: the log up to there. None without such a checkpoint, or if more is wrong.
+    """
+    try:
+        manifest = read_manifest(space_dir)
+        with closing(space_dir.open_dir(LOG_DIR)) as log_dir:
+            headers = live_headers(log_dir, manifest, space_uuid).headers
+            start = restore(manifest)
+            if not start.position:
+                return None
+            sealed = {segment.segment_id: segment for segment in manifest.sealed}
+            segments: list[SegmentSeen] = []
+            for header, successor in zip(headers, [*headers[1:], None], strict=True):
+                before = segments[-1].chain if segments else None
+                chain = chain_start(header, before)
+                seen = SegmentSeen(header.name, header, chain, [chain])
+                segments.append(seen)
+                if header.first_position > start.position or successor is None:
+                    break
+                with closing(log_dir.open(header.name)) as file:
+                    _pass_over(file, seen, sealed[header.segment_id], successor)
+    except (Damaged, KeyError):
+        return None
+    if segments[-1].header.first_position != start.position + 1:
+        return None
+    end = segments[-1].chain.offset
+    return LiveLog(manifest, segments, Append(end), end, Watermark(0, 0), start)
 
 
 class HeadersFound(NamedTuple):

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
-from contextlib import closing, suppress
+from collections.abc import Collection, Sequence
+from contextlib import closing
 from typing import Final
 
 from wal.live_set import CHECKPOINT_DIR, LOG_DIR
@@ -15,25 +15,41 @@ from wal.vfs import Directory
 CHECKPOINT_SUFFIX: Final = ".ckpt"
 
 
-def remove_retired(space_dir: Directory, log_dir: Directory, retired: Iterable[str]) -> None:
-    """Remove files that the manifest has let go of. What fails is done when the log is opened.
+def remove_retired(
+    space_dir: Directory, log_dir: Directory, retired: Sequence[str]
+) -> tuple[str, ...]:
+    """Remove files that the manifest has let go of, durably. Returns those that may still be there:
+    they stay retired, and go with the next change, or when the log is opened.
 
     Whoever has one of them mapped keeps it: files are unlinked, never cut.
     """
-    segments = [path.removeprefix(f"{LOG_DIR}/") for path in retired if path.startswith(LOG_DIR)]
+    segments = [path for path in retired if path.startswith(LOG_DIR)]
     others = [path for path in retired if path.startswith(CHECKPOINT_DIR)]
-    with suppress(OSError):
-        for name in segments:
-            with suppress(FileNotFoundError):
-                log_dir.remove(name)
-        if segments:
-            log_dir.sync()
-        if others:
+    left = list(_removed(log_dir, LOG_DIR, segments)) if segments else []
+    if others:
+        try:
             with closing(space_dir.open_dir(CHECKPOINT_DIR)) as checkpoints:
-                for path in others:
-                    with suppress(FileNotFoundError):
-                        checkpoints.remove(path.removeprefix(f"{CHECKPOINT_DIR}/"))
-                checkpoints.sync()
+                left += _removed(checkpoints, CHECKPOINT_DIR, others)
+        except OSError:
+            left += others
+    return tuple(left)
+
+
+def _removed(folder: Directory, where: str, paths: Sequence[str]) -> Sequence[str]:
+    """Remove files of a folder, durably. Returns those for which that failed."""
+    left: list[str] = []
+    for path in paths:
+        try:
+            folder.remove(path.removeprefix(f"{where}/"))
+        except FileNotFoundError:
+            pass
+        except OSError:
+            left.append(path)
+    try:
+        folder.sync()
+    except OSError:
+        return paths
+    return left
 
 
 def set_aside_checkpoints(

@@ -52,6 +52,22 @@ class Chain(NamedTuple):
         )
 
 
+def next_header(
+    old: SegmentHeader, end: Chain, segment_id: int, nonce: bytes, now_ns: int
+) -> SegmentHeader:
+    """The header of the segment that follows one which ends at `end`, and proves that it does."""
+    return SegmentHeader(
+        old.space_uuid,
+        segment_id,
+        end.next_position,
+        nonce,
+        old.segment_id,
+        end.offset,
+        end.prev_crc,
+        now_ns,
+    )
+
+
 def write_all(file: File, offset: int, data: Buffer) -> None:
     """Write all of `data` at `offset`, going on after short writes."""
     view = memoryview(data)

@@ -189,6 +189,15 @@ class Entry:
         self._residency.settle(self)
         return refused
 
+    def let_go(self) -> None:
+        """Close the store, which opens again at its next use."""
+        with self._lock:
+            self._unpinned.wait_for(lambda: not self._pins)
+            store, self._store = self._store, None
+            self._residency.dismiss(self)
+            if store is not None:
+                store.close()
+
     def withdraw(self, move: Callable[[], None]) -> None:
         """Close the store for a deletion, and `move` the folder while nobody here can open it."""
         with self._lock:

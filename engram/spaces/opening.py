@@ -6,6 +6,7 @@ A folder is opened for an identity: what has another uuid was made anew since, a
 from __future__ import annotations
 
 from contextlib import closing
+from functools import partial
 from typing import Protocol
 
 from engram.feed.feed import Feed
@@ -19,7 +20,14 @@ from wal.vfs import Directory
 class NewStore(Protocol):
     """Makes the store of a folder, which it takes over unless it fails."""
 
-    def __call__(self, space_dir: Directory, identity: Identity, *, feed: Feed) -> Store: ...
+    def __call__(
+        self,
+        space_dir: Directory,
+        identity: Identity,
+        *,
+        feed: Feed,
+        though_damaged: bool = False,
+    ) -> Store: ...
 
 
 def open_in_place(
@@ -32,7 +40,8 @@ def open_in_place(
     # from now on must not vanish with it.
     root.sync()
     _check_in_place(root, identity)
-    store = open_folder(root.open_dir(identity.memory_space_id), identity, feed, new_store)
+    space_dir = root.open_dir(identity.memory_space_id)
+    store = open_folder(space_dir, identity, feed, partial(new_store, though_damaged=True))
     try:
         # Between looking and locking, it may have been moved away.
         _check_in_place(root, identity)

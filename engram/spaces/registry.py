@@ -400,7 +400,10 @@ class Registry:
         entry, damage = None, ""
         try:
             entry = self._entry(space_id)
-            entry.store()
+            store = entry.store()
+            if store.opened_damaged:
+                damage = store.condition[1] or "it was damaged when it was opened"
+                entry.let_go()
         except SpaceDamaged as error:
             damage = error.detail
         with self._exclusively(space_id):

@@ -88,8 +88,11 @@ class Store:
         owner: str,
         clock: Clock = time.time_ns,
         options: LogOptions = DEFAULT_OPTIONS,
+        though_damaged: bool = False,
     ) -> None:
-        """Own, recover and replay the folder. Raises what :func:`translated` turns errors into."""
+        """Own, recover and replay the folder. Of one that is damaged, `though_damaged` serves, for
+        reading, what a checkpoint holds. Raises what :func:`translated` turns errors into.
+        """
         self.identity = identity
         self._space_dir = space_dir
         self.state = State(identity.memory_space_id, identity.embedding.dimensions)
@@ -103,12 +106,14 @@ class Store:
                 now_ns=clock(),
                 options=options,
                 restore=begin(identity, space_dir, self._take),
+                though_damaged=though_damaged,
             )
         try:
             self.state.publish()
         except BaseException:
             self.log.close()
             raise
+        self.opened_damaged = self.log.failure is not None
         feed.begin(self.log.durable_position)
         self._name = feed.space
         self._feed = feed
@@ -122,7 +127,7 @@ class Store:
         self._measured: tuple[View, Footprint] | None = None
         self.closing = False
         _OPEN_HERE[identity.uuid] = os.getpid()
-        if self.state.purges.pending:
+        if self.state.purges.pending and not self.opened_damaged:
             self.compactor.start()  # what a crash or a full disk has interrupted
 
     def now_ns(self) -> int:

@@ -41,7 +41,7 @@ def filled(db: engram.Database) -> Space:
     return alpha
 
 
-def everything(space: Space) -> dict[str, object]:
+def everything(space: Space, *, histories: bool = True) -> dict[str, object]:
     """All that can be asked of the space."""
     cue = np.array([3.0, 1.0, 2.0], np.float32)
     recalls = [
@@ -54,7 +54,10 @@ def everything(space: Space) -> dict[str, object]:
         "memories": [repr(memory) for memory in listed],
         "recalled": [[(hit.memory.id, hit.score) for hit in recall] for recall in recalls],
         "filtered": [[m.id for m in space.list(each, limit=100).memories] for each in filters],
-        "histories": [[e.position for e in space.history(f"m{n}")] for n in (3, 4, 5, 6)],
+        "histories": [
+            [event.position for event in space.history(f"m{n}")]
+            for n in ((3, 4, 5, 6) if histories else ())
+        ],
     }
 
 
@@ -260,3 +263,58 @@ def test_a_base_that_is_broken_refuses_the_space(
     path.write_bytes(data)
     with engram.open(tmp_path) as again, pytest.raises(SpaceDamaged, match="checkpoints/"):
         again.space("alpha").get("m3")
+
+
+def damaged_behind_its_checkpoint(tmp_path: Path) -> tuple[dict[str, object], dict[Path, bytes]]:
+    """A closed data root; what its space held at the checkpoint, and its files."""
+    with engram.open(tmp_path) as db:
+        alpha = filled(db)
+        alpha.compact()
+        before = everything(alpha, histories=False)
+        alpha.remember("lost to damage", id="lost", embedding=[1, 1, 1])
+        alpha.remember("and this proves it was durable", embedding=[1, 1, 1])
+        db.create_space("beta", embedding=VECTORS).remember("well", embedding=[1, 1, 1])
+    segment = max((tmp_path / "alpha" / "log").glob("*.seg"))
+    data = bytearray(segment.read_bytes())
+    data[data.index(b"lost to damage")] ^= 1
+    segment.write_bytes(data)
+    files = {path: path.read_bytes() for path in (tmp_path / "alpha").rglob("*") if path.is_file()}
+    return before, files
+
+
+def test_a_damaged_space_serves_what_its_checkpoint_holds_and_takes_no_writes(
+    tmp_path: Path,
+) -> None:
+    before, files = damaged_behind_its_checkpoint(tmp_path)
+    with engram.open(tmp_path) as db:
+        alpha = db.space("alpha")
+        assert everything(alpha, histories=False) == before
+        info = alpha.info()
+        assert (info.state, info.position) == ("damaged", 45)
+        assert "log/" in (info.detail or "")
+        assert "up to position 45" in (info.detail or "")
+        for write in (
+            lambda: alpha.remember("x", embedding=[1, 1, 1]),
+            lambda: alpha.forget("m3"),
+            lambda: alpha.purge("m3"),
+            alpha.compact,
+        ):
+            with pytest.raises(SpaceDamaged):
+                write()
+        assert not alpha.recall("memory", mode="lexical").recorded
+        for look in (alpha.events, lambda: alpha.history("m3")):
+            with pytest.raises(SpaceDamaged):
+                look()
+        assert db.space("beta").recall("well", mode="lexical").results
+    kept = {path: path.read_bytes() for path in (tmp_path / "alpha").rglob("*") if path.is_file()}
+    del files[tmp_path / "alpha" / "LOCK"], kept[tmp_path / "alpha" / "LOCK"]
+    assert kept == files, "nothing of a damaged space is touched"
+
+
+def test_a_space_that_serves_its_checkpoint_can_be_deleted(tmp_path: Path) -> None:
+    damaged_behind_its_checkpoint(tmp_path)
+    with engram.open(tmp_path) as db:
+        assert db.space("alpha").get("m3").id == "m3"
+        db.delete_space("alpha")
+        assert [info.memory_space_id for info in db.spaces()] == ["beta"]
+        assert db.purge_space("alpha").files > 0

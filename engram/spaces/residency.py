@@ -20,8 +20,8 @@ _T = TypeVar("_T")
 
 OPEN_SPACES_MAX: Final = 1_024
 OPEN_BYTES_MAX: Final = 2 << 30
-DESCRIPTORS_A_SPACE: Final = 4
-"""The folder, its lock, the log's folder and the active segment."""
+DESCRIPTORS_A_SPACE: Final = 5
+"""The folder, its lock, the log's folder, the active segment, and the checkpoint that is mapped."""
 _DESCRIPTORS_SHARE: Final = 2
 """All open spaces may take one of so many of the descriptors that the process may have."""
 _RELIEVED_MAX: Final = 4

@@ -357,7 +357,7 @@ def test_the_limit_on_open_files_is_raised_to_what_is_granted(
         server = start_server(tmp_path / "data")
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
-    for number in range(few // 4 + 1):  # four descriptors each
+    for number in range(few // 4 + 1):  # four descriptors each, at least
         assert server.request("PUT", f"/api/v1/spaces/s{number}")[0] == 201
 
 

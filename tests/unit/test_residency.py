@@ -6,6 +6,7 @@ import errno
 import gc
 import multiprocessing
 import os
+import sys
 import resource
 import threading
 import weakref
@@ -83,7 +84,10 @@ def test_an_open_space_takes_as_many_descriptors_as_is_counted_on(db: engram.Dat
     before = len(open_descriptors())
     (alpha,) = made(db, "alpha")
     alpha.remember("x", embedding=UNIT)
-    assert len(open_descriptors()) - before == residency_module.DESCRIPTORS_A_SPACE
+    alpha.compact()
+    # From Python 3.13 on a file that is mapped needs no descriptor.
+    mapped = 1 if sys.version_info < (3, 13) else 0
+    assert len(open_descriptors()) - before == residency_module.DESCRIPTORS_A_SPACE - 1 + mapped
 
 
 def test_a_closed_space_is_closed_cleanly_and_nothing_queued_is_lost(tmp_path: Path) -> None:

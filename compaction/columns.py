@@ -205,8 +205,8 @@ class ColumnFile:
     Columns are views on the map and keep it alive. Safe to use from several threads.
     """
 
-    def __init__(self, where: str, view: memoryview, space_uuid: bytes) -> None:
-        """Read header, table and trailer.
+    def __init__(self, where: str, view: memoryview, space_uuid: bytes | None) -> None:
+        """Read header, table and trailer. With None for the uuid it may be any space's.
 
         Raises :class:`wal.errors.Damaged`, `Foreign` (another space's) or `Unsupported` (newer).
         """
@@ -231,6 +231,10 @@ class ColumnFile:
         """The stored checksum that stands for the whole file."""
         crc: int = _CRC.unpack(self._view[-_CRC.size :])[0]
         return crc
+
+    def length_of(self, name: str) -> int:
+        """The bytes that a column takes."""
+        return self._places[name].length
 
     def column(self, name: str) -> Array:
         """A column, read-only, once its blocks have verified.
@@ -293,7 +297,12 @@ class ColumnFile:
         return np.frombuffer(checks, "<u4"), by_name, end
 
 
-def _decode_header(where: str, view: memoryview, space_uuid: bytes) -> Identity:
+def begins_columns(data: bytes) -> bool:
+    """Whether the first bytes of a file say that it is one of columns."""
+    return data.startswith(_HEADER_MAGIC)
+
+
+def _decode_header(where: str, view: memoryview, space_uuid: bytes | None) -> Identity:
     if len(view) < PAGE_BYTES:
         raise Damaged(where, len(view), "the file ends inside its header page")
     page = view[:PAGE_BYTES]
@@ -308,6 +317,6 @@ def _decode_header(where: str, view: memoryview, space_uuid: bytes) -> Identity:
             f"{where} has format {major}.{minor}; this version reads format {MAJOR}. Upgrade "
             "Engram to open it"
         )
-    if uuid != space_uuid:
+    if space_uuid is not None and uuid != space_uuid:
         raise Foreign(where, 0, f"this file belongs to another space (uuid {uuid.hex()})")
     return Identity(uuid, position, time_ns, nonce)

@@ -8,7 +8,8 @@ tail that seems damaged is read again before it is believed.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import closing
 from dataclasses import dataclass, field
 from itertools import zip_longest
 from typing import Final
@@ -24,16 +25,33 @@ from wal.links import (
     header_of,
     later_records,
 )
-from wal.live_set import LOG_DIR
-from wal.manifest import Manifest, SealedSegment
+from wal.live_set import CHECKPOINT_DIR, LOG_DIR
+from wal.manifest import Checkpoint, Manifest, SealedSegment, manifest_number
 from wal.recovery import Later, Refuse, SetAside, TailSeen, plan_tail
 from wal.replay import QUARANTINE_DIR, live_headers, read_manifest
+from wal.retire import CHECKPOINT_SUFFIX
 from wal.segment import TMP_SUFFIX, Chain, scan
 from wal.vfs import Directory
 from wal.watermark import read_watermark
 
 READS_MAX: Final = 3
-Check = Callable[[Record], None]
+CHANGES_MAX: Final = 20
+RETIRED: Final = "the manifest let go of it"
+
+
+class Check:
+    """What else is held against one reading of a log. This one minds nothing."""
+
+    def begin(self, space_dir: Directory, manifest: Manifest) -> Iterable[Damage]:
+        """Called first, with what the manifest names; returns what is wrong with checkpoints."""
+        return ()
+
+    def record(self, record: Record) -> None:
+        """Called for each record that verifies, in order; may raise Damaged."""
+
+    def end(self) -> Iterable[Damage]:
+        """Called behind the last record; returns what is wrong besides."""
+        return ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,14 +73,28 @@ class SegmentReport:
     records: int
     bytes: int
     sealed: bool
+    rewritten: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Leftover:
+    """A file that a change of the live files left behind. It goes when the space is next opened."""
+
+    file: str
+    reason: str
 
 
 @dataclass(slots=True)
 class LogReport:
-    """What was found. `torn` describes an unfinished tail: expected after a crash, not damage."""
+    """What was found. `torn` describes an unfinished tail: expected after a crash, not damage.
+    `oldest_position` is where the history begins that the log holds.
+    """
 
     space_uuid: str | None = None
+    oldest_position: int = 1
     segments: list[SegmentReport] = field(default_factory=list)
+    checkpoints: list[Checkpoint] = field(default_factory=list)
+    leftovers: list[Leftover] = field(default_factory=list)
     damage: list[Damage] = field(default_factory=list)
     torn: Damage | None = None
     torn_bytes: int = 0
@@ -72,7 +104,9 @@ class LogReport:
 
     @property
     def last_position(self) -> int:
-        return self.segments[-1].last_position if self.segments else 0
+        if not self.segments:
+            return self.oldest_position - 1
+        return self.segments[-1].last_position
 
     @property
     def records(self) -> int:
@@ -85,20 +119,33 @@ class LogReport:
 def inspect_log(
     space_dir: Directory,
     space_uuid: bytes | None = None,
-    new_check: Callable[[], Check] = lambda: lambda record: None,
+    new_check: Callable[[], Check] = Check,
 ) -> LogReport:
     """Verify every byte of a log.
 
-    Each reading makes itself a `check`, which sees every record in order and may raise `Damaged`.
-    Without `space_uuid`, the manifest says whose log it is. Raises
-    :class:`wal.errors.Unsupported` for a newer format, FileNotFoundError where there is no log.
+    Each reading makes itself a `check`, which sees the manifest and every record in order. Without
+    `space_uuid`, the manifest says whose log it is. Raises :class:`wal.errors.Unsupported` for a
+    newer format, FileNotFoundError where there is no log.
     """
-    report = LogReport()
-    for _ in range(READS_MAX):
-        before, report = report, _inspect_once(space_dir, space_uuid, new_check())
-        if not report.damage or report.damage == before.damage:
+    report, reads = LogReport(), 0
+    for _ in range(CHANGES_MAX):
+        before, manifests = report, _manifests(space_dir)
+        try:
+            report = _inspect_once(space_dir, space_uuid, new_check())
+        except FileNotFoundError:
+            if manifests == _manifests(space_dir):
+                raise
+            continue  # what is live was changed, and what went was being read
+        if report.damage and manifests != _manifests(space_dir):
+            continue
+        reads += 1
+        if not report.damage or report.damage == before.damage or reads == READS_MAX:
             break
     return report
+
+
+def _manifests(space_dir: Directory) -> list[str]:
+    return [name for name in space_dir.names() if manifest_number(name) is not None]
 
 
 def _inspect_once(space_dir: Directory, space_uuid: bytes | None, check: Check) -> LogReport:
@@ -107,6 +154,8 @@ def _inspect_once(space_dir: Directory, space_uuid: bytes | None, check: Check) 
     try:
         manifest = read_manifest(space_dir)
         report.space_uuid = manifest.space_uuid
+        report.oldest_position = manifest.base_position + 1
+        report.checkpoints = list(manifest.checkpoints)
     except Damaged as error:
         report.note(error)
     if space_uuid is not None and report.space_uuid not in {None, space_uuid.hex()}:
@@ -117,26 +166,54 @@ def _inspect_once(space_dir: Directory, space_uuid: bytes | None, check: Check) 
     if uuid is not None:
         # Read before the segments: of a log in use it may only be older than they are.
         report.watermark = read_watermark(space_dir, uuid).position
-    log_dir = space_dir.open_dir(LOG_DIR)
-    try:
-        headers = list(_headers(log_dir, uuid, manifest, report))
-        sealed: dict[int, SealedSegment] = {}
-        if manifest is not None and uuid is not None:
-            if headers and (reason := begins_history_wrong(headers[0], manifest)):
-                report.damage.append(Damage(f"{LOG_DIR}/{headers[0].name}", 0, reason))
-            _check_named(log_dir, manifest, uuid, headers, report)
-            sealed = {segment.segment_id: segment for segment in manifest.sealed}
-        chain: Chain | None = None
-        for header, successor in zip_longest(headers, headers[1:]):
-            named = sealed.get(header.segment_id)
-            chain = _inspect_segment(log_dir, header, successor, named, chain, check, report)
-    finally:
-        log_dir.close()
+    if manifest is not None:
+        _look_at_checkpoints(space_dir, manifest, report)
+        report.damage += check.begin(space_dir, manifest)
+    with closing(space_dir.open_dir(LOG_DIR)) as log_dir:
+        _inspect_segments(log_dir, manifest, uuid, check, report)
+    report.damage += check.end()
     if space_dir.exists(QUARANTINE_DIR):
-        quarantine = space_dir.open_dir(QUARANTINE_DIR)
-        report.quarantined = quarantine.names()
-        quarantine.close()
+        with closing(space_dir.open_dir(QUARANTINE_DIR)) as quarantine:
+            report.quarantined = quarantine.names()
     return report
+
+
+def _look_at_checkpoints(space_dir: Directory, manifest: Manifest, report: LogReport) -> None:
+    """Which files lie there; what is in those that are live is for the check to say."""
+    if not space_dir.exists(CHECKPOINT_DIR):
+        return
+    live = {each.name for each in manifest.checkpoints}
+    with closing(space_dir.open_dir(CHECKPOINT_DIR)) as folder:
+        for name in folder.names():
+            path = f"{CHECKPOINT_DIR}/{name}"
+            if name in live:
+                continue
+            if path in manifest.retired:
+                report.leftovers.append(Leftover(path, RETIRED))
+            elif name.endswith((CHECKPOINT_SUFFIX, TMP_SUFFIX)):
+                report.leftovers.append(Leftover(path, "the manifest does not name it"))
+            else:
+                report.strangers.append(path)
+
+
+def _inspect_segments(
+    log_dir: Directory,
+    manifest: Manifest | None,
+    uuid: bytes | None,
+    check: Check,
+    report: LogReport,
+) -> None:
+    headers = list(_headers(log_dir, uuid, manifest, report))
+    sealed: dict[int, SealedSegment] = {}
+    if manifest is not None and uuid is not None:
+        if headers and (reason := begins_history_wrong(headers[0], manifest)):
+            report.damage.append(Damage(f"{LOG_DIR}/{headers[0].name}", 0, reason))
+        _check_named(log_dir, manifest, uuid, headers, report)
+        sealed = {segment.segment_id: segment for segment in manifest.sealed}
+    chain: Chain | None = None
+    for header, successor in zip_longest(headers, headers[1:]):
+        named = sealed.get(header.segment_id)
+        chain = _inspect_segment(log_dir, header, successor, named, chain, check, report)
 
 
 def _headers(
@@ -148,6 +225,7 @@ def _headers(
     retired = () if manifest is None else manifest.retired
     for name in log_dir.names():
         if f"{LOG_DIR}/{name}" in retired:
+            report.leftovers.append(Leftover(f"{LOG_DIR}/{name}", RETIRED))
             continue
         if not name.endswith(".seg"):
             if not name.endswith(TMP_SUFFIX):
@@ -160,6 +238,9 @@ def _headers(
         else:
             if header.kind == f.KIND_LOG or name in named or manifest is None:
                 headers.append(header)
+            else:
+                reason = "a copy of a segment, with contents taken out, that is not live"
+                report.leftovers.append(Leftover(f"{LOG_DIR}/{name}", reason))
     return iter(sorted(headers, key=lambda header: (header.first_position, header.segment_id)))
 
 
@@ -215,7 +296,7 @@ def _inspect_segment(
         chain = chain.after(found)
         records += 1
         try:
-            check(found)
+            check.record(found)
         except Damaged as error:
             report.damage.append(Damage(where, found.offset, error.reason))
     report.segments.append(
@@ -226,6 +307,7 @@ def _inspect_segment(
             records,
             chain.offset,
             successor is not None,
+            header.kind == f.KIND_REWRITTEN,
         )
     )
     later = later_records(view, stop, header)

@@ -127,8 +127,10 @@ def _run(path: Path, wanted: Wanted, shown: _Shown, limit: int | None) -> bool:
     sources = find_sources(path)
     damaged, left = False, limit
     for source in sources:
-        if source.kind == "manifest":
-            raise NoLog(f"{path} is a manifest, which holds no events; see `engram log inspect`")
+        if source.kind in {"manifest", "checkpoint"}:
+            raise NoLog(
+                f"{path} is a {source.kind}, which holds no events; see `engram log inspect`"
+            )
         name = f"{output.printable(source.path.name)}  " if len(sources) > 1 else ""
         with opened(source) as log:
             for line in (dump_records if shown.records else dump_events)(log, wanted):

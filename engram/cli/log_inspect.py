@@ -14,25 +14,35 @@ from engram.cli.render import size_text, time_text
 from engram.errors import SpaceDamaged
 
 if TYPE_CHECKING:
-    from engram.inspect.figures import Inspection, SegmentFigures
+    from engram.inspect.checkpoints import CheckpointFigures
+    from engram.inspect.figures import Inspection, ManifestFigures, SegmentFigures
 
 PathArgument = Annotated[
     Path,
     typer.Argument(
         metavar="PATH",
-        help="A data root, the folder of one space, a segment file (.seg) or a manifest.",
+        help="A data root, the folder of one space, or one file: a segment (.seg), a checkpoint "
+        "(.ckpt) or a manifest.",
         show_default=False,
     ),
 ]
 GAPS_SHOWN_MAX = 20
 
 
-def inspect(path: PathArgument, as_json: JsonOption = False) -> None:
+def inspect(
+    path: PathArgument,
+    columns: Annotated[
+        bool,
+        typer.Option("--columns", help="Also list the columns of each checkpoint, with sizes."),
+    ] = False,
+    as_json: JsonOption = False,
+) -> None:
     """Show what a log holds, segment by segment.
 
     Positions, records, events and their types, sizes, times, reserved room, gaps, and damage with
-    its bytes. Files in use may be looked at: nothing is locked or changed, and what a writer is
-    just adding is shown as in flux. Damage ends with exit code 5.
+    its bytes; the checkpoints that stand for history, and where history begins. Files in use may
+    be looked at: nothing is locked or changed, and what a writer is just adding is shown as in
+    flux. Damage ends with exit code 5.
 
     \b
     Example:  engram space create alpha --if-not-exists --data-root ./data && \
@@ -47,7 +57,7 @@ engram log inspect ./data
             continue
         if number:
             output.print_line("")
-        for line in _lines(report):
+        for line in _lines(report, columns):
             output.print_line(line)
     if not reports:
         output.print_hint(f"no spaces in {path}")
@@ -61,27 +71,42 @@ def _document(report: Inspection) -> dict[str, Any]:
     return {"ok": report.ok} | {f.name: getattr(report, f.name) for f in fields(report)}
 
 
-def _lines(report: Inspection) -> Iterator[str]:
+def _lines(report: Inspection, columns: bool) -> Iterator[str]:
     name = output.printable(report.memory_space_id or Path(report.path).name)
     state = "DAMAGED" if not report.ok else "in use" if report.owner else "ok"
     yield f"{name}: {state}, {output.printable(report.path)}"
     for manifest in report.manifests:
-        yield f"  {_manifest_line(manifest.name, manifest.ok, len(manifest.sealed))}"
+        yield f"  {_manifest_line(manifest)}"
         if report.kind == "manifest" and manifest.ok:
-            yield from (f"    sealed  {name}" for name in manifest.sealed)
-            yield f"    active  {manifest.active}"
+            yield from (f"    {line}" for line in _named_lines(manifest))
     if report.owner is not None:
         yield f"  in use by {output.one_line(report.owner)}"
-    if report.kind != "manifest":
-        yield from _contents(report)
+    if report.kind == "checkpoint":
+        yield ""
+        yield from _checkpoint_lines(report, columns=True)
+    elif report.kind != "manifest":
+        yield from _contents(report, columns)
     yield from _troubles(report)
 
 
-def _manifest_line(name: str, ok: bool, sealed: int) -> str:
-    return f"{name}: {sealed} sealed, 1 active" if ok else f"{name}: does not verify"
+def _manifest_line(manifest: ManifestFigures) -> str:
+    if not manifest.ok:
+        return f"{manifest.name}: does not verify"
+    checkpoints = len(manifest.checkpoints)
+    held = f", {_count(checkpoints, 'checkpoint')}" if checkpoints else ""
+    return f"{manifest.name}: {len(manifest.sealed)} sealed, 1 active{held}"
 
 
-def _contents(report: Inspection) -> Iterator[str]:
+def _named_lines(manifest: ManifestFigures) -> Iterator[str]:
+    yield from (f"sealed  {name}" for name in manifest.sealed)
+    yield f"active  {manifest.active}"
+    for each in manifest.checkpoints:
+        kind = "base  " if each.base else "checkpoint"
+        yield f"{kind}  {each.name}, {size_text(each.length)}"
+    yield from (f"let go of  {output.printable(name)}" for name in manifest.retired)
+
+
+def _contents(report: Inspection, columns: bool) -> Iterator[str]:
     from engram.cli.log_picture import histogram_lines, legend, segment_bar
 
     memories = "" if report.memories is None else f", {report.memories} memories"
@@ -90,6 +115,8 @@ def _contents(report: Inspection) -> Iterator[str]:
         f"{_count(len(report.segments), 'segment')}, "
         f"last position {report.position}{memories}"
     )
+    if report.oldest_position > 1:
+        yield f"  history begins at position {report.oldest_position}"
     if report.segments:
         yield ""
     largest = max((segment.bytes for segment in report.segments), default=0)
@@ -100,6 +127,9 @@ def _contents(report: Inspection) -> Iterator[str]:
             yield f"  {_range_text(segment)}"
     if report.segments:
         yield f"  {legend()}"
+    if report.checkpoints:
+        yield ""
+        yield from _checkpoint_lines(report, columns=columns)
     if report.types:
         yield ""
         width = max(map(len, report.types))
@@ -114,12 +144,44 @@ def _contents(report: Inspection) -> Iterator[str]:
         yield from (f"  {line}" for line in histogram_lines(sizes.histogram))
 
 
+def _checkpoint_lines(report: Inspection, *, columns: bool) -> Iterator[str]:
+    for each in report.checkpoints:
+        yield f"  {output.printable(each.file)}  {_checkpoint_text(each)}"
+        if columns and each.columns:
+            width = max(len(column.name) for column in each.columns)
+            for column in each.columns:
+                shape = "x".join(map(str, column.shape)) if column.ok else "does not verify"
+                yield (
+                    f"    {output.printable(column.name).ljust(width)}  "
+                    f"{size_text(column.bytes):>10}  {column.dtype} {shape}".rstrip()
+                )
+
+
+def _checkpoint_text(each: CheckpointFigures) -> str:
+    kinds = {
+        "base": "base",
+        "live": "checkpoint",
+        "loose": "checkpoint",
+        "leftover": "left over",
+    }
+    parts = [kinds[each.standing], size_text(each.bytes)]
+    if each.position is not None:
+        parts.append(f"at position {each.position}")
+    if each.time is not None:
+        parts.append(time_text(each.time))
+    if each.memories is not None:
+        parts.append(f"{each.memories} memories")
+    return ", ".join([*parts, *([] if each.ok else ["does not verify"])])
+
+
 def _size_text(segment: SegmentFigures) -> str:
     parts = [size_text(segment.bytes)]
     if segment.zero_bytes:
         parts.append(f"{size_text(segment.zero_bytes)} of it reserved")
     if segment.damaged_bytes:
         parts.append(f"{segment.damaged_bytes} bytes of it unreadable")
+    if segment.rewritten:
+        parts.append("rewritten with contents taken out")
     if segment.seed_from_records:
         parts.append("records found without its header")
     return ", ".join(parts)
@@ -151,6 +213,7 @@ def _troubles(report: Inspection) -> Iterator[str]:
             f"{what}: {report.torn_bytes} bytes in {report.torn.file} at byte "
             f"{report.torn.offset}: {report.torn.reason}"
         )
+    lines += [f"left over: {each.file}: {each.reason}" for each in report.leftovers]
     lines += [f"not part of a log: {name}" for name in report.strangers]
     lines += [
         f"set aside earlier: quarantine/{q.name}, {size_text(q.bytes)}" for q in report.quarantined

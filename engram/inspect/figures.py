@@ -8,6 +8,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Final
 
+from engram.inspect.checkpoints import CheckpointFigures, figures_of
 from engram.inspect.reading import Finding, Found, Lost, Missing, Repeated, Room, Torn, positions
 from engram.inspect.reading import read as read_log
 from engram.inspect.sources import (
@@ -24,8 +25,8 @@ from engram.memory.times import from_us
 from engram.spaces.verify import verify_space
 from wal import format as f
 from wal.errors import Damaged, Unsupported
-from wal.inspect import Damage
-from wal.manifest import Manifest, decode_manifest, manifest_number
+from wal.inspect import Damage, Leftover
+from wal.manifest import Checkpoint, Manifest, decode_manifest, manifest_number
 from wal.os_vfs import open_root
 from wal.replay import QUARANTINE_DIR
 
@@ -61,7 +62,9 @@ class Bucket:
 @dataclass(slots=True)
 class SegmentFigures:
     """One file. `state` is sealed, active, loose (named without its space), foreign (another
-    space's) or unreadable; what is not known is None. `used_bytes` counts header and records.
+    space's), leftover (not part of history any more; its contents are not counted) or unreadable;
+    what is not known is None. `used_bytes` counts header and records. Of a `rewritten` one some
+    contents were taken out.
     """
 
     file: str
@@ -78,6 +81,7 @@ class SegmentFigures:
     first_time: datetime | None = None
     last_time: datetime | None = None
     seed_from_records: bool = False
+    rewritten: bool = False
     spans: list[Span] = field(default_factory=list)
 
     def span(self, start: int, end: int, what: str) -> None:
@@ -106,6 +110,8 @@ class ManifestFigures:
     space_uuid: str | None
     sealed: tuple[str, ...]
     active: str | None
+    checkpoints: tuple[Checkpoint, ...] = ()
+    retired: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +124,9 @@ class Quarantined:
 
 @dataclass(slots=True)
 class Inspection:
-    """All about one log. `in_flux` says that its tail is being written by `owner` right now."""
+    """All about one log. `in_flux` says that its tail is being written by `owner` right now;
+    `oldest_position` is where the history begins that it holds.
+    """
 
     path: str
     kind: str
@@ -126,10 +134,12 @@ class Inspection:
     space_uuid: str | None = None
     owner: str | None = None
     position: int = 0
+    oldest_position: int = 1
     records: int = 0
     events: int = 0
     memories: int | None = None
     segments: list[SegmentFigures] = field(default_factory=list)
+    checkpoints: list[CheckpointFigures] = field(default_factory=list)
     types: dict[str, int] = field(default_factory=dict)
     record_bytes: SizeFigures | None = None
     gaps: list[Gap] = field(default_factory=list)
@@ -137,6 +147,7 @@ class Inspection:
     torn: Damage | None = None
     torn_bytes: int = 0
     in_flux: bool = False
+    leftovers: list[Leftover] = field(default_factory=list)
     strangers: list[str] = field(default_factory=list)
     quarantined: list[Quarantined] = field(default_factory=list)
     manifests: list[ManifestFigures] = field(default_factory=list)
@@ -166,6 +177,8 @@ def _inspect(source: Source) -> Inspection:
         report.watermark = log.watermark
         if log.identity is not None:
             report.memory_space_id = log.identity.memory_space_id
+        report.oldest_position = log.oldest_position
+        report.checkpoints = [figures_of(held) for held in log.checkpoints]
         tally = _Tally(report, log)
         for finding in read_log(log):
             tally.take(finding)
@@ -183,7 +196,7 @@ def _judge_space(report: Inspection, source: Source) -> None:
     verified = verify_space(source.path)
     report.damage = verified.damage
     report.torn, report.torn_bytes = verified.log.torn, verified.log.torn_bytes
-    report.strangers = verified.log.strangers
+    report.strangers, report.leftovers = verified.log.strangers, verified.log.leftovers
     report.memories = verified.memories if verified.ok else None
     space_dir = open_root(source.path)
     try:
@@ -213,7 +226,15 @@ def _manifest_figures(name: str, data: bytes) -> ManifestFigures:
 
 def _of_manifest(manifest: Manifest) -> ManifestFigures:
     sealed = tuple(segment.name for segment in manifest.sealed)
-    return ManifestFigures(manifest.name, True, manifest.space_uuid, sealed, manifest.active)
+    return ManifestFigures(
+        manifest.name,
+        True,
+        manifest.space_uuid,
+        sealed,
+        manifest.active,
+        manifest.checkpoints,
+        manifest.retired,
+    )
 
 
 def _read_manifest(report: Inspection, path: Path) -> None:
@@ -225,6 +246,7 @@ def _read_manifest(report: Inspection, path: Path) -> None:
         return
     report.space_uuid = manifest.space_uuid
     report.manifests.append(_of_manifest(manifest))
+    report.oldest_position = manifest.base_position + 1
     if manifest.sealed:
         report.position = manifest.sealed[-1].next_position - 1
 
@@ -238,7 +260,7 @@ class _Tally:
         self._types: Counter[str] = Counter()
         self._sizes: Counter[int] = Counter()
         self._by_name: dict[str, SegmentFigures] = {}
-        ours = [segment for segment in log.segments if not segment.foreign]
+        ours = [segment for segment in log.segments if segment.is_read]
         for segment in log.segments:
             state = "active" if ours and segment is ours[-1] else "sealed"
             figures = _figures_of(segment, state if log.source.kind == "space" else "loose")
@@ -291,9 +313,8 @@ class _Tally:
         report = self._report
         report.records = sum(figures.records for figures in report.segments)
         report.events = sum(figures.events for figures in report.segments)
-        report.position = max(
-            (figures.last_position or 0 for figures in report.segments), default=0
-        )
+        positions = [figures.last_position or 0 for figures in report.segments]
+        report.position = max([*positions, report.oldest_position - 1])
         report.types = dict(self._types.most_common())
         report.record_bytes = size_figures(self._sizes)
         for figures in report.segments:
@@ -303,14 +324,17 @@ class _Tally:
 def _figures_of(segment: Segment, state: str) -> SegmentFigures:
     if segment.foreign:
         state = "foreign"
+    elif segment.leftover is not None:
+        state = "leftover"
     elif segment.seed is None:
         state = "unreadable"
     figures = SegmentFigures(segment.shown, state, segment.segment_id, segment.size)
+    figures.rewritten = segment.rewritten
     figures.seed_from_records = segment.header is None and segment.seed is not None
     if segment.header is not None:
         figures.used_bytes = f.SEGMENT_HEADER_BYTES
         figures.span(0, f.SEGMENT_HEADER_BYTES, "used")
-    if segment.foreign and segment.size > f.SEGMENT_HEADER_BYTES:
+    if not segment.is_read and segment.size > f.SEGMENT_HEADER_BYTES:
         figures.span(f.SEGMENT_HEADER_BYTES, segment.size, "zeros")
     return figures
 

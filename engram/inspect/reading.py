@@ -75,8 +75,8 @@ Finding = Found | Room | Lost | Torn | Missing | Repeated
 class _Reader:
     def __init__(self, log: OpenLog) -> None:
         self._log = log
-        self._segments = [segment for segment in log.segments if not segment.foreign]
-        self._next: int | None = 1 if log.source.kind == "space" else None
+        self._segments = [segment for segment in log.segments if segment.is_read]
+        self._next: int | None = log.oldest_position if log.source.kind == "space" else None
         self._synced = 0
 
     def findings(self) -> Iterator[Finding]:

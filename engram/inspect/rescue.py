@@ -27,12 +27,14 @@ import numpy as np
 
 from engram.memory.events import (
     Event,
+    HistoryRedacted,
     MemoryForgotten,
     MemoryRecalled,
     MemoryRestored,
     MemoryRevised,
     MemoryStored,
     MemoryVersion,
+    SpaceCompacted,
     SpaceConfigured,
     SpaceCreated,
     event_type,
@@ -109,6 +111,8 @@ class Rescue:
                 pass
             case SpaceCreated() if position == 1:
                 return None  # the new space has its own
+            case SpaceCompacted() | HistoryRedacted():
+                return None  # of files that the new space does not have; of what was purged
             case _:
                 self._left_out(event, position, "it happened to the space, not in it")
                 return None

@@ -1,8 +1,9 @@
 """What a path names, and its files opened for reading. Nothing is locked or changed.
 
-A path may be a data root, a space's folder, a folder of segments, one segment file that somebody
-sent in, or a manifest. A space may be in use meanwhile: all its segments are opened first, so that
-none vanishes while it is read, and if the manifest has changed by then they are opened anew.
+A path may be a data root, a space's folder, a folder of segments, one segment or checkpoint file
+that somebody sent in, or a manifest. A space may be in use meanwhile: all its files are opened
+first, so that none vanishes while it is read, and if the manifest has changed by then they are
+opened anew.
 """
 
 from __future__ import annotations
@@ -12,12 +13,14 @@ import os
 import re
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar, Final, Literal
 
+from compaction.columns import begins_columns
 from engram.errors import DiskFull, EngramError
+from engram.inspect.checkpoints import HeldCheckpoint, open_checkpoints, read_checkpoint
 from engram.inspect.locks import lock_owner
 from engram.spaces.identity import IDENTITY_NAME, Identity, read_identity
 from engram.spaces.layout import CONTROL_DIR
@@ -26,12 +29,13 @@ from engram.spaces.verify import may_be_space
 from wal import format as f
 from wal.codec import SegmentHeader
 from wal.errors import Damaged, Unsupported
-from wal.inspect import Damage
+from wal.inspect import RETIRED, Damage
 from wal.live_set import LOG_DIR
 from wal.log import NO_ROOM
 from wal.manifest import Manifest, decode_manifest, manifest_number
 from wal.os_vfs import open_root
 from wal.replay import read_manifest
+from wal.retire import CHECKPOINT_SUFFIX
 from wal.segment import read_header
 from wal.survey import recover_seed
 from wal.vfs import Directory, File
@@ -42,7 +46,7 @@ OPENINGS_MAX: Final = 5
 _SEGMENT_NAME: Final = re.compile(r"(\d{20})-(\d{10})\.seg")
 _MANIFEST_START: Final = f.MANIFEST_MAGIC.encode() + b" "
 
-Kind = Literal["space", "segments", "manifest"]
+Kind = Literal["space", "segments", "manifest", "checkpoint"]
 
 
 class NothingThere(EngramError):
@@ -87,14 +91,15 @@ class Source:
 
     @property
     def shown(self) -> str:
-        single = self.kind == "segments" and len(self.names) == 1
+        single = self.kind in {"segments", "checkpoint"} and len(self.names) == 1
         return str(self.path / self.names[0]) if single else str(self.path)
 
 
 @dataclass(slots=True)
 class Segment:
     """A segment file, open. Without a `header`, `header_damage` says why; `seed` may then have
-    been found from the records. `foreign` ones belong to another space and are not read.
+    been found from the records. `foreign` ones belong to another space, and a `leftover` is not
+    part of history any more, for the reason it holds; neither is read.
     """
 
     name: str
@@ -105,6 +110,16 @@ class Segment:
     header_damage: str | None = None
     seed: int | None = None
     foreign: bool = False
+    leftover: str | None = None
+
+    @property
+    def is_read(self) -> bool:
+        return not self.foreign and self.leftover is None
+
+    @property
+    def rewritten(self) -> bool:
+        """Whether it is a copy from which contents were taken out."""
+        return self.header is not None and self.header.kind == f.KIND_REWRITTEN
 
     @property
     def segment_id(self) -> int | None:
@@ -114,19 +129,29 @@ class Segment:
         return int(match[2]) if match else None
 
     @property
-    def order(self) -> tuple[bool, int, int, str]:
-        """By segment id, taken from the name if need be; what has none comes last."""
+    def first_position(self) -> int:
+        """From the name if need be; 0 if that does not tell either."""
+        if self.header is not None:
+            return self.header.first_position
         match = _SEGMENT_NAME.fullmatch(self.name)
-        first = self.header.first_position if self.header else int(match[1]) if match else 0
-        return (self.segment_id is None, self.segment_id or 0, first, self.name)
+        return int(match[1]) if match else 0
+
+    @property
+    def order(self) -> tuple[bool, int, int, str]:
+        """By position, and then by segment id; what has none comes last."""
+        return (self.segment_id is None, self.first_position, self.segment_id or 0, self.name)
 
 
 @dataclass(slots=True)
 class OpenLog:
-    """A log's files, open, and what is known about them. `owner` holds the space's lock now."""
+    """A log's files, open, and what is known about them. `owner` holds the space's lock now.
+    `oldest_position` is where the history begins that it should hold.
+    """
 
     source: Source
     segments: list[Segment] = field(default_factory=list)
+    checkpoints: list[HeldCheckpoint] = field(default_factory=list)
+    oldest_position: int = 1
     identity: Identity | None = None
     manifest: Manifest | None = None
     uuid: bytes | None = None
@@ -174,10 +199,12 @@ def _file_source(path: Path) -> Source:
         start = file.read(len(_MANIFEST_START))
     if start[: len(f.SEGMENT_MAGIC)] == f.SEGMENT_MAGIC or path.name.endswith(SEGMENT_SUFFIX):
         return Source("segments", path.parent, (path.name,))
+    if begins_columns(start) or path.name.endswith(CHECKPOINT_SUFFIX):
+        return Source("checkpoint", path.parent, (path.name,))
     if start == _MANIFEST_START or manifest_number(path.name) is not None:
         return Source("manifest", path)
     raise NoLog(
-        f"{path} is neither a segment nor a manifest. Name one of these, a space's folder, or a "
+        f"{path} is no segment, checkpoint or manifest. Name one of these, a space's folder, or a "
         "data root"
     )
 
@@ -205,11 +232,22 @@ def opened(source: Source) -> Iterator[OpenLog]:
         stack.callback(directory.close)
         if source.kind == "space":
             log = _open_space(directory, source, stack)
+        elif source.kind == "checkpoint":
+            log = OpenLog(source)
+            with closing(directory.open(source.names[0])) as file:
+                held = read_checkpoint(source.names[0], file.map(), None, "loose")
+            log.checkpoints.append(held)
+            log.damage += [held.damage] if held.damage is not None else []
+            if held.file is not None:
+                log.uuid = held.file.identity.space_uuid
+                log.oldest_position = held.file.identity.position + 1
         else:
             log = OpenLog(source)
             for name in source.names:
                 _add_segment(log, directory, name, name, stack)
         _judge_owners(log)
+        if source.kind == "segments":
+            _find_leftovers(log)
         log.segments.sort(key=lambda segment: segment.order)
         yield log
 
@@ -234,11 +272,55 @@ def _open_space(space_dir: Directory, source: Source, stack: ExitStack) -> OpenL
             log.uuid = bytes.fromhex(log.manifest.space_uuid)
         if log.uuid is not None:
             log.watermark = read_watermark(space_dir, log.uuid).position
-        vanished = not _open_segments(log, space_dir, attempt)
+        vanished = not _open_files(log, space_dir, attempt)
         if last == OPENINGS_MAX - 1 or (before == _manifest_names(space_dir) and not vanished):
             return log
         attempt.close()
     raise Unreadable(f"{source.path} changes too fast to be read")  # pragma: no cover
+
+
+def _open_files(log: OpenLog, space_dir: Directory, stack: ExitStack) -> bool:
+    """Whether all segments and checkpoints there were could be opened."""
+    try:
+        log.checkpoints = open_checkpoints(space_dir, log.manifest, log.uuid)
+    except FileNotFoundError:
+        return False
+    if not _open_segments(log, space_dir, stack):
+        return False
+    _find_leftovers(log)
+    _find_beginning(log)
+    return True
+
+
+def _find_leftovers(log: OpenLog) -> None:
+    """Leave out the segments that are not live any more, or never came to be. Without a manifest,
+    a copy counts and not what it was made of: contents were taken out of it for good.
+    """
+    manifest = log.manifest
+    copies = {s.first_position: s.segment_id for s in sorted(log.segments, key=_age) if s.rewritten}
+    named = {each.name for each in manifest.sealed} if manifest is not None else set[str]()
+    for segment in log.segments:
+        if manifest is None:
+            if copies.get(segment.first_position) not in {None, segment.segment_id}:
+                segment.leftover = "a copy of it, with contents taken out, lies beside it"
+        elif segment.shown in manifest.retired:
+            segment.leftover = RETIRED
+        elif segment.rewritten and segment.name not in named:
+            segment.leftover = "a copy, with contents taken out, that the manifest does not name"
+
+
+def _age(segment: Segment) -> int:
+    return segment.segment_id or 0
+
+
+def _find_beginning(log: OpenLog) -> None:
+    """Where history begins; without a manifest, behind a checkpoint that stands just there."""
+    if log.manifest is not None:
+        log.oldest_position = log.manifest.base_position + 1
+        return
+    first = min((s.first_position for s in log.segments if s.is_read), default=1)
+    if any(held.whole and held.position == first - 1 for held in log.checkpoints):
+        log.oldest_position = first
 
 
 def _open_segments(log: OpenLog, space_dir: Directory, stack: ExitStack) -> bool:

@@ -301,3 +301,42 @@ def test_the_same_runs_out_of_the_repository(
     with pytest.raises(SystemExit, match="0"):
         runpy.run_path(str(tool), run_name="__main__")
     assert "space.created" in capfd.readouterr().out
+
+
+def test_checkpoints_are_shown_and_a_single_one_is_verified(
+    run: CommandLine, root: Path, alpha: Path, tmp_path: Path
+) -> None:
+    assert run("compact", "--space", "alpha", "--data-root", str(root)).code == 0
+    (file,) = (alpha / "checkpoints").iterdir()
+    shown = run("log", "inspect", str(alpha))
+    assert f"checkpoints/{file.name}  checkpoint, " in shown.out
+    assert "documents.data" not in shown.out
+    assert "documents.data" in run("log", "inspect", str(alpha), "--columns").out
+    (document,) = run("log", "inspect", str(alpha), "--json").documents
+    assert document["checkpoints"][0]["columns"][0]["name"] == "position"
+    assert "1 checkpoint" in run("log", "verify", str(alpha)).out
+    (document,) = run("log", "verify", str(alpha), "--json").documents
+    assert [each["name"] for each in document["checkpoints"]] == [file.name]
+    sent = tmp_path / "sent.ckpt"
+    sent.write_bytes(file.read_bytes())
+    assert run("log", "verify", str(sent)).out.startswith("sent.ckpt: ok, ")
+    assert run("log", "inspect", str(sent)).code == 0
+    assert run("log", "dump", str(sent)).code == 2
+    assert run("log", "verify", str(alpha / "log" / "none.seg")).code != 0
+    assert run("log", "verify", str(next((alpha / "log").iterdir()))).code == 2
+    data = bytearray(sent.read_bytes())
+    data[4_100] ^= 1
+    sent.write_bytes(data)
+    broken = run("log", "verify", str(sent))
+    assert broken.code == 5
+    assert "sent.ckpt: DAMAGED" in broken.out
+    assert "damage at byte 4096" in broken.out
+    (document,) = run("log", "verify", str(sent), "--json").documents
+    assert not document["ok"]
+
+
+def test_verifying_shows_how_far_it_is(alpha: Path) -> None:
+    environment = {**os.environ, "TERM": "xterm-256color"}
+    code, seen = run_in_terminal(["log", "verify", str(alpha)], environment, columns=80)
+    assert code == 0
+    assert "alpha: ok" in ESCAPE.sub("", seen)

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from itertools import count
 from typing import Any
 
+import msgspec
 import pytest
 
 from tests.crash.histories import SPACE, UUID, draft, fresh_space, open_log, recover
 from wal.codec import Record
 from wal.errors import Damaged, Unsupported
-from wal.inspect import LogReport, inspect_log
+from wal.inspect import Check, Damage, LogReport, inspect_log
+from wal.manifest import Manifest
+from wal.replay import publish_manifest, read_manifest
 from wal.sim_vfs import SimDisk
 from wal.vfs import Directory, File
 
@@ -120,41 +122,68 @@ def test_what_was_set_aside_and_what_does_not_belong_is_listed() -> None:
 
 def test_a_check_sees_every_record_and_its_damage_gets_a_place() -> None:
     disk = full_disk()
-    seen: list[int] = []
+    seen: list[object] = []
 
-    def new_check() -> Callable[[Record], None]:
-        seen.clear()
+    class Looks(Check):
+        def begin(self, space_dir: Directory, manifest: Manifest) -> list[Damage]:
+            seen[:] = [manifest.active]
+            return [Damage("checkpoints/x", 9, "broken")]
 
-        def check(record: Record) -> None:
+        def record(self, record: Record) -> None:
             seen.append(record.position)
             if record.position == 2:
                 raise Damaged("log", 0, "makes no sense")
 
-        return check
+        def end(self) -> list[Damage]:
+            return [Damage("checkpoints/y", 0, "differs")]
 
-    report = inspect_log(space(disk), UUID, new_check)
-    assert len(seen) == 10
+    report = inspect_log(space(disk), UUID, Looks)
+    assert seen[0] == segment_names(disk)[-1]
+    assert len(seen) == 11
     assert [(d.file, d.reason) for d in report.damage] == [
-        (f"log/{segment_names(disk)[0]}", "makes no sense")
+        ("checkpoints/x", "broken"),
+        (f"log/{segment_names(disk)[0]}", "makes no sense"),
+        ("checkpoints/y", "differs"),
     ]
 
 
 def test_damage_that_is_gone_when_looked_at_again_was_a_writer_at_work() -> None:
+    readings: list[None] = []
+
+    class Looks(Check):
+        def record(self, record: Record) -> None:
+            if len(readings) == 1:
+                raise Damaged("log", 0, "in flux")
+
+    def new_check() -> Check:
+        readings.append(None)
+        return Looks()
+
+    assert inspect_log(space(full_disk()), UUID, new_check).damage == []
+    assert len(readings) == 2
+
+
+def test_what_changes_while_it_is_read_is_read_again() -> None:
     disk = full_disk()
     readings: list[None] = []
 
-    def new_check() -> Callable[[Record], None]:
+    class Looks(Check):
+        def record(self, record: Record) -> None:
+            if len(readings) <= 5 and record.position == 1:
+                directory = space(disk)
+                manifest = read_manifest(directory)
+                newer = msgspec.structs.replace(manifest, number=manifest.number + 1)
+                publish_manifest(directory, newer)
+                if len(readings) == 3:
+                    raise FileNotFoundError
+                raise Damaged("log", 0, "what was let go of cannot be read")
+
+    def new_check() -> Check:
         readings.append(None)
-        first = len(readings) == 1
-
-        def check(record: Record) -> None:
-            if first:
-                raise Damaged("log", 0, "in flux")
-
-        return check
+        return Looks()
 
     assert inspect_log(space(disk), UUID, new_check).damage == []
-    assert len(readings) == 2
+    assert len(readings) == 6
 
 
 def test_a_log_of_another_space_is_damage() -> None:

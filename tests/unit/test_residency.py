@@ -6,8 +6,8 @@ import errno
 import gc
 import multiprocessing
 import os
-import sys
 import resource
+import sys
 import threading
 import weakref
 from collections.abc import Iterator
@@ -23,6 +23,7 @@ from engram.errors import Invalid, OutcomeUnknown, SpaceLocked, Unavailable
 from engram.memory.decide import Forget
 from engram.spaces import registry as registry_module
 from engram.spaces import residency as residency_module
+from engram.spaces import space as space_module
 from engram.spaces.identity import Identity
 from tests.unit.conftest import CALLER, UNIT, at_once, open_descriptors
 from wal.os_vfs import OsDirectory, OsFile, open_root
@@ -144,13 +145,13 @@ def test_a_recall_on_record_is_recorded_though_its_space_was_closed_meanwhile(
     with opened(tmp_path / "data") as db:
         (alpha,) = made(db, "alpha")
         alpha.remember("x", embedding=UNIT)
-        really = engram.Space._recalled
+        really = space_module.recalled
 
-        def close_first(self: engram.Space, *args: Any) -> Any:
-            assert rest(self)
-            return really(self, *args)
+        def close_first(*args: Any) -> Any:
+            assert rest(alpha)
+            return really(*args)
 
-        monkeypatch.setattr(engram.Space, "_recalled", close_first)
+        monkeypatch.setattr(space_module, "recalled", close_first)
         assert alpha.recall(embedding=UNIT).recorded
         db.close()
     with opened(tmp_path / "data") as db:

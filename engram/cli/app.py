@@ -13,6 +13,7 @@ from engram.cli import (
     compact,
     configuration,
     drill,
+    forget,
     log,
     memories,
     output,
@@ -37,7 +38,7 @@ app.command("recall")(recall.recall)
 app.command("get")(memories.get)
 app.command("list")(memories.list_memories)
 app.command("revise")(memories.revise)
-app.command("forget")(memories.forget)
+app.command("forget")(forget.forget)
 app.command("restore")(memories.restore)
 app.command("history")(memories.history)
 app.command("compact")(compact.compact)

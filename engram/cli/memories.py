@@ -1,4 +1,4 @@
-"""`engram get|list|revise|forget|restore|history`: what a space holds, one memory or many."""
+"""`engram get|list|revise|restore|history`: what a space holds, one memory or many."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ import typer
 
 from engram import limits
 from engram.cli import output, render
-from engram.cli.asking import confirm, need_terminal
 from engram.cli.connection import opened_space
 from engram.cli.given import content_of, metadata_of
 from engram.cli.options import (
@@ -245,44 +244,6 @@ def _changes(given: dict[str, Any], clear: list[str]) -> Changes:
         )
     fields: dict[str, Any] = {**given, **dict.fromkeys(clear)}
     return Changes(**fields)
-
-
-def forget(
-    memory_ids: Annotated[list[str], typer.Argument(metavar="ID...", help="Ids of the memories.")],
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
-    space: SpaceOption = None,
-    server: ServerOption = None,
-    data_root: DataRootOption = None,
-    config: ConfigOption = None,
-    as_json: JsonOption = False,
-) -> None:
-    """Forget memories.
-
-    No recall and no list finds them again; their history stays, and `engram restore` takes them
-    back. All of them have to be there, else none is forgotten. It asks before it does it, and
-    without a terminal to ask on it needs --yes.
-
-    \b
-    Example:  engram space create alpha --if-not-exists; engram remember "Backups run at two" \
---id backups --space alpha; engram forget backups --yes --space alpha
-    """
-    ids = list(dict.fromkeys(memory_ids))
-    need_terminal(yes, "to forget takes memories from whoever recalls them")
-    with opened_space(Named(server, data_root, config, space)) as place:
-        memories = [place.get(memory_id) for memory_id in ids]
-        if not yes:
-            for memory in memories:
-                shown = f"{output.printable(memory.id)}  {render.memory_line(memory)}"
-                output.print_hint(f"  {shown}")
-            what = "this memory" if len(ids) == 1 else f"these {len(ids)} memories"
-            confirm(f"Forget {what} of {place.id}?", "nothing was forgotten")
-        for memory_id in ids:
-            forgotten = place.forget(memory_id)
-            if as_json:
-                output.print_json(forgotten)
-            else:
-                shown = output.printable(forgotten.id)
-                output.print_line(f"forgot {shown} at position {forgotten.position}")
 
 
 def restore(

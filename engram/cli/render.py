@@ -115,6 +115,9 @@ def _what_happened(event: Event) -> str:
         return f"retention {event.retention}"
     if event.purge_after is not None:
         return f"can be restored until {time_text(event.purge_after)}"
+    if event.checkpoint_position is not None:
+        gone = "" if event.purged_to is None else f", purged for good up to {event.purged_to}"
+        return f"a checkpoint at position {event.checkpoint_position}{gone}"
     return "" if event.id is None else event.id
 
 

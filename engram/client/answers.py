@@ -15,7 +15,7 @@ import numpy as np
 
 from engram import errors
 from engram.errors import EngramError, FieldError, HistoryGone, ServerAnswerInvalid
-from engram.memory.model import Event, Origin, Recall, Receipt, SpaceInfo, Vector
+from engram.memory.model import Event, Origin, PurgeReceipt, Recall, Receipt, SpaceInfo, Vector
 
 JSON: Final = "application/json"
 PROBLEM: Final = "application/problem+json"
@@ -50,6 +50,18 @@ class SpacesPage(msgspec.Struct, frozen=True, kw_only=True):
 
     spaces: tuple[SpaceInfo, ...]
     next: str | None
+
+
+class MemoryPurgeAnswer(msgspec.Struct, frozen=True, kw_only=True):
+    """What purging a memory is answered with."""
+
+    receipt: PurgeReceipt
+
+
+class MatchingPurgeAnswer(msgspec.Struct, frozen=True, kw_only=True):
+    """What purging by a filter is answered with: None if nothing matched."""
+
+    receipt: PurgeReceipt | None
 
 
 class PurgeAnswer(msgspec.Struct, frozen=True, kw_only=True):
@@ -164,7 +176,7 @@ def _spaces_in(document: object) -> set[str]:
     spaces = set() if named is None else {named}
     if isinstance(document, Recall):
         inner: tuple[Any, ...] = tuple(hit.memory for hit in document.results)
-    elif isinstance(document, PurgeAnswer):
+    elif isinstance(document, PurgeAnswer | MemoryPurgeAnswer | MatchingPurgeAnswer):
         inner = (document.receipt,)
     elif isinstance(document, EventsPage):
         inner = document.events

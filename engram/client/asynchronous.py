@@ -13,6 +13,8 @@ from engram.client.answers import (
     Answer,
     EventsPage,
     MadeSpace,
+    MatchingPurgeAnswer,
+    MemoryPurgeAnswer,
     PurgeAnswer,
     SpacesPage,
     read,
@@ -36,6 +38,7 @@ from engram.memory.model import (
     NewMemory,
     Origin,
     Page,
+    PurgeReceipt,
     Recall,
     Receipt,
     Remembered,
@@ -357,6 +360,28 @@ class AsyncSpace:
         """
         path = f"{requests.memory_path(self._id, memory_id)}/restore"
         return read(await self._write("POST", path, None), Memory, self._id)
+
+    async def purge(self, memory_id: str) -> PurgeReceipt:
+        """Let nothing be left of a memory, living or forgotten, in any file of the space.
+
+        It is recalled no more from the first moment, and its id may be used again. Asked again, it
+        returns the same receipt. Raises :class:`engram.errors.MemoryNotFound`; and `DiskFull` where
+        there is no room to rewrite what holds it: repeat it once there is.
+        """
+        path = requests.memory_path(self._id, memory_id)
+        answer = await self._transport.request(
+            "DELETE", path, parameters=[("purge", "true")], write=True
+        )
+        return read(answer, MemoryPurgeAnswer, self._id).receipt
+
+    async def purge_matching(self, filter: Filter) -> PurgeReceipt | None:
+        """:meth:`purge` all memories, living or forgotten, whose last version matches a filter.
+
+        None if there was none; a filter without any condition is refused. Raises what that raises.
+        """
+        body = requests.purge_body(filter)
+        answer = await self._write("DELETE", f"{self._path}/memories", body)
+        return read(answer, MatchingPurgeAnswer, self._id).receipt
 
     async def recall(
         self,

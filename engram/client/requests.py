@@ -20,7 +20,13 @@ from engram.memory import validate as check
 from engram.memory.model import MODES, Changes, EmbeddingSpec, Filter, NewMemory
 from engram.memory.retention import check_retention
 from engram.spaces.ids import check_space_id
-from engram.spaces.requests import check_cue_ids, check_limit, checked_filter, new_memory
+from engram.spaces.requests import (
+    check_cue_ids,
+    check_limit,
+    checked_filter,
+    new_memory,
+    purging_filter,
+)
 
 POSITION_MAX: Final = (1 << 63) - 1
 Body = dict[str, Any]
@@ -210,6 +216,10 @@ def recall_body(
     if all(body[cue] is None for cue in ("query", "embedding", "memory_ids")):
         raise Invalid("no cue was given: name at least one of query, embedding, memory_ids")
     return _given(body)
+
+
+def purge_body(filter: Filter) -> Body:
+    return {"filter": _filter_body(purging_filter(filter)), "purge": True}
 
 
 def _filter_body(filter: Filter | None) -> Body:

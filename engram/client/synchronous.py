@@ -39,6 +39,7 @@ from engram.memory.model import (
     NewMemory,
     Origin,
     Page,
+    PurgeReceipt,
     Recall,
     Receipt,
     Remembered,
@@ -323,6 +324,18 @@ class ClientSpace:
         :class:`engram.errors.MemoryExists` or `MemoryNotFound`.
         """
         return self._loop.call(self._space.restore, memory_id)
+
+    def purge(self, memory_id: str) -> PurgeReceipt:
+        """Let nothing be left of a memory, living or forgotten, in any file of the space; asked
+        again, it is the same receipt. Raises :class:`engram.errors.MemoryNotFound` or `DiskFull`.
+        """
+        return self._loop.call(self._space.purge, memory_id)
+
+    def purge_matching(self, filter: Filter) -> PurgeReceipt | None:
+        """:meth:`purge` all memories, living or forgotten, whose last version matches a filter.
+        None if there was none.
+        """
+        return self._loop.call(self._space.purge_matching, filter)
 
     def recall(
         self,

@@ -141,10 +141,10 @@ Event = (
     | MemoryStored
     | MemoryRevised
     | MemoryForgotten
-    | MemoryPurged
-    | HistoryRedacted
     | MemoryRestored
+    | MemoryPurged
     | MemoryRecalled
+    | HistoryRedacted
 )
 
 

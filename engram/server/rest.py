@@ -8,7 +8,8 @@ of them is served twice, below `/api/v1/spaces/{space}` and, for a space named b
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from urllib.parse import quote
 
@@ -23,6 +24,7 @@ from engram.server.wire import (
     ForkBody,
     MemoryBody,
     NewSpaceBody,
+    PurgeBody,
     RecallBody,
     SettingsBody,
     decode,
@@ -139,7 +141,16 @@ def memory_history(space: Space, call: Call) -> Answer:
 
 
 def forget_memory(space: Space, call: Call) -> Answer:
-    return Answer(200, space.forget(call.path["id"]))
+    memory_id = call.path["id"]
+    if call.query.flag("purge"):
+        return Answer(200, {"receipt": space.purge(memory_id)})
+    return Answer(200, space.forget(memory_id))
+
+
+def purge_memories(space: Space, call: Call) -> Answer:
+    wanted = decode(call.body, PurgeBody).given_filter()
+    with _fields_named_as_here():
+        return Answer(200, {"receipt": space.purge_matching(wanted)})
 
 
 def compact(space: Space, call: Call) -> Answer:
@@ -158,8 +169,15 @@ def restore_memory(space: Space, call: Call) -> Answer:
 
 def recall(space: Space, call: Call) -> Answer:
     body = decode(call.body, RecallBody)
-    try:
+    with _fields_named_as_here():
         return Answer(200, _recalled(space, body))
+
+
+@contextmanager
+def _fields_named_as_here() -> Iterator[None]:
+    """The engine's words on a field of a body, with its name over HTTP."""
+    try:
+        yield
     except Invalid as error:
         for item in error.errors:
             if item.field in _FIELDS_HERE:
@@ -280,7 +298,8 @@ SPACE_OPERATIONS: Final = (
     ),
     SpaceOperation("GET", "/memories/{id}", get_memory, frozenset({"include"})),
     SpaceOperation("PATCH", "/memories/{id}", revise_memory, takes_body=True),
-    SpaceOperation("DELETE", "/memories/{id}", forget_memory),
+    SpaceOperation("DELETE", "/memories/{id}", forget_memory, frozenset({"purge"})),
+    SpaceOperation("DELETE", "/memories", purge_memories, takes_body=True),
     SpaceOperation("POST", "/memories/{id}/restore", restore_memory),
     SpaceOperation("POST", "/compact", compact),
     SpaceOperation("POST", "/fork", fork, takes_body=True),

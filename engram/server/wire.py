@@ -182,6 +182,22 @@ class FilterBody(msgspec.Struct, forbid_unknown_fields=True):
         )
 
 
+class PurgeBody(msgspec.Struct, forbid_unknown_fields=True):
+    """`DELETE …/memories`: for good, or not at all."""
+
+    filter: FilterBody
+    purge: bool | _Unset = _UNSET
+
+    def given_filter(self) -> Filter:
+        if self.purge is not True:
+            raise Invalid.of(
+                "purge",
+                "must be true: by a filter memories are purged, for good; in this release they are "
+                "forgotten one by one",
+            )
+        return self.filter.filter()
+
+
 class RecallBody(msgspec.Struct, forbid_unknown_fields=True):
     """A recall; `mode` left out lets the engine choose."""
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from engram.errors import MemoryNotFound
+from engram.errors import DiskFull, MemoryNotFound
 from engram.memory.decide import Purge
 from engram.memory.events import SpaceCompacted
 from engram.memory.model import Filter, PurgedFile, PurgeReceipt
@@ -38,13 +38,18 @@ def purge_one(store: Store, memory_id: str) -> PurgeReceipt:
 
 
 def purge_matching(store: Store, filter: Filter) -> PurgeReceipt | None:
-    """Purge what matches: several records, but one compaction."""
+    """Purge what matches: several records, but one compaction. Where nothing does, the files may
+    still hold what a purge before this one found no room to take out of them.
+    """
     ids = _matching(store, filter)
+    if not ids:
+        _complete(store)
+        return None
     position = 0
     for first in range(0, len(ids), PURGED_PER_RECORD_MAX):
         command = Purge(ids[first : first + PURGED_PER_RECORD_MAX])
         position = store.commit(command).ack.last_position
-    return _receipt(store, position, len(ids), None) if ids else None
+    return _receipt(store, position, len(ids), None)
 
 
 def _matching(store: Store, filter: Filter) -> Sequence[str]:
@@ -61,9 +66,23 @@ def _matching(store: Store, filter: Filter) -> Sequence[str]:
     return found
 
 
-def _receipt(store: Store, position: int, count: int, memory_id: str | None) -> PurgeReceipt:
-    if store.state.purges.completed_at(position) is None:
+def _complete(store: Store) -> None:
+    """Make anew all files that hold what is being purged. Raises what compacting raises."""
+    if not store.state.purges.pending:
+        return
+    try:
         store.compact()
+    except DiskFull as error:
+        error.detail = (
+            f"space {store.identity.memory_space_id!r} has no room to make its files anew without "
+            "what is purged. That is out of reach by now, but may still be on the disk; free some "
+            "space and purge it again"
+        )
+        raise
+
+
+def _receipt(store: Store, position: int, count: int, memory_id: str | None) -> PurgeReceipt:
+    _complete(store)
     completed = store.state.purges.completed_at(position)
     if completed is None:  # a compaction completes all that was purged before it
         raise StateError(f"the purge at position {position} was not completed")

@@ -86,6 +86,14 @@ def checked_filter(filter: Filter | None) -> Filter | None:
     )
 
 
+def purging_filter(filter: Filter) -> Filter:
+    """As :func:`checked_filter`, for what is to be purged: it has a condition."""
+    checked = checked_filter(filter)
+    if checked is None or checked == Filter():
+        raise Invalid.of("filter", "needs a condition; to purge everything, purge the space")
+    return checked
+
+
 def version_of(field: str, new: NewMemory) -> MemoryStored:
     content = check.check_content(field + "content", new.content)
     kind = check.check_kind(field + "kind", new.kind)

@@ -55,6 +55,7 @@ from engram.spaces.requests import (
     checked_filter,
     new_id,
     new_memory,
+    purging_filter,
     version_of,
 )
 
@@ -323,9 +324,7 @@ class Space(Portable):
 
         None if there was none; a filter without any condition is refused. Raises what that raises.
         """
-        checked = checked_filter(filter)
-        if checked is None or checked == Filter():
-            raise Invalid.of("filter", "needs a condition; to purge everything, purge the space")
+        checked = purging_filter(filter)
         with self._entry.pinned() as store:
             return purging.purge_matching(store, checked)
 

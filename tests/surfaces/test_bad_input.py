@@ -438,7 +438,15 @@ PATHS: list[tuple[str, str, int, str, str]] = [
     ("GET", "/", 404, "not-found", "/api/v1"),
     ("GET", "/api/v1", 404, "not-found", "/api/v1"),
     ("GET", "/api/v2/spaces", 404, "not-found", "/api/v1"),
-    ("DELETE", M, 405, "method-not-allowed", "GET, HEAD, POST"),
+    ("PUT", M, 405, "method-not-allowed", "DELETE, GET, HEAD, POST"),
+    ("DELETE", M, 400, "malformed", "body is empty"),
+    ("DELETE", f"{M}?purge=true", 400, "malformed", "takes none"),
+    ("DELETE", f"{M}/none?purge=true", 404, "memory-not-found", "none"),
+    ("DELETE", f"{M}/a%5Cb?purge=true", 422, "invalid", "id"),
+    ("DELETE", f"{ONE}?purge=maybe", 400, "malformed", "true or false"),
+    ("DELETE", f"{ONE}?purge=", 400, "malformed", "true or false"),
+    ("DELETE", f"{ONE}?purge=true&purge=true", 400, "malformed", "2 times"),
+    ("DELETE", f"{ONE}?purged=true", 400, "malformed", "known are: purge"),
     ("PUT", ONE, 405, "method-not-allowed", "DELETE, GET, HEAD, PATCH"),
     ("POST", A, 405, "method-not-allowed", "DELETE, GET, HEAD, PATCH, PUT"),
     ("PATCH", A, 422, "invalid", "tags: unknown field"),
@@ -468,7 +476,7 @@ PATHS: list[tuple[str, str, int, str, str]] = [
     ("POST", f"{A}/links", 404, "not-found", "served"),
     ("POST", f"{A}/complete", 404, "not-found", "served"),
     ("POST", f"{A}/consolidate", 404, "not-found", "served"),
-    ("POST", f"{A}/compact", 404, "not-found", "served"),
+    ("GET", f"{A}/compact", 405, "method-not-allowed", "POST"),
     ("POST", f"{A}/fork", 404, "not-found", "served"),
     ("GET", f"{A}/export", 404, "not-found", "served"),
     ("POST", "/api/v1/spaces/new/import", 404, "not-found", "served"),
@@ -480,7 +488,6 @@ PATHS: list[tuple[str, str, int, str, str]] = [
     ("GET", "/openapi.json", 404, "not-found", "served"),
     ("GET", "/metrics", 404, "not-found", "served"),
     ("GET", "/readyz", 404, "not-found", "served"),
-    ("DELETE", f"{ONE}?purge=true", 400, "malformed", "purge"),
     ("GET", f"{M}?as_of=1", 400, "malformed", "as_of"),
     ("GET", f"{M}?colour=red", 400, "malformed", "known are: after, from, include, kind"),
     ("GET", f"{ONE}?limit=1", 400, "malformed", "include"),
@@ -526,8 +533,64 @@ def test_paths_and_parameters_are_read_strictly(
 
 
 def test_a_405_says_what_is_allowed(unchanged: Api) -> None:
-    answer = unchanged.client.delete(M)
-    assert answer.headers["allow"] == "GET, HEAD, POST"
+    answer = unchanged.client.put(M)
+    assert answer.headers["allow"] == "DELETE, GET, HEAD, POST"
+
+
+OPS = {"tags_all": ["ops"]}
+PURGES: dict[str, tuple[Any, str, str]] = {
+    # the body, the field that is named, a word of the message
+    "nothing": ({}, "filter", "required"),
+    "no filter": ({"purge": True}, "filter", "required"),
+    "only a filter": ({"filter": OPS}, "purge", "forgotten one by one"),
+    "not purged": ({"filter": OPS, "purge": False}, "purge", "forgotten one by one"),
+    "perhaps": ({"filter": OPS, "purge": "true"}, "purge", "a boolean"),
+    "an empty filter": ({"filter": {}, "purge": True}, "filter", "needs a condition"),
+    "a filter of nothing": (
+        {"filter": {"tags_all": [], "metadata": {}, "kind": None}, "purge": True},
+        "filter",
+        "needs a condition",
+    ),
+    "no object": ({"filter": "ops", "purge": True}, "filter", "an object"),
+    "an unknown condition": (
+        {"filter": {"colour": "red"}, "purge": True},
+        "filter.colour",
+        "unknown",
+    ),
+    "a time of the wrong kind": (
+        {"filter": {"from": "now"}, "purge": True},
+        "filter.from",
+        "RFC 3339",
+    ),
+    "a time out of range": (
+        {"filter": {"from": "0001-01-01T00:00:00+05:00"}, "purge": True},
+        "filter.from",
+        "",
+    ),
+    "an empty tag": ({"filter": {"tags_all": [""]}, "purge": True}, "filter.tags_all[0]", ""),
+    "an id too": ({"filter": OPS, "purge": True, "id": "one"}, "id", "unknown field"),
+}
+
+
+@pytest.mark.parametrize(("body", "field", "word"), PURGES.values(), ids=PURGES.keys())
+def test_a_purge_that_cannot_be_is_refused(
+    unchanged: Api, body: Any, field: str, word: str
+) -> None:
+    document = refused(unchanged.client, "DELETE", M, 422, "invalid", json=body)
+    (error,) = document["errors"]
+    assert error["field"] == field
+    assert word in error["message"]
+
+
+def test_an_id_and_a_filter_are_not_both_taken(unchanged: Api) -> None:
+    for query in ("", "?purge=true"):
+        path = f"{ONE}{query}"
+        document = refused(
+            unchanged.client,
+            *("DELETE", path, 400, "malformed"),
+            json={"filter": OPS, "purge": True},
+        )
+        assert "takes no body" in document["detail"]
 
 
 @pytest.mark.parametrize("method", ["GET", "POST", "PUT", "PATCH", "DELETE"])

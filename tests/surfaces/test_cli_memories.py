@@ -22,6 +22,7 @@ from .harness import Server
 CLOCK = re.compile(r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d(\.\d+)?Z")
 CHANCE = re.compile(
     r'"(?:took_ms|recall_id|space_uuid|uuid|query_digest)":[^,}]+|\b[0-9a-f]{24}\b|m-[0-9a-z]{16}'
+    r'|crc32c(?: |":")[0-9a-f]{8}'
 )
 
 
@@ -297,7 +298,17 @@ BAD: list[tuple[list[str], int, str]] = [
     (["revise", "nothing", "--content", "x"], 3, "nothing"),
     (["forget", "lunch"], 2, "--yes"),
     (["forget", "lunch", "nothing", "--yes"], 3, "nothing"),
-    (["forget", "--yes"], 2, "Missing argument"),
+    (["forget", "--yes"], 2, "give the ids of the memories"),
+    (["forget", "--tag", "ops", "--yes"], 2, "add --purge"),
+    (["forget", "lunch", "--tag", "ops", "--yes"], 2, "add --purge"),
+    (["forget", "lunch", "--purge"], 2, "to purge is for good"),
+    (["forget", "--purge", "--yes"], 2, "a filter, as --tag TAG"),
+    (["forget", "lunch", "--purge", "--tag", "ops", "--yes"], 2, "exclude each other"),
+    (["forget", "lunch", "nothing", "--purge", "--yes"], 3, "nothing"),
+    (["forget", "a/b", "--purge", "--yes"], 2, "an id holds no"),
+    (["forget", "--purge", "--tag", "", "--yes"], 2, "tags_all[0]"),
+    (["forget", "--purge", "--kind", "dream", "--yes"], 2, "'dream'"),
+    (["forget", "--purge", "--from", "yesterday", "--yes"], 2, "--from: 'yesterday'"),
     (["restore", "lunch"], 4, "is not forgotten"),
     (["restore", "nothing"], 3, "never was"),
     (["restore"], 2, "Missing argument"),
@@ -361,6 +372,37 @@ def test_a_memory_is_restored_and_not_taken_for_a_space(run: CommandLine, places
     document = both(run, places, "restore", "back", "--json").documents[0]
     assert (document["content"], document["revision"]) == ("back soon", 3)
     assert "memory.restored" in both(run, places, "history", "back").out
+
+
+def test_memories_are_purged_by_id_and_by_filter(run: CommandLine, places: Places) -> None:
+    run.set(ENGRAM_SPACE="empty")
+    for name, tag in (("p1", "brief"), ("p2", "brief"), ("p3", "long")):
+        both(run, places, "remember", f"{name} is a secret", "--id", name, "--tag", tag)
+    both(run, places, "forget", "p1", "--yes")
+    both(run, places, "forget", "p3", "--yes")
+    purged = both(run, places, "forget", "p3", "--purge", "--yes")
+    assert purged.code == 0
+    first, second, *files = purged.out.splitlines()
+    assert re.fullmatch(r"purged p3 from empty at position \d+, \S+ \S+", first)
+    assert re.fullmatch(r"no file holds a byte of it since position \d+, .+ made for that:", second)
+    assert files
+    for line in files:
+        assert re.fullmatch(r"  (checkpoints|log)/\S+  crc32c [0-9a-f]{8}", line)
+    (document,) = both(run, places, "forget", "p3", "--purge", "--yes", "--json").documents
+    assert (document["receipt"]["id"], document["receipt"]["count"]) == ("p3", 1)
+    (document,) = both(run, places, "forget", "--purge", "--tag", "brief", "-y", "--json").documents
+    assert (document["receipt"]["id"], document["receipt"]["count"]) == (None, 2)
+    none = both(run, places, "forget", "--purge", "--tag", "brief", "--yes")
+    assert none == (0, "", "no memories in empty fit; nothing was purged\n")
+    again = both(run, places, "forget", "--purge", "--tag", "brief", "--yes", "--json")
+    assert again.documents == [{"receipt": None}]
+    assert both(run, places, "restore", "p1").code == 3
+    told = both(run, places, "watch", "--after", "0", "--no-follow").out
+    assert "is a secret" not in told
+    assert re.search(r"memory\.purged +p3$", told, re.MULTILINE)
+    assert re.search(r"history\.redacted$", told, re.MULTILINE)
+    compacted = r"a checkpoint at position \d+, purged for good up to \d+$"
+    assert re.search(compacted, told, re.MULTILINE)
 
 
 def test_the_choices_offered_are_those_of_the_engine() -> None:

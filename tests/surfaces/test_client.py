@@ -219,6 +219,45 @@ def test_what_was_forgotten_is_restored_as_it_was(space: Any) -> None:
     assert space.restore("m").content == "something else"
 
 
+def test_what_was_purged_leaves_a_receipt(space: Any) -> None:
+    for number in range(4):
+        space.remember(f"secret {number}", id=f"m{number}", tags=["even" if number % 2 else "odd"])
+    space.forget("m1")
+    receipt = space.purge("m0")
+    assert receipt == engram.PurgeReceipt(
+        memory_space_id=space.id,
+        id="m0",
+        count=1,
+        position=7,
+        purged_at=receipt.purged_at,
+        completed_position=8,
+        completed_at=receipt.completed_at,
+        files=receipt.files,
+    )
+    assert {file.name.partition("/")[0] for file in receipt.files} == {"checkpoints", "log"}
+    assert all(len(file.crc32c) == 8 for file in receipt.files)
+    assert space.purge("m0") == receipt
+    with pytest.raises(errors.MemoryNotFound):
+        space.get("m0")
+    with pytest.raises(errors.MemoryNotFound, match="purged"):
+        space.restore("m0")
+    assert [event.type for event in space.history("m0")] == ["memory.purged"]
+    even = space.purge_matching(Filter(tags_any=("even",)))
+    assert (even.id, even.count, even.position) == (None, 2, 10)
+    assert space.purge_matching(Filter(tags_any=("even",))) is None
+    assert space.purge_matching(Filter(metadata={"n": {"$gt": 1}})) is None
+    assert [memory.id for memory in space.list().memories] == ["m2"]
+    assert space.remember("again", id="m0").revision == 2
+    told = list(space.events(after=0, follow=False))[1:]
+    assert [event.type for event in told] == [
+        *("history.redacted", "history.redacted", "memory.stored", "history.redacted"),
+        *("history.redacted", "memory.purged", "space.compacted", "memory.purged"),
+        *("memory.purged", "space.compacted", "memory.stored"),
+    ]
+    assert [(event.redacted_from, event.redacted_to) for event in told[:2]] == [(2, 2), (3, 3)]
+    assert [event.purged_to for event in told if event.type == "space.compacted"] == [7, 10]
+
+
 def test_a_vector_comes_back_with_its_memory(vectors: Any) -> None:
     vectors.remember("x", id="restored", embedding=[0.0, 3.0, 4.0])
     vectors.forget("restored")
@@ -337,6 +376,15 @@ REFUSED: dict[str, tuple[type[Exception], Callable[[Any], Any]]] = {
     "no such memory to forget": (errors.MemoryNotFound, lambda s: s.forget("nope")),
     "no such memory to restore": (errors.MemoryNotFound, lambda s: s.restore("nope")),
     "a living one to restore": (errors.MemoryExists, lambda s: s.restore("key")),
+    "no such memory to purge": (errors.MemoryNotFound, lambda s: s.purge("nope")),
+    "an id to purge that is none": (errors.Invalid, lambda s: s.purge("a/b")),
+    "to purge nothing": (errors.Invalid, lambda s: s.purge_matching(None)),
+    "to purge everything": (errors.Invalid, lambda s: s.purge_matching(Filter())),
+    "to purge by an id": (errors.Invalid, lambda s: s.purge_matching("key")),
+    "to purge by no operator": (
+        errors.Invalid,
+        lambda s: s.purge_matching(Filter(metadata={"n": {"$near": 1}})),
+    ),
     "an id to restore that is none": (errors.Invalid, lambda s: s.restore("a/b")),
     "a retention that is none": (errors.Invalid, lambda s: s.configure(retention="much")),
     "a retention of nothing": (errors.Invalid, lambda s: s.configure(retention=None)),
@@ -408,6 +456,8 @@ FIELDS = {
     "retention": lambda s: s.configure(retention="age:30"),
     "retention.age_s": lambda s: s.configure(retention=engram.Retention(age_s=-1)),
     "memories[1].tags[0]": lambda s: s.remember_many(["x", {"content": "y", "tags": [""]}]),
+    "filter": lambda s: s.purge_matching(Filter(tags_all=())),
+    "filter.source": lambda s: s.purge_matching(Filter(source="")),
     "filter.kind": lambda s: s.recall("x", filter=Filter(kind="rumour")),  # type: ignore[arg-type]
     "memory_ids[1]": lambda s: s.recall(memory_ids=["a", "a/b"]),
     "occurred_at": lambda s: s.revise("key", Changes(occurred_at=datetime(2026, 5, 1))),

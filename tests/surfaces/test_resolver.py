@@ -89,6 +89,7 @@ ROUTES: dict[tuple[str, str], dict[str, Any]] = {
     ("GET", "/memories/{id}"): {},
     ("PATCH", "/memories/{id}"): {"json": {"tags": ["seen"]}},
     ("DELETE", "/memories/{id}"): {},
+    ("DELETE", "/memories"): {"json": {"filter": {"tags_all": ["unused"]}, "purge": True}},
     ("POST", "/memories/{id}/restore"): {},
     ("POST", "/compact"): {},
     ("GET", "/export"): {},

@@ -110,3 +110,11 @@ def shown(name: str, value: int) -> str:
     if "_BYTES_" not in name:
         return f"{value:,}"
     return f"{value >> 20} MiB" if value >= 1 << 20 else f"{value >> 10} KiB"
+
+
+def test_every_test_that_the_crash_model_names_is_there() -> None:
+    text = (ROOT / "docs" / "CRASH_MODEL.md").read_text(encoding="utf-8")
+    named = re.findall(r"`(tests/[a-z_/]+\.py)::(test_[a-z0-9_]+)`", text)
+    assert len(named) > 20
+    for path, test in named:
+        assert re.search(rf"^def {test}\(", (ROOT / path).read_text("utf-8"), re.MULTILINE), test

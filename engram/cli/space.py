@@ -1,4 +1,7 @@
-"""`engram space …`: the spaces of a data root or of a server, from creation to purge."""
+"""`engram space …`: the spaces of a data root or of a server, from creation to purge.
+
+What is about bundles is in :mod:`engram.cli.bundles`.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from engram.cli import output, render
+from engram.cli import bundles, output, render
 from engram.cli.asking import confirm, need_terminal
 from engram.cli.completion import complete_space
 from engram.cli.connection import opened
@@ -17,7 +20,8 @@ if TYPE_CHECKING:
     from engram import SpaceInfo
 
 app = typer.Typer(
-    rich_markup_mode=None, help="Create, list, show, configure, delete and restore memory spaces."
+    rich_markup_mode=None,
+    help="Create, list, show, copy, delete and restore memory spaces.",
 )
 
 DeletedOption = Annotated[
@@ -291,6 +295,11 @@ engram space purge brief --yes
             f"{render.time_text(receipt.purged_at)}: {receipt.files} files, "
             f"{render.size_text(receipt.bytes)}"
         )
+
+
+app.command("export")(bundles.export)
+app.command("import")(bundles.import_space)
+app.command("fork")(bundles.fork)
 
 
 def _document(info: SpaceInfo) -> dict[str, object]:

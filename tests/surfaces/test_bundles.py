@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import io
+import json
 import socket
-from collections.abc import Iterator
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +27,7 @@ from engram.errors import (
 from engram.server.app import build_app
 from engram.server.events import StreamOptions
 
+from .command_line import run_in_terminal
 from .harness import LOCAL
 from .test_events import Serving, serving
 
@@ -253,3 +257,91 @@ def test_an_export_that_ends_early_is_noticed(
     with engram.Client(url_of(served)) as client, pytest.raises(ServerUnreachable):
         client.space("alpha").export(tmp_path / "alpha.engram")
     assert not list(tmp_path.glob("*alpha.engram*"))
+
+
+def test_commands_export_import_and_fork(
+    root: Path, tmp_path: Path, cli: Callable[..., subprocess.CompletedProcess[str]]
+) -> None:
+    file = str(tmp_path / "alpha.engram")
+    done = cli("space", "export", "alpha", file)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith(f"exported alpha to {file}: positions 1 to 9, ")
+    before = Path(file).read_bytes()
+    done = cli("space", "export", "alpha", file)
+    assert (done.returncode, done.stdout) == (4, "")
+    assert "--force" in done.stderr
+    assert Path(file).read_bytes() == before
+    done = cli("space", "export", "alpha", file, "--force", "--json")
+    assert json.loads(done.stdout)["report"]["position"] == 9
+    assert cli("space", "import", "copy", file).stdout == (
+        "imported copy from alpha, up to position 9\n"
+    )
+    assert cli("space", "import", "copy", file).returncode == 4
+    done = cli("space", "fork", "copy", "part", "--as-of", "8")
+    assert done.stdout == (
+        "forked part from copy, up to position 6: 8 falls inside a batch, or on a deletion, so it "
+        "ends before that\n"
+    )
+    done = cli("space", "fork", "copy", "other", "--as-of", "4", "--json")
+    assert json.loads(done.stdout)["origin"]["position"] == 4
+    assert cli("space", "fork", "copy", "later", "--as-of", "99").returncode == 2
+    Path(file).write_bytes(before[:-1])
+    done = cli("space", "import", "broken", file)
+    assert done.returncode == 2
+    assert "cut short" in done.stderr
+    assert cli("space", "export", "nothing", file, "-f").returncode == 3
+    assert Path(file).read_bytes() == before[:-1]
+    assert cli("space", "import", "broken", str(tmp_path / "nothing")).returncode == 2
+    assert cli("space", "export", "alpha", str(tmp_path / "no" / "where")).returncode == 2
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["alpha.engram", "data"]
+
+
+def test_commands_pipe_bundles(root: Path, served: Serving, tmp_path: Path) -> None:
+    """From a server, through a pipe, into another data root."""
+    engram_command = f"{sys.executable} -m engram.cli.app"
+    line = (
+        f"{engram_command} space export alpha - --server {url_of(served)} | "
+        f"{engram_command} space import copy - --data-root {tmp_path / 'other'}"
+    )
+    done = subprocess.run(
+        ["bash", "-o", "pipefail", "-c", line],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    with engram.open(tmp_path / "other") as other:
+        assert ids(other.space("copy")) == ALL
+
+
+def test_who_reads_a_piped_bundle_may_leave(
+    root: Path, cli: Callable[..., subprocess.CompletedProcess[str]]
+) -> None:
+    command = f"{sys.executable} -m engram.cli.app space export alpha - --data-root {root} | true"
+    done = subprocess.run(
+        ["bash", "-o", "pipefail", "-c", command],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode in {0, 1}  # it may have been written before the reader left
+    assert "Traceback" not in done.stderr
+    assert cli("space", "export", "alpha", "-", "--json").returncode == 2
+    assert cli("space", "export", "alpha", "").returncode == 2
+
+
+def test_a_terminal_shows_progress_and_gets_no_bundle(root: Path, tmp_path: Path) -> None:
+    where = {"ENGRAM_DATA_ROOT": str(root)}
+    file = str(tmp_path / "a.engram")
+    code, shown = run_in_terminal(["space", "export", "alpha", file], where)
+    assert code == 0
+    assert "exporting" in shown
+    assert "exported alpha" in shown
+    code, shown = run_in_terminal(["space", "import", "copy", file], where)
+    assert code == 0
+    assert "importing" in shown
+    code, shown = run_in_terminal(["space", "export", "alpha", "-"], where)
+    assert code == 2
+    assert "not for a terminal" in shown

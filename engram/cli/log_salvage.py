@@ -127,6 +127,8 @@ def _lines(report: Salvaged, target: Path | None) -> Iterator[str]:
     if target is not None:
         memories = "" if report.memories is None else f", {report.memories} memories"
         what = f"{report.events} events of {report.records} records{memories}"
+        if report.from_checkpoints:
+            what += f", {report.from_checkpoints} of the events out of checkpoints"
         if report.memory_space_id is not None:
             what += f", as space {report.memory_space_id} with uuid {report.space_uuid}"
         yield f"{output.printable(str(target))}: {what}"

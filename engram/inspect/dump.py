@@ -162,23 +162,28 @@ def _ids(event: Event) -> tuple[str, ...]:
     return () if event.id is None else (event.id,)
 
 
-def event_document(line: EventLine, *, embeddings: bool) -> dict[str, Any]:
-    """An event for programs: where it stands, and then as feeds tell it."""
-    event = msgspec.to_builtins(line.event)
-    memory = event.get("memory")
-    if not event["memory_space_id"]:  # a file without its space does not say
-        del event["memory_space_id"]
+def event_fields(event: Event, vector: Vector | None) -> dict[str, Any]:
+    """An event as feeds tell it, but for its position; with its vector, if that is given."""
+    told: dict[str, Any] = msgspec.to_builtins(event)
+    memory = told.get("memory")
+    if not told["memory_space_id"]:  # a file without its space does not say
+        del told["memory_space_id"]
         if memory is not None:
             del memory["memory_space_id"]
-    if embeddings and memory is not None and line.vector is not None:
-        memory["embedding"] = line.vector.tolist()
-    position = event.pop("position")
+    if memory is not None and vector is not None:
+        memory["embedding"] = vector.tolist()
+    del told["position"]
+    return told
+
+
+def event_document(line: EventLine, *, embeddings: bool) -> dict[str, Any]:
+    """An event for programs: where it stands, and then as feeds tell it."""
     return {
-        "position": position,
+        "position": line.event.position,
         "file": line.segment.shown,
         "offset": line.record.offset,
         "crc": f"{line.record.payload_crc:08x}",
-        **event,
+        **event_fields(line.event, line.vector if embeddings else None),
     }
 
 

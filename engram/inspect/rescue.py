@@ -12,6 +12,7 @@ Where what they leaned on is lost, they become the nearest event that keeps what
     what the space itself went through, but for
     its settings                                  is left out: it happened to another space
     a memory whose vector has another length      is left out: no search could compare it
+    what a memory was before it was purged        is left out, and not told: it is to be gone
 
 So a memory may live again whose forgetting lies in a lost range; nothing that is left can tell.
 Revisions, times and recalls are kept as they are.
@@ -19,7 +20,7 @@ Revisions, times and recalls are kept as they are.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import msgspec
@@ -29,6 +30,7 @@ from engram.memory.events import (
     Event,
     HistoryRedacted,
     MemoryForgotten,
+    MemoryPurged,
     MemoryRecalled,
     MemoryRestored,
     MemoryRevised,
@@ -59,8 +61,10 @@ class Rescue:
     turned into something else, or left out (`became` None).
     """
 
-    def __init__(self, dimensions: int) -> None:
+    def __init__(self, dimensions: int, purged: Mapping[str, int] | None = None) -> None:
+        """`purged` has the positions of purges, by the ids of the memories."""
         self._dimensions = dimensions
+        self._purged = purged or {}
         self._living: set[str] = set()
         self._forgotten: set[str] = set()
         self.changes: list[Change] = []
@@ -81,8 +85,28 @@ class Rescue:
                     rows.append(vector)
         return Batch(events, np.stack(rows) if rows else NO_VECTORS)
 
+    def recover(self, event: Event, vector: Vector | None) -> Batch:
+        """What the new log gets of what a checkpoint knows of, a memory or that one was forgotten;
+        may be empty.
+        """
+        if isinstance(event, MemoryForgotten):
+            if event.id not in self._living:
+                return Batch([], NO_VECTORS)
+            self._living.remove(event.id)
+            self._forgotten.add(event.id)
+            return Batch([event], NO_VECTORS)
+        if not isinstance(event, MemoryVersion):
+            raise ValueError(f"a checkpoint knows nothing of {event_type(event)}")
+        lives = event.id in self._living
+        self._living.add(event.id)
+        made = MemoryRevised if lives else MemoryStored
+        rows = NO_VECTORS if vector is None else vector[np.newaxis]
+        return Batch([made(**msgspec.structs.asdict(event))], rows)
+
     def _event(self, event: Event, vector: Vector | None, position: int) -> Event | None:
         match event:
+            case MemoryVersion() | MemoryForgotten() if position < self._purged.get(event.id, 0):
+                return None
             case MemoryVersion() if vector is not None and len(vector) != self._dimensions:
                 reason = f"its vector has {len(vector)} dimensions, the space {self._dimensions}"
                 self._left_out(event, position, reason)
@@ -111,8 +135,8 @@ class Rescue:
                 pass
             case SpaceCreated() if position == 1:
                 return None  # the new space has its own
-            case SpaceCompacted() | HistoryRedacted():
-                return None  # of files that the new space does not have; of what was purged
+            case SpaceCompacted() | HistoryRedacted() | MemoryPurged():
+                return None  # of files that the new space does not have; of what is to be gone
             case _:
                 self._left_out(event, position, "it happened to the space, not in it")
                 return None

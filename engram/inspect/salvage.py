@@ -8,6 +8,9 @@ attempt clears away.
 A log has no gaps, so in the new space events get new positions, in their old order; a record stays
 one record. Where several records claim the same positions, as after files were mixed up, all are
 kept: the one that continues the record before it comes last, so that its state prevails.
+
+What no record tells any more, checkpoints may still know: the memories of the base above all. It is
+taken from there, at its old place in the order. What was purged is never brought back.
 """
 
 from __future__ import annotations
@@ -17,16 +20,20 @@ import uuid
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing, suppress
 from dataclasses import dataclass, field
+from heapq import merge
 from typing import Any, Final, NamedTuple
+
+import numpy as np
 
 from engram.errors import SpaceDamaged, SpaceExists
 from engram.feed.telling import SpaceName, tell
-from engram.inspect.dump import EventLine, event_document
+from engram.inspect.dump import NS_PER_US, EventLine, event_document, event_fields
 from engram.inspect.figures import Gap
 from engram.inspect.reading import Found, Lost, Missing, Torn, read
+from engram.inspect.recovered import Recovered, recovered
 from engram.inspect.rescue import Change, Rescue
-from engram.inspect.sources import OpenLog
-from engram.memory.events import MemoryVersion, SpaceCreated
+from engram.inspect.sources import OpenLog, Segment
+from engram.memory.events import MemoryForgotten, MemoryPurged, MemoryVersion, SpaceCreated
 from engram.memory.model import EmbeddingSpec
 from engram.memory.payload import NO_VECTORS, Batch, PayloadError, decode_batch, encode_batch
 from engram.memory.state import State, StateError
@@ -68,6 +75,8 @@ class Findings:
     unreadable: list[Damage] = field(default_factory=list)
     unreadable_bytes: int = 0
     copies: int = 0
+    recovered: list[Recovered] = field(default_factory=list)
+    purged: dict[str, int] = field(default_factory=dict)
     created: SpaceCreated | None = None
     dimensions: int | None = None
     first_time_ns: int = 0
@@ -75,7 +84,7 @@ class Findings:
 
 @dataclass(slots=True)
 class Salvaged:
-    """What was rescued, and what was not."""
+    """What was rescued, and what was not. Of the events, `from_checkpoints` came from there."""
 
     memory_space_id: str | None = None
     space_uuid: str | None = None
@@ -83,6 +92,7 @@ class Salvaged:
     records: int = 0
     events: int = 0
     memories: int | None = None
+    from_checkpoints: int = 0
     copies: int = 0
     lost: list[Gap] = field(default_factory=list)
     unreadable: list[Damage] = field(default_factory=list)
@@ -97,9 +107,10 @@ class Salvaged:
 def find_records(log: OpenLog) -> Findings:
     """Look through all files of a log. Holds some bytes for each record, and no contents.
 
-    Raises :class:`engram.errors.SpaceDamaged` if not one record verifies.
+    Raises :class:`engram.errors.SpaceDamaged` if no record or checkpoint verifies.
     """
     found = Findings(unreadable=list(log.damage))
+    undecodable: set[int] = set()
     seen: set[tuple[int, int]] = set()
     ends: set[tuple[int, int]] = set()
     numbers = {id(segment): number for number, segment in enumerate(log.segments)}
@@ -126,36 +137,66 @@ def find_records(log: OpenLog) -> Findings:
                         record.next_position,
                     )
                 )
-                _learn(found, segment.shown, record)
+                if not _learn(found, segment.shown, record):
+                    undecodable.add(record.position)
             case Lost(segment, start, end, reason) | Torn(segment, start, end, reason):
                 found.unreadable.append(Damage(segment.shown, start, reason))
                 found.unreadable_bytes += end - start
             case Missing():
                 pass  # what a later file still brings is not lost
-    if not found.places:
-        raise SpaceDamaged(f"nothing in {log.source.shown} verifies; nothing was written")
     found.places.sort()
-    found.lost = list(_gaps(found.places, log.watermark, whole=log.source.kind == "space"))
+    told = [p for p in found.places if p.position not in undecodable]
+    found.recovered = recovered(log, [(p.position, p.next_position) for p in told], found.purged)
+    if not found.places and not found.recovered:
+        raise SpaceDamaged(f"nothing in {log.source.shown} verifies; nothing was written")
+    _learn_from_checkpoints(log, found)
+    found.lost = list(_gaps(found.places, log.watermark, _oldest(log)))
     return found
 
 
-def _learn(found: Findings, shown: str, record: Record) -> None:
-    """What the new space has to be like, from the first records that tell."""
+def _oldest(log: OpenLog) -> int | None:
+    """The first position that should be there: what was let go of on purpose is not lost, as long
+    as a base stands for it. None for files without their space.
+    """
+    if log.source.kind != "space":
+        return None
+    bases = [held for held in log.checkpoints if held.standing == "base"]
+    return 1 if bases and not bases[0].whole else log.oldest_position
+
+
+def _learn_from_checkpoints(log: OpenLog, found: Findings) -> None:
+    for held in log.checkpoints:
+        if held.standing == "base" and held.damage is not None:
+            found.unreadable.append(held.damage)
+        if found.dimensions is None and held.state is not None and held.file is not None:
+            found.dimensions = held.file.column("vectors.0").shape[-1]
+    times = [each.time_us * NS_PER_US for each in found.recovered if each.time_us]
+    found.first_time_ns = min([*times, *filter(None, [found.first_time_ns])], default=0)
+
+
+def _learn(found: Findings, shown: str, record: Record) -> bool:
+    """What the new space has to be like, from the first records that tell. False if one does not
+    make sense.
+    """
     found.first_time_ns = found.first_time_ns or record.time_ns
     try:
         batch = decode_batch(record.payload)
     except PayloadError as error:
         found.unreadable.append(Damage(shown, record.offset, str(error)))
-        return
+        return False
+    for position, event in enumerate(batch.events, record.position):
+        if isinstance(event, MemoryPurged):
+            found.purged[event.id] = position
     if found.dimensions is None and len(batch.vectors):
         found.dimensions = batch.vectors.shape[1]
     first = next(iter(batch.events), None)
     if found.created is None and isinstance(first, SpaceCreated):
         found.created = first
+    return True
 
 
-def _gaps(places: Iterable[Place], durable: int, *, whole: bool) -> Iterator[Gap]:
-    next_position = 1 if whole else None
+def _gaps(places: Iterable[Place], durable: int, oldest: int | None) -> Iterator[Gap]:
+    next_position = oldest
     for place in places:
         if next_position is not None and place.position > next_position:
             yield Gap(next_position, place.position - 1)
@@ -164,7 +205,24 @@ def _gaps(places: Iterable[Place], durable: int, *, whole: bool) -> Iterator[Gap
         yield Gap(next_position, durable)
 
 
-def _records(log: OpenLog, found: Findings) -> Iterator[tuple[Record, Batch | PayloadError]]:
+class _Read(NamedTuple):
+    """A record as it was read again; `batch` says why if it makes no sense."""
+
+    segment: Segment
+    record: Record
+    batch: Batch | PayloadError
+
+    @property
+    def position(self) -> int:
+        return self.record.position
+
+
+def _in_order(log: OpenLog, found: Findings) -> Iterator[_Read | Recovered]:
+    """The records, and what checkpoints know besides, by position."""
+    return merge(_records(log, found), found.recovered, key=lambda each: each.position)
+
+
+def _records(log: OpenLog, found: Findings) -> Iterator[_Read]:
     """The records in order, each read again and checked again."""
     for place in found.places:
         segment = log.segments[place.segment]
@@ -177,9 +235,9 @@ def _records(log: OpenLog, found: Findings) -> Iterator[tuple[Record, Batch | Pa
             )
         record = record._replace(offset=place.offset, end=place.end)
         try:
-            yield record, decode_batch(record.payload)
+            yield _Read(segment, record, decode_batch(record.payload))
         except PayloadError as error:
-            yield record, error
+            yield _Read(segment, record, error)
 
 
 def _report(found: Findings) -> Salvaged:
@@ -199,9 +257,13 @@ def salvage_lines(log: OpenLog, found: Findings, report: Salvaged) -> Iterator[d
     """
     space_id = "" if log.identity is None else log.identity.memory_space_id
     name = SpaceName(space_id, "" if log.uuid is None else log.uuid.hex())
-    segments = iter(found.places)
-    for record, batch in _records(log, found):
-        segment = log.segments[next(segments).segment]
+    for each in _in_order(log, found):
+        if isinstance(each, Recovered):
+            report.events += 1
+            report.from_checkpoints += 1
+            yield _recovered_line(each, name)
+            continue
+        segment, record, batch = each
         report.records += 1
         report.events += record.events
         if isinstance(batch, PayloadError):
@@ -218,8 +280,22 @@ def salvage_lines(log: OpenLog, found: Findings, report: Salvaged) -> Iterator[d
         told = tell(batch, name, record.position, record.time_ns)
         for logged, entry in zip(batch.events, told, strict=True):
             vector = next(vectors) if isinstance(logged, MemoryVersion) else None
+            if isinstance(logged, MemoryVersion | MemoryForgotten) and (
+                entry.position < found.purged.get(logged.id, 0)
+            ):
+                continue
             line = EventLine(segment, record, entry.event, vector)
             yield event_document(line, embeddings=True)
+
+
+def _recovered_line(each: Recovered, name: SpaceName) -> dict[str, Any]:
+    vector = each.vector
+    batch = Batch([each.event], NO_VECTORS if vector is None else vector[np.newaxis])
+    (told,) = tell(batch, name, each.position, each.time_us * NS_PER_US)
+    document = event_fields(told.event, vector)
+    if not each.time_us:
+        document["time"] = None
+    return {"position": each.position, "file": each.held.shown, **document}
 
 
 def salvage_to_lines(log: OpenLog) -> tuple[Salvaged, Iterator[dict[str, Any]]]:
@@ -271,7 +347,7 @@ def salvage_to_space(
     _check_free(parent, space_id)
     found = find_records(log)
     identity = _identity(log, found, space_id, now_ns)
-    rescue = Rescue(identity.embedding.dimensions)
+    rescue = Rescue(identity.embedding.dimensions, found.purged)
     report = _report(found)
     unfinished = space_id + UNFINISHED_SUFFIX
     _clear(parent, unfinished)
@@ -331,7 +407,15 @@ def _identity(log: OpenLog, found: Findings, space_id: str, now_ns: int) -> Iden
 
 
 def _drafts(log: OpenLog, found: Findings, rescue: Rescue, report: Salvaged) -> Iterator[Draft]:
-    for record, batch in _records(log, found):
+    for each in _in_order(log, found):
+        if isinstance(each, Recovered):
+            kept = rescue.recover(each.event, each.vector)
+            if kept.events:
+                report.events += 1
+                report.from_checkpoints += 1
+                yield Draft(encode_batch(kept), 1, each.time_us * NS_PER_US)
+            continue
+        _, record, batch = each
         if isinstance(batch, PayloadError):
             continue  # told as unreadable
         kept = rescue.translate(batch, record.position)

@@ -425,3 +425,146 @@ def test_a_vector_that_cannot_be_compared_is_left_out() -> None:
     assert batch.events == []
     reason = "its vector has 2 dimensions, the space 3"
     assert rescue.changes == [Change(7, "memory.stored", "a", None, reason)]
+
+
+def shortened(root: Path) -> Path:
+    """A space whose history begins behind a base, with a checkpoint further on."""
+    with engram.open(root) as db:
+        space = db.create_space("alpha", embedding=CALLER)
+        for n in range(8):
+            space.remember(f"memory {n}", id=f"m{n}", tags=[f"t{n}"], embedding=[1, n])
+        space.revise("m1", engram.Changes(tags=["again"]))
+        space.forget("m2")
+        space.configure(retention="positions:2")
+        space.compact()
+        space.forget("m3")
+        space.compact()
+        space.remember("later", id="later", embedding=[1, 2])
+        space.forget("m4")
+        space.compact()
+        space.remember("last", id="last", embedding=[2, 1])
+    return root / "alpha"
+
+
+def memories(space: Path) -> dict[str, tuple[Any, ...]]:
+    with engram.open(space.parent) as db:
+        found = db.space(space.name).list(limit=100, include_embedding=True).memories
+    return {
+        m.id: (m.content, m.tags, m.revision, m.stored_at, np.asarray(m.embedding).tolist())
+        for m in found
+    }
+
+
+def test_the_memories_of_a_base_come_along(tmp_path: Path) -> None:
+    alpha = shortened(tmp_path / "data")
+    (tmp_path / "out").mkdir()
+    report = to_space(alpha, tmp_path / "out" / "rescued")
+    assert (report.lost, report.unreadable, report.changes) == ([], [], [])
+    assert report.from_checkpoints
+    kept = memories(alpha)
+    assert {"m0", "m1", "later", "last"} < kept.keys()
+    with engram.open(tmp_path / "data") as db:
+        assert db.space("alpha").info().memories == report.memories
+    shutil.copytree(tmp_path / "out" / "rescued", tmp_path / "data" / "rescued")
+    assert memories(tmp_path / "data" / "rescued") == kept
+    _, lines = to_lines(alpha)
+    positions = [line["position"] for line in lines]
+    assert positions == sorted(set(positions))
+    stored = {line["memory"]["id"]: line["memory"] for line in lines if line.get("memory")}
+    assert kept.keys() <= stored.keys()
+    assert stored["m1"]["embedding"] == [1, 1]
+
+
+def test_a_broken_base_is_made_up_for_by_the_next_checkpoint(tmp_path: Path) -> None:
+    alpha = shortened(tmp_path / "data")
+    base, newer = sorted((alpha / "checkpoints").iterdir())
+    kept = memories(alpha)
+    data = bytearray(base.read_bytes())
+    data[5_000] ^= 1
+    base.write_bytes(data)
+    (tmp_path / "out").mkdir()
+    report = to_space(alpha, tmp_path / "out" / "rescued")
+    assert [damage.file for damage in report.unreadable] == [f"checkpoints/{base.name}"]
+    assert report.lost[0].first == 1
+    shutil.copytree(tmp_path / "out" / "rescued", tmp_path / "data" / "rescued")
+    assert memories(tmp_path / "data" / "rescued") == kept
+    newer.unlink()
+    worse = to_space(alpha, tmp_path / "out" / "worse")
+    assert worse.from_checkpoints == 0
+    assert worse.lost[0].first == 1
+
+
+def test_what_a_lost_range_said_is_taken_from_a_later_checkpoint(tmp_path: Path) -> None:
+    """Also that a memory was forgotten there, which no record tells any more."""
+    with engram.open(tmp_path / "data") as db:
+        space = db.create_space("alpha", embedding=CALLER)
+        for n in range(4):
+            space.remember(f"memory {n}", id=f"m{n}", embedding=[1, n])
+        space.forget("m0")
+        space.revise("m1", engram.Changes(tags=["again"]))
+        space.remember("more", id="more", embedding=[1, 1])
+        space.compact()
+    alpha = tmp_path / "data" / "alpha"
+    kept = memories(alpha)
+    first = segments(alpha)[0]
+    data = bytearray(first.read_bytes())
+    start, end = data.index(b"memory 3"), data.index(b"more")
+    data[start:end] = bytes(end - start)
+    first.write_bytes(data)
+    (tmp_path / "out").mkdir()
+    report = to_space(alpha, tmp_path / "out" / "rescued")
+    assert report.lost == [Gap(5, 8)]
+    assert report.from_checkpoints == 4
+    shutil.copytree(tmp_path / "out" / "rescued", tmp_path / "data" / "rescued")
+    found = memories(tmp_path / "data" / "rescued")
+    assert found.keys() == kept.keys()
+    assert {i: (v[0], v[1], v[4]) for i, v in found.items()} == {
+        i: (v[0], v[1], v[4]) for i, v in kept.items()
+    }
+
+
+def test_a_checkpoint_alone_is_rescued(tmp_path: Path) -> None:
+    alpha = shortened(tmp_path / "data")
+    base = min((alpha / "checkpoints").iterdir())
+    (source,) = find_sources(base)
+    with opened(source) as log, parent_of(tmp_path / "x") as parent:
+        report = salvage_to_space(log, parent, "rescued", now_ns=NOW_NS)
+    assert report.memories == report.from_checkpoints == report.events
+    assert report.embedding is not None
+    assert report.embedding.dimensions == 2
+    base.write_bytes(b"broken")
+    with opened(source) as log, pytest.raises(SpaceDamaged):
+        salvage_to_lines(log)
+
+
+def test_what_was_purged_stays_away(tmp_path: Path) -> None:
+    """Also while a crash has kept its bytes from being taken out."""
+    stored = MemoryStored(
+        id="gone", revision=1, kind="fact", content="secret", tags=(), metadata={},
+        confidence=1.0, occurred_us=None, expires_us=None, source=None,
+    )  # fmt: skip
+    rescue = Rescue(2, {"gone": 9})
+    vectors = np.ones((1, 2), np.float32)
+    assert rescue.translate(Batch([stored], vectors), 3).events == []
+    assert len(rescue.translate(Batch([stored], vectors), 10).events) == 1
+    assert rescue.changes == []
+    with engram.open(tmp_path / "data") as db:
+        space = db.create_space("alpha", embedding=CALLER)
+        space.remember("secret", id="gone", embedding=[1, 2])
+        space.remember("kept", id="kept", embedding=[1, 2])
+    alpha = tmp_path / "data" / "alpha"
+    before = {path: path.read_bytes() for path in alpha.rglob("*") if path.is_file()}
+    with engram.open(tmp_path / "data") as db:
+        db.space("alpha").purge("gone")
+    for path in (alpha / "log").glob("*1.seg"):
+        path.unlink()
+    (tmp_path / "out").mkdir()
+    for path, data in before.items():
+        if path.suffix == ".seg":
+            path.write_bytes(data)  # as a crash leaves what was let go of
+    report = to_space(alpha, tmp_path / "out" / "rescued")
+    assert (report.memories, report.changes) == (1, [])
+    everything = b"".join(contents(tmp_path / "out").values())
+    assert b"kept" in everything
+    assert b"secret" not in everything
+    assert "secret" not in json.dumps(to_lines(alpha)[1])

@@ -19,11 +19,14 @@ from engram.memory import state as state_module
 from engram.memory.columns import compact, from_named
 from engram.memory.events import (
     Event,
+    HistoryRedacted,
     MemoryForgotten,
+    MemoryPurged,
     MemoryRestored,
     MemoryRevised,
     MemoryStored,
     MemoryVersion,
+    SpaceCompacted,
     SpaceConfigured,
     SpaceCreated,
     SpaceDeleted,
@@ -31,6 +34,7 @@ from engram.memory.events import (
 )
 from engram.memory.model import Filter
 from engram.memory.payload import Batch
+from engram.memory.purges import is_husk, redacted
 from engram.memory.retention import KEEP_ALL, Retention
 from engram.memory.state import State, StateError, View
 from engram.memory.times import from_us
@@ -91,6 +95,7 @@ class Step(NamedTuple):
     ids: tuple[str, ...]
     forget: bool
     restore: bool
+    purge: bool
     word: str
     expires_us: int | None
 
@@ -101,6 +106,7 @@ steps = st.lists(
         st.lists(st.sampled_from(IDS), min_size=1, max_size=3, unique=True).map(tuple),
         st.booleans(),
         st.booleans(),
+        st.integers(0, 3).map(lambda chance: chance == 0),
         st.sampled_from(WORDS),
         st.none() | st.integers(1, 50),
     ),
@@ -120,17 +126,26 @@ class Model:
         self.position = 1
 
     def events(self, step: Step) -> list[Event]:
-        """Events that fit: a step forgets or revises what lives, and what does not it restores, if
-        that was forgotten, or stores.
+        """Events that fit, maybe none: a step purges what was not purged yet; or it forgets or
+        revises what lives, and what does not it restores, if that was forgotten, or stores.
         """
+        if step.purge:
+            last = {memory_id: self.last.get(memory_id) for memory_id in step.ids}
+            return [
+                MemoryPurged(id=memory_id, revision=version.revision)
+                for memory_id, version in last.items()
+                if version is not None and not is_husk(version)
+            ]
         events: list[Event] = []
         for memory_id in step.ids:
             revision = self.revision(memory_id)
             fields = {"content": f"{step.word} {memory_id}", "expires_us": step.expires_us}
-            if memory_id not in self.alive and step.restore and memory_id in self.last:
-                old = msgspec.structs.asdict(self.last[memory_id])
+            last_version = self.last.get(memory_id)
+            gone = memory_id not in self.alive
+            if gone and step.restore and last_version is not None and not is_husk(last_version):
+                old = msgspec.structs.asdict(last_version)
                 events.append(MemoryRestored(**{**old, "revision": revision + 1}))
-            elif memory_id not in self.alive:
+            elif gone:
                 events.append(stored(memory_id, revision + 1, tags=(step.word,), **fields))
             elif step.forget:
                 events.append(MemoryForgotten(id=memory_id, revision=revision, reason="request"))
@@ -145,6 +160,10 @@ class Model:
     def apply(self, events: Sequence[Event], time_us: int) -> None:
         for event in events:
             self.position += 1
+            if isinstance(event, MemoryPurged):
+                self.history[event.id] = [self.position]
+                self.last[event.id] = stored(event.id, event.revision, content="", confidence=0.0)
+                self.alive.pop(event.id, None)
             if isinstance(event, MemoryVersion | MemoryForgotten):
                 self.history.setdefault(event.id, []).append(self.position)
             if isinstance(event, MemoryVersion):
@@ -212,9 +231,9 @@ def run(
 ) -> tuple[State, Model]:
     state, model = fresh(), Model()
     for number, step in enumerate(history):
-        events = model.events(step)
-        state.apply(batch_of(*events), model.position + 1, number * 1_000)
-        model.apply(events, number)
+        if events := model.events(step):
+            state.apply(batch_of(*events), model.position + 1, number * 1_000)
+            model.apply(events, number)
         if number in publish_at | checkpoint_at:
             state.publish()
         if number in checkpoint_at:
@@ -231,6 +250,11 @@ def test_the_state_is_what_a_dict_would_hold(
     history: list[Step], publish_at: set[int], checkpoint_at: set[int], now_us: int
 ) -> None:
     state, model = run(history, publish_at, checkpoint_at)
+    check_all(state, model, now_us)
+
+
+def check_all(state: State, model: Model, now_us: int = 0) -> None:
+    """Everything that can be asked of a state is as the model has it."""
     assert state.view.position == model.position
     assert contents(state.view, now_us) == expected(model, now_us)
     assert state.view.live_count(now_us) == len(model.shown(now_us))
@@ -246,6 +270,69 @@ def test_the_state_is_what_a_dict_would_hold(
         assert state.history(memory_id) == model.history.get(memory_id, [])
         if latest is not None:
             assert latest.version == model.last[memory_id]
+
+
+@given(steps, numbers, st.integers(0, 24))
+def test_a_history_redacted_as_compaction_does_gives_the_same_state(
+    history: list[Step], checkpoint_at: set[int], purged_up_to: int
+) -> None:
+    """What was purged up to a step is taken out of all records, and one of them says it is done."""
+    log: list[tuple[Batch, int, int]] = []
+    model = Model()
+    for number, step in enumerate(history):
+        if events := model.events(step):
+            log.append((batch_of(*events), model.position + 1, number))
+            model.apply(events, number)
+    purged_at = {
+        event.id: position
+        for batch, first, number in log
+        for position, event in enumerate(batch.events, first)
+        if isinstance(event, MemoryPurged) and number <= purged_up_to
+    }
+    shorter = [
+        (redacted(batch, first, purged_at), batch, first, number) for batch, first, number in log
+    ]
+    state = fresh()
+    for changed, batch, first, number in shorter:
+        state.apply(batch if changed is None else changed, first, number * 1_000)
+        if number in checkpoint_at:
+            state.publish()
+            state = through_a_file(state)
+    state.publish()
+    check_all(state, model)
+    told = [e for changed, batch, _, _ in shorter for e in (changed or batch).events]
+    for position, event in enumerate(told, 2):
+        if isinstance(event, MemoryVersion | MemoryForgotten):
+            assert position > purged_at.get(event.id, 0)
+    assert [i for i, e in enumerate(told) if not isinstance(e, HistoryRedacted)] == [
+        i
+        for i, e in enumerate(event for batch, _, _ in log for event in batch.events)
+        if not (isinstance(e, MemoryVersion | MemoryForgotten) and i + 2 < purged_at.get(e.id, 0))
+    ]
+
+
+def test_a_purge_is_pending_until_it_is_said_to_be_done() -> None:
+    state = fresh()
+    state.apply(batch_of(stored("a", 1), stored("b", 1), stored("c", 1)), 2, 0)
+    purged = [MemoryPurged(id=memory_id, revision=1) for memory_id in ("a", "b")]
+    state.apply(batch_of(*purged), 5, 0)
+    state.apply(batch_of(MemoryPurged(id="c", revision=1)), 7, 0)
+    state.publish()
+    for _ in range(2):  # in memory, and as a checkpoint has it
+        assert sorted(state.purges.pending) == [5, 6, 7]
+        assert [state.purges.completed_at(position) for position in (5, 6, 7)] == [None] * 3
+        state = through_a_file(state)
+    compacted = SpaceCompacted(
+        checkpoint_position=6, oldest_position=1, checkpoint_bytes=1, purged_to=6
+    )
+    state.apply(batch_of(compacted), 8, 0)
+    state.publish()
+    for _ in range(2):
+        assert sorted(state.purges.pending) == [7]
+        assert [state.purges.completed_at(position) for position in (4, 5, 6, 7)] == [
+            *(None, 8, 8, None)
+        ]
+        state = through_a_file(state)
 
 
 @given(steps, st.sets(st.integers(0, 24)))
@@ -323,9 +410,9 @@ def test_what_was_forgotten_before_history_begins_leaves_nothing(
             assert len(newest) - len(held) in {0, 1}
     assert contents(state.view, 0) == expected(model, 0)
     for step in later:
-        events = model.events(step)
-        state.apply(batch_of(*events), model.position + 1, 0)
-        model.apply(events, 0)
+        if events := model.events(step):
+            state.apply(batch_of(*events), model.position + 1, 0)
+            model.apply(events, 0)
         state.publish()
     assert contents(state.view, 0) == expected(model, 0)
 
@@ -335,9 +422,9 @@ def test_a_view_never_changes(history: list[Step]) -> None:
     state, model = fresh(), Model()
     kept = []
     for step in history:
-        events = model.events(step)
-        state.apply(batch_of(*events), model.position + 1, 0)
-        model.apply(events, 0)
+        if events := model.events(step):
+            state.apply(batch_of(*events), model.position + 1, 0)
+            model.apply(events, 0)
         state.publish()
         kept.append((state.view, contents(state.view, 10), expected(model, 10)))
     for view, then, right in kept:
@@ -357,6 +444,7 @@ def test_a_view_never_changes(history: list[Step]) -> None:
         [restored("gone", 2), restored("gone", 3)],
         [restored("gone", 2), stored("gone", 3)],
         [stored("new", 1), stored("new", 2)],
+        [stored("new", 1), MemoryPurged(id="gone", revision=1)],
         [MemoryForgotten(id="lives", revision=1, reason="request")] * 2,
         [SpaceCreated(memory_space_id="alpha", generation=1, embedding_model="m", dimensions=2)],
         [SpaceRestored()],

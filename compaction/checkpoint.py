@@ -7,7 +7,7 @@ then the log no longer holds what it stands for, and losing it would be losing h
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from contextlib import closing
+from contextlib import closing, suppress
 from hashlib import blake2b
 from typing import Final
 
@@ -54,20 +54,22 @@ def write_checkpoint(
         for left in (temporary, name):  # by an attempt that did not get as far as its manifest
             if folder.exists(left):
                 folder.remove(left)
-        with closing(folder.create(temporary)) as file:
-            try:
+        try:
+            with closing(folder.create(temporary)) as file:
                 length, crc = write_columns(file, identity, columns)
                 file.sync_data()
                 file.drop_cache()
-            except BaseException:
-                folder.remove(temporary)
-                raise
-        written = Checkpoint(
-            name=temporary, position=identity.position, length=length, crc=crc, base=base
-        )
-        open_checkpoint(space_dir, written, identity.space_uuid).verify()
-        folder.rename(temporary, folder, name)
-        folder.sync()
+            written = Checkpoint(
+                name=temporary, position=identity.position, length=length, crc=crc, base=base
+            )
+            open_checkpoint(space_dir, written, identity.space_uuid).verify()
+            folder.rename(temporary, folder, name)
+            folder.sync()
+        except BaseException:
+            for left in (temporary, name):
+                with suppress(OSError):
+                    folder.remove(left)
+            raise
     return Checkpoint(name=name, position=identity.position, length=length, crc=crc, base=base)
 
 

@@ -115,12 +115,14 @@ class Compaction:
         self._source = source
         self._now_ns = now_ns
         self._written: list[Checkpoint] = []
+        self._begun: list[str] = []
         self._copies: list[Sealed] = []
         self._published = False
 
     def run(self) -> Compacted:
         """Raises :class:`Stopped`, :class:`wal.errors.DiskFull`, `Damaged` and OSError, all with
-        nothing changed; and `OutcomeUnknown` with the log poisoned.
+        nothing changed; `OutcomeUnknown` with the log poisoned; and WalError if a file that holds
+        what is purged is still there, though no part of the log any more.
         """
         try:
             return self._run()
@@ -142,11 +144,12 @@ class Compaction:
     def _run(self) -> Compacted:
         log = self._log
         self._access.check("seal")
-        position, frozen = self._access.call(
-            lambda: (log.seal(self._now_ns), self._source.freeze())
+        # What is sealed from here on lies behind the frozen state, and has to stay.
+        position, frozen, before = self._access.call(
+            lambda: (log.seal(self._now_ns), self._source.freeze(), log.sealed)
         )
         purge = frozen.purge
-        sealed = [segment for _, segment, _ in log.sealed]
+        sealed = [segment for _, segment, _ in before]
         oldest = log.oldest_position
         drop_to = max(self._source.floor(sealed), oldest) - 1
         newest = max(log.checkpoints, key=lambda each: each.position, default=None)
@@ -167,8 +170,10 @@ class Compaction:
         self._access.check("publish")
         self._access.call(lambda: log.change(change))
         self._published = True
-        log.remove_retired()
+        left = log.remove_retired()
         if purge is not None:
+            if left:
+                raise WalError(f"{left[0]} cannot be removed; it holds what is purged. Try again")
             clear_quarantine(self._space_dir)
         gone = [segment for segment in sealed if segment.next_position <= drop_to + 1]
         return Compacted(
@@ -208,6 +213,7 @@ class Compaction:
                 self._access.check("rewrite")
                 nonce = secrets.token_bytes(NONCE_BYTES)
                 segment_id = self._access.call(self._log.reserve_segment_id)
+                self._begun.append(header._replace(segment_id=segment_id).name)
                 copy = rewrite_segment(log_dir, original, segment_id, nonce, purge.redact)
                 self._copies.append(copy)
                 rewritten[header.segment_id] = copy
@@ -219,7 +225,7 @@ class Compaction:
             for checkpoint in self._written:
                 remove_checkpoint(self._space_dir, checkpoint.name)
         with suppress(OSError), closing(self._space_dir.open_dir(LOG_DIR)) as log_dir:
-            remove_copies(log_dir, self._copies)
+            remove_copies(log_dir, self._begun)
 
 
 def _named(drop_to: int, *checkpoints: Checkpoint) -> tuple[Checkpoint, ...]:

@@ -8,6 +8,7 @@ process they run one at a time too, so that they leave the machine to its users.
 from __future__ import annotations
 
 import logging
+import os
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Final, TypeVar
@@ -45,8 +46,20 @@ CLOSING_TAIL_BYTES_MIN: Final = 4 << 20
 NOTICED_BYTES: Final = 1 << 20
 """How much is written before the length of the tail is looked at again."""
 
+STOPPED_WITHIN_S: Final = 0.1
+"""A compaction that waits for another space's looks so often whether its own is being closed."""
+
 _LOG: Final = logging.getLogger("engram.spaces")
-_ONE_AT_A_TIME: Final = threading.Semaphore()
+_ONE_AT_A_TIME = threading.Semaphore()
+
+
+def _begin_anew() -> None:
+    """In a forked child nobody would ever release what a thread of its parent held."""
+    global _ONE_AT_A_TIME
+    _ONE_AT_A_TIME = threading.Semaphore()
+
+
+os.register_at_fork(after_in_child=_begin_anew)
 
 
 def state_of(identity: Identity, file: ColumnFile) -> State:
@@ -113,9 +126,14 @@ class Compactor:
                 self.waiting -= 1
             if self._last is not None and self._last[0] > began:
                 return self._last[1]  # it began after we asked
-            with _ONE_AT_A_TIME:
+            turn = _ONE_AT_A_TIME
+            while not turn.acquire(timeout=STOPPED_WITHIN_S):
+                self.check("seal")
+            try:
                 self._began += 1
                 self._last = self._began, self._compact()
+            finally:
+                turn.release()
             return self._last[1]
 
     def notice(self) -> None:
@@ -239,6 +257,9 @@ class Compactor:
             raise Stopped(f"the space is being closed; stopped before stage {stage!r}")
 
     def freeze(self) -> Frozen:
+        if self._store.state.deleted:
+            # A checkpoint does not say so, and nothing may follow the deletion.
+            raise Stopped("the space was deleted")
         frozen = self._store.state.freeze()
         pending = frozen.purges.pending
         self._purging = {each.id: position for position, each in sorted(pending.items()) if each.id}

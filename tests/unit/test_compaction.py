@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import errno
+import multiprocessing
+import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 import engram
-from engram.errors import SpaceDamaged, Unavailable
+from engram.errors import DiskFull, EngramError, SpaceDamaged, Unavailable
 from engram.memory.model import EmbeddingSpec, Filter
 from engram.spaces import compactor
 from engram.spaces.space import Space
@@ -318,3 +321,127 @@ def test_a_space_that_serves_its_checkpoint_can_be_deleted(tmp_path: Path) -> No
         db.delete_space("alpha")
         assert [info.memory_space_id for info in db.spaces()] == ["beta"]
         assert db.purge_space("alpha").files > 0
+
+
+def test_a_deleted_space_is_not_compacted(
+    db: engram.Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A checkpoint behind the deletion would have the space live on, and its log contradict it."""
+    alpha = filled(db)
+    before = everything(alpha)
+    began, deleted, refused = threading.Event(), threading.Event(), list[EngramError]()
+    real = compactor.Compactor._compact
+
+    def late(self: compactor.Compactor) -> object:
+        began.set()
+        assert deleted.wait(10)
+        return real(self)
+
+    monkeypatch.setattr(compactor.Compactor, "_compact", late)
+
+    def compact() -> None:
+        try:
+            alpha.compact()
+        except EngramError as error:
+            refused.append(error)
+
+    store = alpha._store()
+    threads = [threading.Thread(target=compact)]
+    threads[0].start()
+    assert began.wait(10)
+    threads.append(threading.Thread(target=db.delete_space, args=("alpha",)))
+    threads[1].start()
+    while not store.state.deleted:
+        pass
+    deleted.set()
+    for thread in threads:
+        thread.join()
+    assert len(refused) == 1
+    db.restore_space("alpha")
+    types = [event.type for event in db.space("alpha").events()]
+    assert types[-2:] == ["space.deleted", "space.restored"]
+    assert everything(db.space("alpha")) == before
+
+
+def test_without_a_descriptor_nothing_is_compacted_and_the_space_goes_on(
+    db: engram.Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    alpha = filled(db)
+    with monkeypatch.context() as exhausted:
+
+        def none_free(*args: object) -> None:
+            raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+        exhausted.setattr("wal.log.prepare_segment", none_free)
+        with pytest.raises(DiskFull, match="Too many open files"):
+            alpha.compact()
+    assert alpha.info().state == "active"
+    alpha.remember("afterwards", embedding=[1, 1, 1])
+    assert alpha.compact().checkpoint_position == 46
+
+
+def test_a_deletion_does_not_wait_for_the_compaction_of_another_space(
+    db: engram.Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    alpha = filled(db)
+    db.create_space("beta", embedding=VECTORS).remember("one", embedding=[1, 1, 1])
+    began, go_on = threading.Event(), threading.Event()
+    real = compactor.Compactor._compact
+
+    def slow(self: compactor.Compactor) -> object:
+        began.set()
+        assert go_on.wait(10)
+        return real(self)
+
+    monkeypatch.setattr(compactor.Compactor, "_compact", slow)
+    thread = threading.Thread(target=alpha.compact)
+    thread.start()
+    assert began.wait(10)
+    waiting = db.space("beta")._store().compactor
+    waiting.start()
+    while not waiting._running.locked():
+        pass
+    db.delete_space("beta")
+    assert not go_on.is_set()
+    go_on.set()
+    thread.join()
+
+
+def test_a_forked_child_does_not_wait_for_a_compaction_of_its_parent(tmp_path: Path) -> None:
+    def child() -> None:
+        with engram.open(tmp_path) as db:
+            filled(db).compact()
+
+    forked = multiprocessing.get_context("fork").Process(target=child, daemon=True)
+    with compactor._ONE_AT_A_TIME:  # as a thread that is lost by forking
+        forked.start()
+    forked.join(20)
+    ended = forked.exitcode
+    if ended is None:
+        forked.kill()
+        forked.join()
+    assert ended == 0
+
+
+def test_segments_sealed_meanwhile_stay(
+    db: engram.Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    alpha = filled(db)
+    alpha.configure(retention="positions:1")
+    alpha.compact()
+    store = alpha._store()
+    real, first = compactor.Compactor.call, [True]
+
+    def call(self: compactor.Compactor, what: Callable[[], object]) -> object:
+        result = real(self, what)
+        if first.pop() if first else False:
+            for _ in range(2):
+                alpha.remember("meanwhile", embedding=[1, 1, 1])
+                real(self, lambda: store.log.seal(store.now_ns()))
+        return result
+
+    monkeypatch.setattr(compactor.Compactor, "call", call)
+    done = alpha.compact()
+    assert done.oldest_position <= done.checkpoint_position + 1
+    named = {each.name for each in store.log.checkpoints}
+    assert {each.name for each in (tmp_path / "alpha" / "checkpoints").iterdir()} == named

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import errno
+import os
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 import engram
-from engram.errors import DiskFull, Invalid, MemoryNotFound
+from engram.errors import DiskFull, EngramError, Invalid, MemoryNotFound, Unavailable
 from engram.memory.model import EmbeddingSpec, Filter
 from engram.spaces import compactor
 from engram.spaces.space import Space
 from wal.errors import DiskFull as LogFull
+from wal.os_vfs import OsDirectory
 
 VECTORS = EmbeddingSpec(model="caller", dimensions=3)
 SECRET = "xylophone"
@@ -230,3 +234,82 @@ def test_recalls_on_record_keep_ids_and_no_text(db: engram.Database, tmp_path: P
     recalled = [event for event in alpha.events() if event.type == "memory.recalled"]
     assert [result.id for result in recalled[0].results or ()] == ["secret"]
     assert files_with(tmp_path, SECRET.encode()) == []
+
+
+@pytest.mark.parametrize(
+    "stage",
+    [
+        "compaction.rewrite.write_all",
+        "compaction.rewrite.publish_segment",
+        "compaction.checkpoint.write_columns",
+        "compaction.checkpoint.open_checkpoint",
+    ],
+)
+def test_what_a_failed_purge_had_begun_is_no_hiding_place(
+    db: engram.Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stage: str
+) -> None:
+    """It holds what is purged later."""
+    alpha = filled(db)
+    with monkeypatch.context() as full:
+        fails_after(full, stage)
+        with pytest.raises(EngramError):
+            alpha.purge("before")
+    alpha.purge("before")
+    alpha.purge("secret")
+    assert files_with(tmp_path, *NEEDLES) == []
+
+
+def fails_after(patch: pytest.MonkeyPatch, what: str) -> None:
+    """Have a function fail once it has done what it does."""
+    module, _, name = what.rpartition(".")
+    real: Callable[..., object] = getattr(sys.modules[module], name)
+
+    def fail(*args: object) -> None:
+        real(*args)
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    patch.setattr(what, fail)
+
+
+@pytest.mark.parametrize("kept", [".seg", ".ckpt"])
+def test_a_purge_is_not_complete_before_the_old_files_are_gone(
+    db: engram.Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kept: str
+) -> None:
+    alpha = filled(db)
+    alpha.compact()
+    with monkeypatch.context() as stuck:
+        real = OsDirectory.remove
+
+        def remove(self: OsDirectory, name: str) -> None:
+            if name.endswith(kept):
+                raise OSError(errno.EIO, os.strerror(errno.EIO))
+            real(self, name)
+
+        stuck.setattr(OsDirectory, "remove", remove)
+        with pytest.raises(Unavailable, match="cannot be removed"):
+            alpha.purge("secret")
+    assert files_with(tmp_path, *NEEDLES)
+    alpha.remember("meanwhile", embedding=[1, 1, 1])
+    receipt = alpha.purge("secret")
+    assert files_with(tmp_path, *NEEDLES) == []
+    db.close()
+    with engram.open(tmp_path) as again:
+        assert again.space("alpha").purge("secret") == receipt
+
+
+def test_a_retired_file_that_could_not_be_removed_is_not_forgotten(
+    db: engram.Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A segment that no manifest accounts for would refuse the space."""
+    alpha = filled(db)
+    alpha.compact()
+    alpha.remember("more", embedding=[1, 1, 1])
+    alpha.compact()
+    alpha.configure(retention="positions:1")
+    with monkeypatch.context() as stuck:
+        stuck.setattr("wal.log.remove_retired", lambda space, log, retired: tuple(retired))
+        assert alpha.compact().segments_retired
+    alpha.compact()
+    db.close()
+    with engram.open(tmp_path) as again:
+        assert again.space("alpha").get("after").content == "after"

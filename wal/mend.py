@@ -1,9 +1,10 @@
 """Mending what opening refuses but an operator may decide: from a folder to a plan, and its steps.
 
-Three things can be put right without guessing: a manifest that is missing or broken although the
-segments prove each other; files in `log/` that are not the log's; and an end of the last segment
-that was durable once but holds no whole record any more, if the loss is accepted. Anything else,
-damage in the middle of history above all, is for salvaging.
+Four things can be put right without guessing: a manifest that is missing or broken although the
+segments prove each other, from position 1 on; files in `log/` that are not the log's; a checkpoint
+that is broken and not the base, since the log holds what it stands for; and an end of the last
+segment that was durable once but holds no whole record any more, if the loss is accepted. Anything
+else, damage in the middle of history above all, is for salvaging.
 
 Whatever a step takes away it first puts into `quarantine/`, durably. Each step is durable before
 the next, and planning again after a crash gives the steps that are left. The caller holds the lock
@@ -12,16 +13,19 @@ and has made a copy.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import closing
 from itertools import zip_longest
+from types import MappingProxyType
 from typing import Final, NamedTuple
+
+import msgspec
 
 from wal import format as f
 from wal.codec import Bad, End, Record, SegmentHeader, decode_segment_header
 from wal.errors import Damaged
 from wal.links import begins_wrong, chain_start, ends_wrong, header_of, later_records
-from wal.live_set import LOG_DIR
+from wal.live_set import CHECKPOINT_DIR, LOG_DIR
 from wal.manifest import Manifest, SealedSegment, manifest_number
 from wal.recovery import Refuse, TailSeen, plan_tail
 from wal.replay import keep_aside, leftovers_of, publish_manifest, quarantine_of, read_manifest
@@ -61,14 +65,24 @@ class AcceptEnd(NamedTuple):
     reason: str
 
 
-Step = MoveAside | RestoreManifest | AcceptEnd
+class DropCheckpoint(NamedTuple):
+    """The manifest does without a checkpoint from now on, which goes to quarantine."""
+
+    name: str
+    bytes: int
+    reason: str
 
 
-def plan_mending(space_dir: Directory, space_uuid: bytes) -> list[Step]:
+Step = MoveAside | RestoreManifest | DropCheckpoint | AcceptEnd
+
+
+def plan_mending(
+    space_dir: Directory, space_uuid: bytes, broken: Mapping[str, str] = MappingProxyType({})
+) -> list[Step]:
     """The steps after which the log opens; none if it does already. Changes nothing.
 
-    Raises :class:`wal.errors.Damaged` for what cannot be mended, and
-    :class:`wal.errors.Unsupported`.
+    `broken` says by their names what is wrong with checkpoints. Raises
+    :class:`wal.errors.Damaged` for what cannot be mended, and :class:`wal.errors.Unsupported`.
     """
     if not space_dir.exists(LOG_DIR):
         raise Damaged(LOG_DIR, 0, "it is missing")
@@ -86,7 +100,9 @@ def plan_mending(space_dir: Directory, space_uuid: bytes) -> list[Step]:
         chain = _chained(headers, manifest)
         ends, accepted = _read(space_dir, log_dir, chain, manifest, space_uuid)
     steps: list[Step] = [*strangers]
-    if manifest is None:
+    if manifest is not None:
+        steps += _dropped(space_dir, manifest, broken)
+    else:
         steps.append(_restored(space_dir, space_uuid, chain, ends, reason))
     return steps if accepted is None else [*steps, accepted]
 
@@ -99,6 +115,25 @@ def _manifest(space_dir: Directory, space_uuid: bytes) -> tuple[Manifest | None,
     if manifest.space_uuid != space_uuid.hex():
         return None, f"{manifest.name} is of space uuid {manifest.space_uuid}"
     return manifest, ""
+
+
+def _dropped(
+    space_dir: Directory, manifest: Manifest, broken: Mapping[str, str]
+) -> Iterator[DropCheckpoint]:
+    for checkpoint in manifest.checkpoints:
+        reason = broken.get(checkpoint.name)
+        if reason is None:
+            continue
+        path = f"{CHECKPOINT_DIR}/{checkpoint.name}"
+        if checkpoint.base and checkpoint.position == manifest.base_position:
+            raise Damaged(path, 0, f"{reason}. It is the base, behind which history begins")
+        size = 0
+        if space_dir.exists(CHECKPOINT_DIR):
+            with closing(space_dir.open_dir(CHECKPOINT_DIR)) as folder:
+                if folder.exists(checkpoint.name):
+                    with closing(folder.open(checkpoint.name)) as file:
+                        size = file.size()
+        yield DropCheckpoint(checkpoint.name, size, reason)
 
 
 def _strangers(
@@ -140,6 +175,13 @@ def _chained(headers: dict[str, SegmentHeader], manifest: Manifest | None) -> li
         if len(first) != 1:
             raise Damaged(LOG_DIR, 0, f"{len(first)} segments have no predecessor; one should")
         chain = [left.pop(first[0])]
+        if chain[0].first_position != 1:
+            raise Damaged(
+                f"{LOG_DIR}/{first[0]}",
+                0,
+                f"history begins at position {chain[0].first_position}, behind a base that only "
+                "the manifest names",
+            )
     else:
         for name in [*(s.name for s in manifest.sealed), manifest.active]:
             if name not in left:
@@ -248,12 +290,42 @@ def mend(space_dir: Directory, steps: list[Step]) -> list[str]:
                 case RestoreManifest(manifest, broken):
                     kept += [_copy(space_dir, quarantine, name) for name in broken]
                     publish_manifest(space_dir, manifest)  # and removes those before it
+                case DropCheckpoint(name):
+                    kept += _drop(space_dir, quarantine, name)
                 case AcceptEnd(name, offset, length):
                     if length:
                         kept.append(_cut(log_dir, quarantine, name, offset, length))
                     # Last: until it is gone, planning again finds the rest of this step.
                     kept.append(_move(space_dir, quarantine, WATERMARK_NAME))
         return kept
+
+
+def _drop(space_dir: Directory, quarantine: Directory, name: str) -> list[str]:
+    """The file goes last: until the manifest does without it, planning again finds it."""
+    kept: list[str] = []
+    folder = space_dir.open_dir(CHECKPOINT_DIR) if space_dir.exists(CHECKPOINT_DIR) else None
+    try:
+        there = folder is not None and folder.exists(name)
+        if folder is not None and there:
+            kept.append(_copy(folder, quarantine, name))
+        manifest = read_manifest(space_dir)
+        left = tuple(each for each in manifest.checkpoints if each.name != name)
+        publish_manifest(
+            space_dir,
+            msgspec.structs.replace(
+                manifest,
+                number=manifest.number + 1,
+                checkpoints=left,
+                retired=(*manifest.retired, f"{CHECKPOINT_DIR}/{name}"),
+            ),
+        )
+        if folder is not None and there:
+            folder.remove(name)
+            folder.sync()
+    finally:
+        if folder is not None:
+            folder.close()
+    return kept
 
 
 def _copy(directory: Directory, quarantine: Directory, name: str) -> str:

@@ -38,9 +38,10 @@ def repair(
     """Repair a space that refuses to open.
 
     It restores a manifest that is missing or broken if the segments prove each other, moves files
-    that are not the log's out of it, and accepts the loss of the last records if nothing behind
-    the damage can be read. All that is taken away goes to quarantine, and the whole folder is
-    copied first. Damage in the middle of history is refused with exit code 5; see `salvage`.
+    that are not the log's out of it, drops a checkpoint that the log can do without, and accepts
+    the loss of the last records if nothing behind the damage can be read. All that is taken away
+    goes to quarantine, and the whole folder is copied first. Damage in the middle of history is
+    refused with exit code 5; see `salvage`.
 
     \b
     Example:  engram space create alpha --if-not-exists --data-root ./data && \
@@ -72,6 +73,8 @@ def _step_lines(step: dict[str, Any]) -> Iterator[str]:
     match step["step"]:
         case "move-aside":
             yield f"moved aside: {step['file']}, {step['bytes']} bytes: {step['reason']}"
+        case "drop-checkpoint":
+            yield f"dropped: {step['file']}, {step['bytes']} bytes: {step['reason']}"
         case "restore-manifest":
             yield f"restored: {step['file']} of {step['segments']} segments: {step['reason']}"
         case _:

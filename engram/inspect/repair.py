@@ -19,8 +19,9 @@ from engram.inspect.sources import NewerFormat, NoLog, Source, find_sources, par
 from engram.spaces.identity import Identity, read_identity
 from engram.spaces.verify import SpaceReport, verify_space
 from wal.errors import Damaged, Unsupported
+from wal.live_set import CHECKPOINT_DIR
 from wal.log import LOCK_NAME
-from wal.mend import AcceptEnd, MoveAside, Step, mend, plan_mending
+from wal.mend import AcceptEnd, DropCheckpoint, MoveAside, Step, mend, plan_mending
 from wal.segment import write_all
 from wal.vfs import Directory
 
@@ -56,7 +57,8 @@ def repair(path: str | Path, *, output: Path | None = None, dry_run: bool = Fals
         space_dir = stack.enter_context(closing(parent.open_dir(source.path.name)))
         identity = _identity(space_dir, source)
         report = Repaired(str(source.path), identity.memory_space_id, dry_run)
-        steps = plan_mending(space_dir, identity.uuid_bytes)
+        broken = _broken_checkpoints(source)
+        steps = plan_mending(space_dir, identity.uuid_bytes, broken)
         if not steps:
             _check(verify_space(source.path), "")
             return report
@@ -67,7 +69,8 @@ def repair(path: str | Path, *, output: Path | None = None, dry_run: bool = Fals
             return report
         stack.callback(space_dir.lock(LOCK_NAME, OWNER).release)
         # What it looked like before the lock was held may have changed since.
-        steps = plan_mending(space_dir, identity.uuid_bytes)
+        broken = _broken_checkpoints(source)
+        steps = plan_mending(space_dir, identity.uuid_bytes, broken)
         target = _free_copy(source.path) if output is None else output.absolute()
         with parent_of(target) as copies:
             if copies.exists(target.name):
@@ -92,6 +95,15 @@ def _identity(space_dir: Directory, source: Source) -> Identity:
         return read_identity(space_dir, source.path.name)
     except FileNotFoundError:
         raise Damaged("space.json", 0, "it is missing") from None
+
+
+def _broken_checkpoints(source: Source) -> dict[str, str]:
+    """What is wrong with checkpoints, by their names: also that one is not what the log says."""
+    return {
+        damage.file.removeprefix(f"{CHECKPOINT_DIR}/"): damage.reason
+        for damage in verify_space(source.path).damage
+        if damage.file.startswith(f"{CHECKPOINT_DIR}/")
+    }
 
 
 def _check(found: SpaceReport, copy: str) -> None:
@@ -159,6 +171,9 @@ def step_document(step: Step) -> dict[str, Any]:
     match step:
         case MoveAside(name, size, reason):
             return {"step": "move-aside", "file": f"log/{name}", "bytes": size, "reason": reason}
+        case DropCheckpoint(name, size, reason):
+            file = f"{CHECKPOINT_DIR}/{name}"
+            return {"step": "drop-checkpoint", "file": file, "bytes": size, "reason": reason}
         case AcceptEnd(name, offset, size, first, last, reason):
             return {
                 "step": "accept-end",

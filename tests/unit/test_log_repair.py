@@ -157,3 +157,55 @@ def test_it_says_what_it_did(bad: Path, capfd: pytest.CaptureFixture[str]) -> No
         assert any(line.startswith(f"  {step}") for line in planned)
     assert main(["log", "repair", str(bad), "--json"]) == 0
     assert json.loads(capfd.readouterr().out)["steps"] == []
+
+
+def with_checkpoints(root: Path, *, shortened: bool) -> Path:
+    with engram.open(root) as db:
+        space = db.space("bad")
+        if shortened:
+            space.configure(retention="positions:1")
+            space.compact()
+        space.remember("more", id="more", embedding=[1, 0, 0])
+        space.compact()
+        space.remember("last", id="last", embedding=[1, 0, 0])
+        space.compact()
+    return root / "bad"
+
+
+@pytest.mark.parametrize("shortened", [False, True], ids=["whole", "shortened"])
+@pytest.mark.parametrize("how", ["flipped", "gone"])
+def test_a_checkpoint_that_the_log_can_do_without_is_dropped(
+    root: Path, shortened: bool, how: str
+) -> None:
+    bad = with_checkpoints(root, shortened=shortened)
+    first, newest = sorted((bad / "checkpoints").iterdir())
+    broken, other = (newest, first) if shortened else (first, newest)
+    data = bytearray(broken.read_bytes())
+    data[5_000] ^= 1
+    broken.write_bytes(data)
+    if how == "gone":
+        broken.unlink()
+    before = contents(bad)
+    done = repair(bad)
+    assert [step["step"] for step in done.steps] == ["drop-checkpoint"]
+    assert done.copy is not None
+    assert contents(Path(done.copy)) == before
+    assert list((bad / "checkpoints").iterdir()) == [other]
+    assert done.kept == ([] if how == "gone" else [f"{broken.name}-0.torn"])
+    assert repair(bad).steps == []
+    with engram.open(root) as db:
+        assert {m.id for m in db.space("bad").list().memories} == {"one", "two", "more", "last"}
+
+
+@pytest.mark.parametrize("how", ["base", "manifest"])
+def test_a_base_is_never_given_up(root: Path, how: str) -> None:
+    bad = with_checkpoints(root, shortened=True)
+    base, _ = sorted((bad / "checkpoints").iterdir())
+    if how == "base":
+        base.unlink()
+    else:
+        next(bad.glob("MANIFEST-*")).unlink()
+    before = contents(bad.parent)
+    with pytest.raises(SpaceDamaged, match=r"behind which history begins|have no predecessor"):
+        repair(bad)
+    assert contents(bad.parent) == before

@@ -12,6 +12,7 @@ from tests.crash.histories import SPACE, UUID, Fact, draft, fresh_space, open_lo
 from wal.codec import SegmentHeader, encode_segment_header
 from wal.errors import Damaged
 from wal.mend import AcceptEnd, MoveAside, RestoreManifest, Step, mend, plan_mending
+from wal.segment import prepare_segment, publish_segment
 from wal.sim_vfs import SimCrash, SimDisk, keep_everything, lose_everything, sample
 from wal.vfs import Directory, File
 
@@ -234,3 +235,20 @@ def test_what_cannot_be_mended_is_refused(breaking: Callable[[SimDisk], None]) -
     with pytest.raises(Damaged):
         plan_mending(space(disk), UUID)
     assert disk.contents() == before
+
+
+def test_a_log_that_begins_behind_a_base_gets_no_manifest_without_it() -> None:
+    """As a log that was made behind a checkpoint: its first segment has no predecessor."""
+    disk = fresh_space()
+    directory = space(disk)
+    log_dir = directory.open_dir("log")
+    (name,) = log_dir.names()
+    header = SegmentHeader(UUID, 1, 40, bytes(16), 0, 0, 0, 0)
+    prepare_segment(log_dir, header).close()
+    publish_segment(log_dir, header)
+    log_dir.remove(name)
+    for each in directory.names():
+        if each.startswith("MANIFEST"):
+            directory.remove(each)
+    with pytest.raises(Damaged, match="history begins at position 40"):
+        plan_mending(directory, UUID)

@@ -33,7 +33,10 @@ def purge_one(store: Store, memory_id: str) -> PurgeReceipt:
     if is_husk(latest.version):
         position = store.state.history(memory_id)[-1]
     else:
-        position = store.commit(Purge((memory_id,))).ack.position
+        try:
+            position = store.commit(Purge((memory_id,))).ack.position
+        except MemoryNotFound:  # it was there: somebody else has purged it in between
+            return purge_one(store, memory_id)
     return _receipt(store, position, 1, memory_id)
 
 

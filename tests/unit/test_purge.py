@@ -12,9 +12,11 @@ import pytest
 
 import engram
 from engram.errors import DiskFull, EngramError, Invalid, MemoryNotFound, Unavailable
-from engram.memory.model import EmbeddingSpec, Filter
+from engram.memory.decide import Command
+from engram.memory.model import EmbeddingSpec, Filter, PurgeReceipt
 from engram.spaces import compactor
 from engram.spaces.space import Space
+from engram.spaces.store import Store
 from wal.errors import DiskFull as LogFull
 from wal.os_vfs import OsDirectory
 
@@ -313,3 +315,18 @@ def test_a_retired_file_that_could_not_be_removed_is_not_forgotten(
     db.close()
     with engram.open(tmp_path) as again:
         assert again.space("alpha").get("after").content == "after"
+
+
+def test_two_who_purge_a_memory_at_once_get_the_same_receipt(
+    db: engram.Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    alpha = filled(db)
+    real, receipts = Store.commit, list[PurgeReceipt]()
+
+    def beaten(self: Store, command: Command) -> object:
+        monkeypatch.undo()
+        receipts.append(alpha.purge("secret"))
+        return real(self, command)
+
+    monkeypatch.setattr(Store, "commit", beaten)
+    assert alpha.purge("secret") == receipts[0]

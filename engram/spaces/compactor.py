@@ -264,9 +264,18 @@ class Compactor:
         pending = frozen.purges.pending
         self._purging = {each.id: position for position, each in sorted(pending.items()) if each.id}
         return Frozen(
-            lambda drop_to: compact(frozen, drop_to).named(),
+            lambda drop_to: self._columns(frozen, drop_to),
             self._purge(frozen, self._purging) if pending else None,
         )
+
+    def _columns(self, frozen: FrozenState, drop_to: int) -> Columns:
+        """What rows are mapped from may have decayed since it was opened: copied into a checkpoint
+        of its own, that would look whole. Raises :class:`wal.errors.Damaged`.
+        """
+        store = self._store
+        for checkpoint in store.log.checkpoints[-1:]:
+            open_checkpoint(self._space_dir, checkpoint, store.identity.uuid_bytes).verify()
+        return compact(frozen, drop_to).named()
 
     def _purge(self, frozen: FrozenState, purged_at: Mapping[str, int]) -> Purge:
         rows = [each.row for each in frozen.purges.pending.values() if each.row is not None]

@@ -445,3 +445,21 @@ def test_segments_sealed_meanwhile_stay(
     assert done.oldest_position <= done.checkpoint_position + 1
     named = {each.name for each in store.log.checkpoints}
     assert {each.name for each in (tmp_path / "alpha" / "checkpoints").iterdir()} == named
+
+
+def test_what_decayed_since_it_was_mapped_is_not_copied(
+    db: engram.Database, tmp_path: Path
+) -> None:
+    alpha = filled(db)
+    before = everything(alpha)
+    alpha.compact()
+    (path,) = (tmp_path / "alpha" / "checkpoints").iterdir()
+    at = path.read_bytes().index(np.array([7.0, 1.0, 2.0], np.float32).tobytes())
+    with path.open("r+b") as file:
+        file.seek(at)
+        file.write(np.array([70.0, 1.0, 2.0], np.float32).tobytes())
+    with pytest.raises(SpaceDamaged, match="checkpoints/"):
+        alpha.compact()
+    db.close()
+    with engram.open(tmp_path) as again:
+        assert everything(again.space("alpha")) == before

@@ -6,4 +6,12 @@ A target is a function from bytes to None that raises when a property does not h
 
 from typing import Final
 
-TARGETS: Final = ("record_codec", "segment", "manifest", "columns", "payload", "watermark")
+TARGETS: Final = (
+    "record_codec",
+    "segment",
+    "manifest",
+    "columns",
+    "payload",
+    "watermark",
+    "bundle",
+)

@@ -105,12 +105,24 @@ def takes_the_first_slot_that_is_whole() -> None:
     plant(decode, "decode_slots", watermark)
 
 
+def believes_an_end_without_looking_at_what_it_says() -> None:
+    """The last checksum of a bundle is right, and so all of it is taken to be there."""
+    from engram.bundles import codec
+
+    def read_end(self: codec.BundleDecoder, payload: bytes, start: int) -> codec.Totals:
+        self.totals = self._sum.totals()
+        return self.totals
+
+    plant(read_end, "_read_end", codec.BundleDecoder)
+
+
 PLANTED: Final[dict[str, Callable[[], None]]] = {
     "record_codec": believes_a_length_before_its_checksum,
     "segment": cuts_off_what_was_durable,
     "manifest": does_not_look_at_a_document_s_checksum,
     "columns": does_not_look_at_the_blocks_of_a_column,
     "payload": loses_the_last_event_of_a_batch,
+    "bundle": believes_an_end_without_looking_at_what_it_says,
     "watermark": takes_the_first_slot_that_is_whole,
 }
 

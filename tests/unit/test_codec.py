@@ -35,6 +35,7 @@ HEADERS = st.builds(
     prev_len=U64,
     prev_final_crc=U32,
     created_ns=U64,
+    kind=st.sampled_from(f.KINDS),
 )
 DRAFTS = st.builds(
     Draft,

@@ -51,14 +51,16 @@ class Outgoing:
         """Decide what the bundle holds.
 
         `as_of` leaves out what came behind it; where it falls inside a record, that too. Raises
-        :class:`engram.errors.Invalid`, `PositionBeyondEnd` and `HistoryGone`, and what opening the
-        space raises.
+        :class:`engram.errors.Invalid`, `PositionBeyondEnd` and `HistoryGone`, `DiskFull` where a
+        purge is still to be completed first, and what opening the space raises.
         """
         self._entry = entry
         self._report: ExportReport | None = None
         _check_as_of(as_of)
         with entry.pinned() as store, translated(self.memory_space_id):
             store.check_history()
+            if store.state.purges.pending:
+                store.compact()  # it found no room: what it is about must not leave in a bundle
             self._base = _base_of(store)
             self.position = store.log.durable_position
             if as_of is not None:

@@ -19,6 +19,7 @@ import engram
 from engram.bundles import incoming
 from engram.bundles.codec import BundleDecoder, BundleDocument, BundledRecord, BundleEncoder
 from engram.errors import (
+    DiskFull,
     HistoryGone,
     Invalid,
     Malformed,
@@ -35,9 +36,11 @@ from engram.memory.events import SpaceCreated
 from engram.memory.events import SpaceDeleted as DeletedEvent
 from engram.memory.model import Changes
 from engram.memory.payload import NO_VECTORS, Batch, decode_batch, encode_batch
+from engram.spaces.compactor import Compactor
 from engram.spaces.registry import Registry
 from engram.spaces.space import Space
 from tests.unit.conftest import CALLER, UNIT, SetClock
+from wal.errors import DiskFull as NoRoom
 from wal.opened import LogOptions
 from wal.sim_vfs import SimDisk
 
@@ -433,6 +436,37 @@ def test_a_space_is_exported_as_it_was_at_one_position_while_writes_go_on(
     assert bundle.report.position == bundle.position == copy.info().position
 
 
+def test_nothing_that_was_purged_is_in_a_bundle(db: engram.Database) -> None:
+    alpha = filled(db)
+    alpha.remember("nobody may read this again", id="secret", embedding=UNIT)
+    assert b"nobody may read" in exported(alpha)
+    alpha.purge("secret")
+    data = exported(alpha)
+    assert b"nobody may read" not in data
+    copy = db.import_space("copy", io.BytesIO(data))
+    assert told(copy) == told(alpha)
+    assert state_of(copy) == state_of(alpha)
+    assert copy.purge("secret").position == alpha.purge("secret").position
+
+
+def test_a_purge_that_found_no_room_is_completed_before_anything_leaves(
+    db: engram.Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    alpha = filled(db)
+    alpha.remember("nobody may read this again", id="secret", embedding=UNIT)
+
+    def full(self: Compactor) -> None:
+        raise NoRoom("the disk is full")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Compactor, "run", full)
+        with pytest.raises(DiskFull):
+            alpha.purge("secret")
+        with pytest.raises(DiskFull):
+            exported(alpha)
+    assert b"nobody may read" not in exported(alpha)
+
+
 def test_a_deletion_does_not_wait_for_who_takes_a_bundle(db: engram.Database) -> None:
     alpha = filled(db)
     chunks = alpha.outgoing().chunks()
@@ -511,7 +545,9 @@ def sim() -> Iterator[Registry]:
 
 
 STEP = st.one_of(
-    st.tuples(st.sampled_from(["remember", "revise", "forget", "restore"]), st.integers(0, 5)),
+    st.tuples(
+        st.sampled_from(["remember", "revise", "forget", "restore", "purge"]), st.integers(0, 5)
+    ),
     st.tuples(st.just("batch"), st.integers(1, 4)),
     st.tuples(st.just("recall"), st.just(0)),
     st.tuples(st.just("compact"), st.just(0)),
@@ -531,6 +567,8 @@ def do(space: Space, step: tuple[str, int], number: int) -> None:
                 space.forget(f"m{which}")
             case "restore":
                 space.restore(f"m{which}")
+            case "purge":
+                space.purge(f"m{which}")
             case "batch":
                 vector = [number, 1.0, 1.0]
                 space.remember_many([{"content": "b", "embedding": vector} for _ in range(which)])

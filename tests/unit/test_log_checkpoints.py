@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import shutil
+import threading
 from collections.abc import Callable
 from contextlib import closing
+from itertools import count
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -372,3 +374,34 @@ def test_states_of_other_columns_differ() -> None:
     assert difference(columns, columns) is None
     other = compact(State("alpha", 3).freeze())
     assert difference(columns, other) == "vectors.0"
+
+
+def test_a_space_that_is_being_compacted_is_read_as_if_it_were_not(tmp_path: Path) -> None:
+    """Files are replaced between any two looks; that is never taken for damage."""
+    with engram.open(tmp_path / "data") as db:
+        space = db.create_space("alpha", embedding=CALLER)
+        space.configure(retention="positions:3")
+        stop, failed = threading.Event(), list[Exception]()
+
+        def write() -> None:
+            try:
+                for n in count():
+                    if stop.is_set():
+                        return
+                    space.remember(f"memory {n}", id=f"m{n}", embedding=[1, n])
+                    space.compact()
+            except Exception as error:
+                failed.append(error)
+
+        thread = threading.Thread(target=write)
+        thread.start()
+        try:
+            for _ in range(12):
+                assert verified(tmp_path / "data" / "alpha").damage == []
+                seen = inspected(tmp_path / "data" / "alpha")
+                assert (seen.damage, seen.gaps) == ([], [])
+                assert all(each.ok for each in seen.checkpoints if each.standing != "leftover")
+        finally:
+            stop.set()
+            thread.join()
+        assert failed == []

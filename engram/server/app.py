@@ -201,6 +201,13 @@ def _endpoint(
                     space_id,
                 )
             return respond(await anyio.to_thread.run_sync(work, call, limiter=limiter))
+        except anyio.get_cancelled_exc_class():
+            if operation is not IMPORT:
+                raise
+            return _refused(
+                Unavailable("the server stopped before the bundle had come; nothing was made"),
+                space_id,
+            )
         except ClientDisconnect:
             # Nobody is left to read this; the request was never whole, so nothing was done.
             return Response(status_code=400)

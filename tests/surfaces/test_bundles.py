@@ -28,7 +28,7 @@ from engram.server.app import build_app
 from engram.server.events import StreamOptions
 
 from .command_line import run_in_terminal
-from .harness import LOCAL
+from .harness import LOCAL, Server
 from .test_events import Serving, serving
 
 S = "/api/v1/spaces"
@@ -345,3 +345,27 @@ def test_a_terminal_shows_progress_and_gets_no_bundle(root: Path, tmp_path: Path
     code, shown = run_in_terminal(["space", "export", "alpha", "-"], where)
     assert code == 2
     assert "not for a terminal" in shown
+
+
+def test_a_server_that_stops_in_the_middle_of_a_bundle_says_so_and_leaves_nothing(
+    root: Path, start_server: Callable[..., Server]
+) -> None:
+    file = io.BytesIO()
+    with engram.open(root) as db:
+        db.space("alpha").export(file)
+    server = start_server(root)
+    port = int(server.url.rpartition(":")[2])
+    with socket.create_connection(("127.0.0.1", port), timeout=60) as half:
+        head = f"POST {S}/copy/import HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100000\r\n\r\n"
+        half.sendall(head.encode() + file.getvalue()[:-50])
+        tmp = root / ".engram" / "tmp"
+        while not list(tmp.iterdir()):
+            pass  # until it is being built
+        status, errors = server.stop()
+        answer = half.makefile("rb").read()
+    assert status == 0
+    assert answer.startswith(b"HTTP/1.1 503 ")
+    assert "Traceback" not in errors
+    assert list(tmp.iterdir()) == []
+    with engram.open(root) as db:
+        assert [info.memory_space_id for info in db.spaces()] == ["alpha"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 from struct import Struct
@@ -11,9 +12,13 @@ import numpy as np
 import pytest
 from crc32c import crc32c
 
+from compaction.columns import PAGE_BYTES, write_columns
+from compaction.columns import Identity as Columns
+from engram.memory.columns import compact
 from engram.memory.events import Event, MemoryStored, SpaceCreated
 from engram.memory.model import EmbeddingSpec
 from engram.memory.payload import Batch, decode_batch, encode_batch
+from engram.memory.state import State
 from engram.spaces import identity as space_file
 from engram.spaces.identity import Identity, read_identity
 from engram.spaces.registry import Registry
@@ -264,6 +269,8 @@ def rows(title: str) -> list[list[str]]:
         ("Segment header", f.SEGMENT_HEADER, f.SEGMENT_HEADER_BYTES),
         ("Record header", f.RECORD_HEADER, f.RECORD_HEADER_BYTES),
         ("Payload head", Struct("<BBHIII"), 16),
+        ("Checkpoint header page", Struct("<8sHHI16sQQ16s"), PAGE_BYTES),
+        ("Checkpoint trailer", Struct("<8sQQQII20sI"), 64),
     ],
 )
 def test_the_offset_tables_follow_from_the_layouts(title: str, layout: Struct, size: int) -> None:
@@ -280,6 +287,54 @@ def test_the_offset_tables_follow_from_the_layouts(title: str, layout: Struct, s
         assert at == end, "the table has a gap"
         end = at + length
     assert end == size
+
+
+def test_the_columns_of_a_checkpoint_are_those_that_are_written() -> None:
+    state = State("demo", 2)
+    for position, batch in enumerate(BATCHES, 1):
+        state.apply(batch, position, CREATED_US * 1_000)
+    state.publish()
+    written = [(name, column.dtype.str) for name, column in compact(state.freeze()).named()]
+    table = rows("The columns of a checkpoint")
+    named = [(row[0].strip("`"), row[1].strip("`").replace("\\|", "|")) for row in table]
+    assert named == written
+
+
+def test_a_checkpoint_can_be_read_by_what_the_document_says() -> None:
+    """With the document's numbers alone, and no code of ours but CRC-32C."""
+    file = SimDisk().root().create("checkpoint")
+    columns = [("position", np.array([7], np.int64)), ("live", np.array([True, False]))]
+    length, crc = write_columns(file, Columns(UUID, 7, CREATED_US * 1_000, NONCE), columns)
+    data = file.read_at(0, file.size())
+    assert len(data) == length
+    assert int.from_bytes(data[-4:], "little") == crc
+
+    def masked(crc: int) -> int:
+        return ((crc >> 15 | crc << 17) + 0xA282EAD8) % (1 << 32)
+
+    def number(offset: int, size: int, within: bytes) -> int:
+        return int.from_bytes(within[offset : offset + size], "little")
+
+    def magic(title: str) -> bytes:
+        return bytes.fromhex(rows(title)[0][3].strip("`"))
+
+    page, trailer = data[:4096], data[-64:]
+    assert page[:8] == magic("Checkpoint header page")
+    assert trailer[:8] == magic("Checkpoint trailer")
+    assert number(4092, 4, page) == masked(crc32c(page[:4092]))
+    seed = crc32c(page[16:32] + page[32:40] + page[48:64])
+    assert number(60, 4, trailer) == masked(crc32c(trailer[:60], seed))
+    end, blocks, size = (number(at, 8, trailer) for at in (8, 16, 24))
+    checks, table = data[end : end + 4 * blocks], data[end + 4 * blocks : -64]
+    assert len(table) == size
+    assert number(32, 4, trailer) == masked(crc32c(checks, seed))
+    assert number(36, 4, trailer) == masked(crc32c(table, seed))
+    (check,) = (masked(crc32c(data[4096:end][at : at + 65_536], seed)) for at in (0,))
+    assert number(0, 4, checks) == check
+    position, live = json.loads(table)
+    assert (position["name"], position["dtype"], position["shape"]) == ("position", "<i8", [1])
+    assert number(position["offset"], 8, data) == 7
+    assert data[live["offset"] : live["offset"] + 2] == b"\1\0"
 
 
 def test_the_limits_in_the_document_are_those_of_the_code() -> None:

@@ -305,8 +305,9 @@ class State:
                 else:
                     self._new_forgotten.append((row, position))
             case MemoryRestored():
+                # That it was forgotten may be history that a checkpoint has let go of since.
                 row = self._row(event.id)
-                if row is None or self._lives(row):
+                if event.revision < 2 or (row is not None and self._lives(row)):
                     raise StateError(
                         f"position {position} restores {event.id!r}, which is not forgotten"
                     )

@@ -17,6 +17,7 @@ from engram.errors import DiskFull, EngramError, SpaceDamaged, Unavailable
 from engram.memory.model import EmbeddingSpec, Filter
 from engram.spaces import compactor
 from engram.spaces.space import Space
+from engram.spaces.verify import verify
 
 VECTORS = EmbeddingSpec(model="caller", dimensions=3)
 
@@ -463,3 +464,43 @@ def test_what_decayed_since_it_was_mapped_is_not_copied(
     db.close()
     with engram.open(tmp_path) as again:
         assert everything(again.space("alpha")) == before
+
+
+def test_a_memory_may_be_restored_while_what_was_forgotten_is_let_go_of(
+    db: engram.Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    alpha = filled(db)
+    alpha.compact()
+    alpha.configure(retention="positions:1")
+    real = compactor.Compactor.check
+
+    def check(self: compactor.Compactor, stage: str) -> None:
+        if stage == "write":  # the state is frozen, and leaves out what was forgotten before
+            alpha.restore("m4")
+        real(self, stage)
+
+    monkeypatch.setattr(compactor.Compactor, "check", check)
+    assert alpha.compact().oldest_position == 46
+    assert alpha.get("m4").revision == 2
+    db.close()
+    assert all(report.ok for report in verify(tmp_path))
+    with engram.open(tmp_path) as again:
+        assert again.space("alpha").get("m4").revision == 2
+
+
+def test_a_memory_may_be_restored_behind_where_history_begins(
+    db: engram.Database, tmp_path: Path
+) -> None:
+    alpha = filled(db)
+    alpha.compact()
+    assert alpha.restore("m4").position > 45
+    alpha.remember("more", embedding=[1, 1, 1])
+    alpha.configure(retention="positions:1")
+    assert alpha.compact().oldest_position == 46
+    assert alpha.get("m4").revision == 2
+    db.close()
+    assert all(report.ok for report in verify(tmp_path))
+    (newest,) = sorted((tmp_path / "alpha" / "checkpoints").iterdir())[1:]
+    newest.write_bytes(b"unusable, so that opening begins with the base")
+    with engram.open(tmp_path) as again:
+        assert again.space("alpha").get("m4").revision == 2

@@ -25,6 +25,7 @@ import numpy as np
 import numpy.typing as npt
 from crc32c import crc32c
 
+from wal.decoding import decoder_of
 from wal.errors import Damaged, Foreign, Unsupported
 from wal.format import mask
 from wal.segment import write_all
@@ -285,7 +286,7 @@ class ColumnFile:
         if checks_crc != mask(crc32c(checks, seed)) or table_crc != mask(crc32c(table, seed)):
             raise Damaged(self.where, end, "the table of columns does not verify")
         try:
-            places = msgspec.json.decode(table, type=list[_Place])
+            places = decoder_of(list[_Place]).decode(table)
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
             raise Damaged(self.where, table_at, f"the table cannot be read: {error}") from error
         for place in places:

@@ -12,6 +12,7 @@ from typing import Final, TypeVar
 import msgspec
 from crc32c import crc32c
 
+from wal.decoding import decoder_of
 from wal.errors import Damaged, Unsupported
 
 _FRAME: Final = re.compile(rb"([A-Z-]+) ([0-9]{1,9}) ([0-9]{1,10}) ([0-9a-f]{8})\n")
@@ -42,6 +43,6 @@ def decode_framed(magic: str, version: int, type_: type[T], where: str, data: by
             "Upgrade Engram to open it"
         )
     try:
-        return msgspec.json.decode(body, type=type_)
+        return decoder_of(type_).decode(body)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise Damaged(where, frame.end(), f"it cannot be read: {error}") from error

@@ -7,7 +7,7 @@ asked, what came back and what to do. Unknown fields are passed over, so that a 
 
 from __future__ import annotations
 
-from functools import cache
+import threading
 from typing import Any, Final, NamedTuple, TypeVar
 
 import msgspec
@@ -189,15 +189,21 @@ def _spaces_in(document: object) -> set[str]:
 
 def _decoded(answer: Answer, shape: type[_T]) -> _T:
     try:
-        document: _T = _decoder(shape).decode(answer.body)  # type: ignore[arg-type]
+        document: _T = _decoder(shape).decode(answer.body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise answer.invalid(f"a body that cannot be read as {shape.__name__} ({error})") from None
     return document
 
 
-@cache
+_making: Final = threading.Lock()
+_made: Final[dict[type[Any], msgspec.json.Decoder[Any]]] = {}
+
+
 def _decoder(shape: type[Any]) -> msgspec.json.Decoder[Any]:
-    return msgspec.json.Decoder(shape, dec_hook=_from_json)
+    with _making:  # for the reason that wal.decoding gives
+        if shape not in _made:
+            _made[shape] = msgspec.json.Decoder(shape, dec_hook=_from_json)
+        return _made[shape]
 
 
 def _from_json(kind: type[Any], value: object) -> object:

@@ -29,6 +29,7 @@ import numpy.typing as npt
 
 from engram import limits
 from engram.errors import EmbedderMismatch, EmbedderUnavailable, Invalid
+from wal.decoding import decoder_of
 
 if TYPE_CHECKING:
     from engram.embedding.post import Answer
@@ -201,7 +202,7 @@ class OpenAIEmbedder:
         """The rows of an answer in the order of the texts, checked."""
         server = f"Check that {BASE_URL_VARIABLE} leads to an OpenAI-compatible server"
         try:
-            items = msgspec.json.decode(body, type=_Embeddings).data
+            items = decoder_of(_Embeddings).decode(body).data
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
             reason = f"its answer holds no embeddings ({error}): {_shortened(body)}"
             raise self._unavailable(settings, reason, server) from None

@@ -39,6 +39,7 @@ from engram.memory.model import (
     Vector,
 )
 from engram.memory.retention import Retention, checked_retention, parse_retention
+from wal.decoding import decoder_of
 
 if TYPE_CHECKING:
     from engram.spaces.space import Space
@@ -235,7 +236,7 @@ def decode(body: bytes, shape: type[_T]) -> _T:
 
 def _decode_json(body: bytes, shape: type[_T]) -> _T:
     try:
-        return msgspec.json.decode(body, type=shape)
+        return decoder_of(shape).decode(body)
     except msgspec.ValidationError:
         raise
     except msgspec.DecodeError as error:

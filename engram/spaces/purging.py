@@ -45,14 +45,26 @@ def purge_matching(store: Store, filter: Filter) -> PurgeReceipt | None:
     still hold what a purge before this one found no room to take out of them.
     """
     ids = _matching(store, filter)
-    if not ids:
+    position = count = 0
+    for first in range(0, len(ids), PURGED_PER_RECORD_MAX):
+        wanted = ids[first : first + PURGED_PER_RECORD_MAX]
+        while wanted:
+            try:
+                position = store.commit(Purge(wanted)).ack.last_position
+            except MemoryNotFound:  # they were there: somebody else has purged some in between
+                wanted = [memory_id for memory_id in wanted if _can_be_purged(store, memory_id)]
+            else:
+                count += len(wanted)
+                break
+    if not count:
         _complete(store)
         return None
-    position = 0
-    for first in range(0, len(ids), PURGED_PER_RECORD_MAX):
-        command = Purge(ids[first : first + PURGED_PER_RECORD_MAX])
-        position = store.commit(command).ack.last_position
-    return _receipt(store, position, len(ids), None)
+    return _receipt(store, position, count, None)
+
+
+def _can_be_purged(store: Store, memory_id: str) -> bool:
+    latest = store.state.latest(memory_id)
+    return latest is not None and not is_husk(latest.version)
 
 
 def _matching(store: Store, filter: Filter) -> Sequence[str]:
@@ -76,16 +88,18 @@ def _complete(store: Store) -> None:
     try:
         store.compact()
     except DiskFull as error:
-        error.detail = (
-            f"space {store.identity.memory_space_id!r} has no room to make its files anew without "
-            "what is purged. That is out of reach by now, but may still be on the disk; free some "
-            "space and purge it again"
-        )
-        raise
+        space_id = store.identity.memory_space_id
+        raise DiskFull(
+            f"space {space_id!r} has no room to make its files anew without what is purged. That "
+            "is out of reach by now, but may still be on the disk; free some space and purge it "
+            "again",
+            memory_space_id=space_id,
+        ) from error
 
 
 def _receipt(store: Store, position: int, count: int, memory_id: str | None) -> PurgeReceipt:
-    _complete(store)
+    if store.state.purges.completed_at(position) is None:
+        _complete(store)
     completed = store.state.purges.completed_at(position)
     if completed is None:  # a compaction completes all that was purged before it
         raise StateError(f"the purge at position {position} was not completed")

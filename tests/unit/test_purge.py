@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -14,7 +14,7 @@ import engram
 from engram.errors import DiskFull, EngramError, Invalid, MemoryNotFound, Unavailable
 from engram.memory.decide import Command
 from engram.memory.model import EmbeddingSpec, Filter, PurgeReceipt
-from engram.spaces import compactor
+from engram.spaces import compactor, purging
 from engram.spaces.space import Space
 from engram.spaces.store import Store
 from wal.errors import DiskFull as LogFull
@@ -229,6 +229,24 @@ def test_a_purge_that_was_interrupted_goes_on_when_the_space_is_opened(
         assert files_with(tmp_path, SECRET.encode()) == []
 
 
+def test_what_was_forgotten_before_a_base_and_restored_behind_it_is_there(
+    db: engram.Database, tmp_path: Path
+) -> None:
+    alpha = filled(db)
+    alpha.forget("before")
+    alpha.compact()
+    alpha.restore("before")
+    alpha.configure(retention="positions:1")
+    assert alpha.compact().oldest_position > 7
+    db.close()
+    newest = max((tmp_path / "alpha" / "checkpoints").iterdir())
+    data = bytearray(newest.read_bytes())
+    data[5_000] ^= 1
+    newest.write_bytes(data)  # so that it begins with the base, and replays the restoring
+    with engram.open(tmp_path) as again:
+        assert again.space("alpha").get("before").revision == 2
+
+
 def test_recalls_on_record_keep_ids_and_no_text(db: engram.Database, tmp_path: Path) -> None:
     alpha = filled(db)
     assert alpha.recall(SECRET, mode="lexical").recorded
@@ -330,3 +348,39 @@ def test_two_who_purge_a_memory_at_once_get_the_same_receipt(
 
     monkeypatch.setattr(Store, "commit", beaten)
     assert alpha.purge("secret") == receipts[0]
+
+
+def test_what_somebody_else_purges_in_between_is_not_counted(
+    db: engram.Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    alpha = filled(db)
+    for memory_id in ("one", "two"):
+        alpha.remember(OTHER, id=memory_id, tags=["x"], embedding=[1, 0, 0])
+    found = purging._matching
+
+    def overtaken(store: Store, filter: Filter) -> Sequence[str]:
+        ids = found(store, filter)
+        assert list(ids) == ["one", "two"]
+        purging.purge_one(store, "one")
+        return ids
+
+    monkeypatch.setattr(purging, "_matching", overtaken)
+    receipt = alpha.purge_matching(Filter(tags_any=("x",)))
+    assert receipt is not None
+    assert receipt.count == 1
+    assert [event.id for event in alpha.events(types=["memory.purged"])] == ["one", "two"]
+
+
+def test_a_receipt_is_given_again_where_another_purge_finds_no_room(
+    db: engram.Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    alpha = filled(db)
+    receipt = alpha.purge("secret")
+
+    def no_room(self: object) -> None:
+        raise LogFull("no room")
+
+    monkeypatch.setattr(compactor.Compaction, "run", no_room)
+    with pytest.raises(DiskFull, match="purge it again"):
+        alpha.purge("before")
+    assert alpha.purge("secret") == receipt

@@ -255,16 +255,19 @@ def live_headers(log_dir: Directory, manifest: Manifest, space_uuid: bytes) -> H
     Every other segment file refuses the space: it is another space's, or history of this one that
     nothing accounts for, and guessing which would risk either isolation or data.
     """
-    present = [name for name in log_dir.names() if name.endswith(".seg")]
-    strangers = [n for n in log_dir.names() if not n.endswith((".seg", TMP_SUFFIX))]
     named = [segment.name for segment in manifest.sealed] + [manifest.active]
+    strangers = [n for n in log_dir.names() if not n.endswith((".seg", TMP_SUFFIX))]
+    segments = [name for name in log_dir.names() if name.endswith(".seg")]
+    # Whatever is in a file that was let go of, nobody looks into it any more.
+    leftovers = [n for n in segments if f"{LOG_DIR}/{n}" in manifest.retired and n not in named]
+    present = [name for name in segments if name not in leftovers]
     for name in named:
         if name not in present:
             raise Damaged(f"{LOG_DIR}/{name}", 0, "the manifest names this segment; it is missing")
     by_name = {name: header_of(log_dir, f"{LOG_DIR}/{name}", name, space_uuid) for name in present}
-    leftovers = leftovers_of(manifest, by_name)
-    for name in leftovers:
+    for name in leftovers_of(manifest, by_name):
         del by_name[name]
+        leftovers.append(name)
     for segment in manifest.sealed:
         header = by_name[segment.name]
         if (header.segment_id, header.first_position) != (

@@ -12,14 +12,15 @@ contradict each other is refused like a damaged one.
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, suppress
 from typing import Final
 
 import msgspec
+import numpy as np
 
 from compaction.checkpoint import identity_of, write_checkpoint
-from compaction.columns import ColumnFile
+from compaction.columns import Array, ColumnFile
 from engram.bundles.codec import (
     BasePart,
     BundleDecoder,
@@ -28,10 +29,13 @@ from engram.bundles.codec import (
     BundleError,
     Totals,
 )
-from engram.errors import Malformed, OutcomeUnknown
-from engram.memory.events import SpaceCreated
+from engram.errors import Invalid, Malformed, OutcomeUnknown
+from engram.memory.columns import compact
+from engram.memory.events import MemoryVersion, SpaceCreated
 from engram.memory.payload import PayloadError, decode_batch, encode_batch
 from engram.memory.state import State, StateError
+from engram.memory.times import NEVER_US
+from engram.memory.validate import check_confidence, check_memory_id
 from engram.spaces.compactor import begin, state_of
 from engram.spaces.identity import Identity, write_identity
 from wal.codec import Draft, Record
@@ -188,15 +192,32 @@ class _Building:
             old.verify()
             if old.identity.position != document.base_position:
                 raise BundleError(0, "its base stands for another position")
-            state = state_of(self._identity, old)
-            check_rows(state, document.base_position)
             columns = [(name, old.column(name)) for name in old.names]
+            self._check(old, dict(columns))
         except (Damaged, Unsupported) as error:
             raise BundleError(0, str(error)) from error
         identity = identity_of(
             self._identity.uuid_bytes, document.base_position, old.identity.time_ns, 1
         )
         return write_checkpoint(self._space_dir, identity, 1, columns, base=True)
+
+    def _check(self, file: ColumnFile, columns: Mapping[str, Array]) -> None:
+        """Raise :class:`BundleError` for columns that make no state, or one that cannot be read."""
+        identity = self._identity
+        nothing = State(identity.memory_space_id, identity.embedding.dimensions)
+        empty = dict(compact(nothing.freeze()).named())
+        shapes = {name: (column.dtype, column.ndim) for name, column in columns.items()}
+        if shapes != {name: (column.dtype, column.ndim) for name, column in empty.items()}:
+            raise BundleError(0, "its base has other columns than a base has")
+        try:
+            for name, starts in columns.items():
+                if name.startswith("vectors."):
+                    check_numbers(starts)
+                if name.endswith((".offsets", ".starts")):
+                    _check_starts(name, starts, columns)
+            check_rows(state_of(identity, file), file.identity.position)
+        except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+            raise BundleError(0, f"its base makes no state: {error}") from error
 
     def _create(
         self, document: BundleDocument, first: BundledRecord | None, base: Checkpoint | None
@@ -256,6 +277,10 @@ class _Building:
             batch = decode_batch(record.payload)
             if len(batch.events) != record.events:
                 raise BundleError(0, f"the record at position {record.position} miscounts")
+            check_numbers(batch.vectors)
+            for event in batch.events:
+                if isinstance(event, MemoryVersion):
+                    check_version(event)
             states[-1].apply(batch, record.position, record.time_ns)
 
         self._open(apply, begin(identity, self._space_dir, states.append)).close()
@@ -286,12 +311,47 @@ def check_rows(state: State, position: int) -> None:
     if len(positions) and not 1 <= int(positions.min()) <= int(positions.max()) <= position:
         raise BundleError(0, "its base holds positions that it does not stand for")
     try:
+        if view.position != position:
+            raise BundleError(0, "its base stands for another position")
         for row in range(view.rows):
+            view.history(row)
             version = view.version(row)
+            expires_us = NEVER_US if version.expires_us is None else version.expires_us
+            said = (float(view.confidences[row]), int(view.expires_us[row]))
+            check_version(version)
+            if said != (version.confidence, expires_us):
+                raise BundleError(0, "its base says of a memory what that does not")
             if view.live[row] and state.latest(version.id) is None:
                 raise BundleError(0, "its base holds a memory that no id leads to")
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, IndexError) as error:
+        for _ in compact(state.freeze()).named():
+            pass  # which goes through every index
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise BundleError(0, f"its base holds what is no memory: {error}") from error
+
+
+def check_version(version: MemoryVersion) -> None:
+    """Raise :class:`BundleError` for a memory that no request could have stored, and that whoever
+    reads it relies on not to be there.
+    """
+    try:
+        check_memory_id("id", version.id)
+        check_confidence("confidence", version.confidence)
+    except Invalid as error:
+        raise BundleError(0, f"it holds a memory that cannot be: {error.detail}") from error
+
+
+def check_numbers(vectors: Array) -> None:
+    if not np.isfinite(vectors).all():
+        raise BundleError(0, "it holds a vector with what is no number")
+
+
+def _check_starts(name: str, starts: Array, columns: Mapping[str, Array]) -> None:
+    """Starts of parts have to ascend, and to end where what they part ends."""
+    parted = {"past.starts": "past.positions"}.get(name, name.replace(".offsets", ".data"))
+    if parted not in columns or parted == name:
+        return
+    if starts[0] != 0 or (starts[1:] < starts[:-1]).any() or starts[-1] != len(columns[parted]):
+        raise BundleError(0, f"the column {name!r} of its base does not ascend as it should")
 
 
 def _behind_the_base(manifest: Manifest) -> Start:

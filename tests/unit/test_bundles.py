@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
@@ -16,8 +16,15 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import engram
+from compaction.columns import ColumnFile, write_columns
 from engram.bundles import incoming
-from engram.bundles.codec import BundleDecoder, BundleDocument, BundledRecord, BundleEncoder
+from engram.bundles.codec import (
+    BasePart,
+    BundleDecoder,
+    BundleDocument,
+    BundledRecord,
+    BundleEncoder,
+)
 from engram.errors import (
     DiskFull,
     HistoryGone,
@@ -36,6 +43,7 @@ from engram.memory.events import SpaceCreated
 from engram.memory.events import SpaceDeleted as DeletedEvent
 from engram.memory.model import Changes
 from engram.memory.payload import NO_VECTORS, Batch, decode_batch, encode_batch
+from engram.memory.state import State
 from engram.spaces.compactor import Compactor
 from engram.spaces.registry import Registry
 from engram.spaces.space import Space
@@ -225,6 +233,77 @@ def test_history_that_is_gone_stays_gone_and_what_is_remembered_comes_along(
         assert again.space("copy").fork("third").get("latest").content == "after the second"
 
 
+def with_base(data: bytes, change: Callable[[dict[str, Any]], None]) -> bytes:
+    """The bundle with other columns in its base, and all checksums right."""
+    pieces = list(BundleDecoder().feed(data))
+    document = pieces[0]
+    assert isinstance(document, BundleDocument)
+    joined = b"".join(piece.data for piece in pieces if isinstance(piece, BasePart))
+    file = ColumnFile("it", memoryview(joined), bytes.fromhex(document.space_uuid))
+    columns = {name: file.column(name).copy() for name in file.names}
+    change(columns)
+    written = SimDisk().root().create("base")
+    write_columns(written, file.identity, columns.items())
+    base = written.read_at(0, written.size())
+    encoder = BundleEncoder(b"n" * 16)
+    parts = [encoder.begin(msgspec.structs.replace(document, base_bytes=len(base)))]
+    parts.append(encoder.base(base))
+    parts += [encoder.record(piece) for piece in pieces if isinstance(piece, BundledRecord)]
+    return b"".join([*parts, encoder.end()])
+
+
+BASE_COLUMNS = [
+    name for name, _ in compact(State("any", 3).freeze()).named() if not name.startswith("vectors")
+]
+
+
+def dropped(columns: dict[str, Any], name: str) -> None:
+    del columns[name]
+
+
+def emptied(columns: dict[str, Any], name: str) -> None:
+    columns[name] = columns[name][:0]
+
+
+def made_huge(columns: dict[str, Any], name: str) -> None:
+    values = columns[name]
+    columns[name] = np.full(values.shape, np.iinfo(np.int16).max).astype(values.dtype)
+
+
+def turned_around(columns: dict[str, Any], name: str) -> None:
+    columns[name] = columns[name][::-1].copy()
+
+
+def of_another_kind(columns: dict[str, Any], name: str) -> None:
+    columns[name] = columns[name].astype("<f4")
+
+
+@pytest.mark.parametrize("wrong", [dropped, emptied, made_huge, turned_around, of_another_kind])
+def test_a_base_that_contradicts_itself_is_refused_or_can_be_used(
+    db: engram.Database, wrong: Callable[[dict[str, Any], str], None]
+) -> None:
+    """Its checksums are right, so it may say what its maker wanted; but nothing breaks on it."""
+    data = exported(shortened(db))
+    same = with_base(data, lambda columns: None)
+    assert db.import_space("fine", io.BytesIO(same)).info().position
+    refused = 0
+    for number, name in enumerate(BASE_COLUMNS):
+
+        def change(columns: dict[str, Any], name: str = name) -> None:
+            wrong(columns, name)
+
+        try:
+            copy = db.import_space(f"copy-{number}", io.BytesIO(with_base(data, change)))
+        except Malformed:
+            refused += 1
+            continue
+        state_of(copy)
+        copy.recall("memory of a batch", record=False)
+        copy.list(limit=100)
+    assert half_made(db.path) == []
+    assert refused >= (len(BASE_COLUMNS) if wrong in {dropped, of_another_kind} else 5)
+
+
 def test_a_fork_as_of_history_that_is_gone_is_refused(db: engram.Database) -> None:
     alpha = shortened(db)
     oldest = int(alpha.info().oldest_position or 0)
@@ -356,7 +435,24 @@ def first_of_another(records: list[BundledRecord]) -> list[BundledRecord]:
     return [records[0]._replace(payload=payload(changed)), *records[1:]]
 
 
+def changed_memory(vector: float = 1.0, **fields: Any) -> Any:
+    """The second record with another memory in it."""
+
+    def change(found: list[BundledRecord]) -> list[BundledRecord]:
+        batch = decode_batch(memoryview(bytes(found[1].payload)))
+        event = msgspec.structs.replace(batch.events[0], **fields)  # type: ignore[type-var]
+        vectors = np.full_like(batch.vectors, vector)
+        data = b"".join(encode_batch(Batch([event], vectors)))
+        return [found[0], found[1]._replace(payload=data)]
+
+    return change
+
+
 HOSTILE: dict[str, Any] = {
+    "an id that is a path": changed_memory(id="../../up"),
+    "surer than sure": changed_memory(confidence=77.0),
+    "sure of nothing": changed_memory(confidence=float("nan")),
+    "a vector without numbers": changed_memory(vector=float("inf")),
     "no space is made": lambda found: [found[0]._replace(payload=found[1].payload), *found[1:]],
     "of other dimensions": first_of_another,
     "no payload": lambda found: [*found[:2], found[2]._replace(payload=b""), *found[3:]],

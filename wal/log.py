@@ -380,10 +380,10 @@ class Log:
             write_watermark(self._space_dir, self._durable.active.space_uuid, watermark)
             self._watermark = watermark
 
-    def poison(self, reason: str) -> None:
+    def poison(self, reason: str, kind: type[Poisoned] = Poisoned) -> None:
         """Refuse all further writes: whoever uses the log can no longer vouch for its state."""
         if self._failure is None:
-            self._failure = Poisoned(reason)
+            self._failure = kind(reason)
 
     def close(self) -> None:
         """Release the folder; unless poisoned, trim the preallocated end first. Idempotent."""

@@ -27,7 +27,7 @@ from engram.memory.state import Frozen as FrozenState
 from engram.memory.state import State, StateError
 from engram.spaces.identity import Identity
 from wal.codec import Record
-from wal.errors import Damaged, WalError
+from wal.errors import Damaged, Decayed, WalError
 from wal.live_set import CHECKPOINT_DIR, LOG_DIR
 from wal.manifest import Manifest, SealedSegment
 from wal.replay import Start
@@ -194,16 +194,22 @@ class Compactor:
 
     def _compact(self) -> Compacted:
         store = self._store
-        done = Compaction(
+        compaction = Compaction(
             store.log,
             self._space_dir,
             store.identity.uuid_bytes,
             self,
             self,
             now_ns=store.now_ns(),
-        ).run()
+        )
+        try:
+            done = compaction.run()
+            if done.written:
+                self._adopt()
+        except Damaged as error:
+            store.log.poison(f"what was verified once no longer is: {error}", Decayed)
+            raise
         if done.written:
-            self._adopt()
             store.commit(NoteCompaction(self._told(done)))
         return done
 

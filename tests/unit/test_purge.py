@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 import engram
-from engram.errors import DiskFull, EngramError, Invalid, MemoryNotFound, Unavailable
+from engram.errors import DiskFull, EngramError, Invalid, MemoryNotFound, SpaceDamaged, Unavailable
 from engram.memory.decide import Command
 from engram.memory.model import EmbeddingSpec, Filter, PurgeReceipt
 from engram.spaces import compactor, purging
@@ -245,6 +245,27 @@ def test_what_was_forgotten_before_a_base_and_restored_behind_it_is_there(
     newest.write_bytes(data)  # so that it begins with the base, and replays the restoring
     with engram.open(tmp_path) as again:
         assert again.space("alpha").get("before").revision == 2
+
+
+def test_a_segment_that_no_longer_verifies_is_told_and_stops_all_writing(
+    db: engram.Database, tmp_path: Path
+) -> None:
+    alpha = filled(db)
+    alpha.compact()
+    segment = min((tmp_path / "alpha" / "log").glob("*.seg"))
+    data = bytearray(segment.read_bytes())
+    data[data.index(b"kept beside it")] ^= 1
+    segment.write_bytes(data)
+    with pytest.raises(SpaceDamaged, match="log/"):
+        alpha.purge("secret")
+    info = alpha.info()
+    assert info.state == "damaged"
+    assert segment.name in (info.detail or "")
+    with pytest.raises(SpaceDamaged):
+        alpha.remember("more", embedding=[1, 1, 1])
+    assert alpha.get("beside").content == "kept beside it"
+    with pytest.raises(MemoryNotFound):
+        alpha.get("secret")
 
 
 def test_recalls_on_record_keep_ids_and_no_text(db: engram.Database, tmp_path: Path) -> None:

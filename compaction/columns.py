@@ -1,7 +1,7 @@
 """A file of columns: arrays that are mapped rather than read, each checked before it is used.
 
     header page   who the file belongs to, and the position it stands for     4096 bytes
-    columns       each at a multiple of 4096, zeros in between
+    columns       each at a multiple of 64, zeros in between
     checks        a CRC32C for every 64 KiB of the columns' part
     table         name, dtype, shape and place of each column, as JSON
     trailer       where checks and table are, with their checksums            64 bytes
@@ -34,6 +34,8 @@ from wal.vfs import File
 MAJOR: Final = 1
 MINOR: Final = 0
 PAGE_BYTES: Final = 4_096
+ALIGN_BYTES: Final = 64
+"""Where columns begin: aligned for any dtype and a cache line, and small where there is little."""
 BLOCK_BYTES: Final = 64 << 10
 SYNC_STEP_BYTES: Final = 2 << 20
 """A large file is synced as it grows: one large sync would have every other wait behind it."""
@@ -133,7 +135,7 @@ def write_columns(
             raise ValueError(f"the column {name!r} was given twice")
         places.append(_Place(name, array.dtype.str, array.shape, at))
         data = array.reshape(-1).view(np.uint8).data if array.size else memoryview(b"")
-        for part in (*_pieces(data), memoryview(bytes(-len(data) % PAGE_BYTES))):
+        for part in (*_pieces(data), memoryview(bytes(-len(data) % ALIGN_BYTES))):
             write_all(file, at, part)
             checks.feed(part)
             at += len(part)
@@ -280,7 +282,7 @@ class ColumnFile:
             raise Damaged(self.where, start, "the trailer does not verify; the file may be cut")
         table_at = end + blocks * _CRC.size
         needed = -(-(end - PAGE_BYTES) // BLOCK_BYTES)
-        if table_at + length != start or end % PAGE_BYTES or blocks != needed:
+        if table_at + length != start or end % ALIGN_BYTES or blocks != needed:
             raise Damaged(self.where, start, "the trailer does not describe this file")
         checks, table = view[end:table_at], view[table_at:start]
         if checks_crc != mask(crc32c(checks, seed)) or table_crc != mask(crc32c(table, seed)):

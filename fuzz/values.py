@@ -38,6 +38,8 @@ def _draw(choices: atheris.FuzzedDataProvider, info: inspect.Type, depth: int) -
         case inspect.VarTupleType(item_type=inner) | inspect.ListType(item_type=inner):
             items = [_draw(choices, inner, depth + 1) for _ in _some(choices, depth)]
             return tuple(items) if isinstance(info, inspect.VarTupleType) else items
+        case inspect.TupleType(item_types=types):
+            return tuple(_draw(choices, inner, depth + 1) for inner in types)
         case inspect.DictType(key_type=key, value_type=inner):
             return {
                 _draw(choices, key, depth): _draw(choices, inner, depth + 1)

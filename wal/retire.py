@@ -63,7 +63,8 @@ def set_aside_checkpoints(
         return
     named = {each.name for each in manifest.checkpoints}
     with closing(space_dir.open_dir(CHECKPOINT_DIR)) as checkpoints:
-        for name in checkpoints.names():
+        found = checkpoints.names()
+        for name in found:
             if name in unusable:
                 with (
                     closing(quarantine_of(space_dir)) as quarantine,
@@ -72,7 +73,8 @@ def set_aside_checkpoints(
                     keep_aside(quarantine, name, file.read_at(0, file.size()))
             elif name not in named and name.endswith((CHECKPOINT_SUFFIX, TMP_SUFFIX)):
                 checkpoints.remove(name)
-        checkpoints.sync()
+        if found != checkpoints.names():
+            checkpoints.sync()
 
 
 def clear_quarantine(space_dir: Directory) -> None:

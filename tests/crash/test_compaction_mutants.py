@@ -65,7 +65,7 @@ def flip(disk: SimDisk) -> SimDisk:
     folder = contents["space"]["checkpoints"]  # type: ignore[index,call-overload]
     name = max(folder)
     data = bytearray(folder[name])
-    data[2 * 4_096] ^= 1
+    data[4_096] ^= 1
     folder[name] = bytes(data)
     return disk_of(contents["space"])  # type: ignore[arg-type]
 

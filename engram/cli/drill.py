@@ -99,10 +99,10 @@ def crash(
 ) -> None:
     """Kill a server under load, and look for what was lost.
 
-    It starts a server of its own on a temporary folder, has clients remember, revise, forget and
-    recall while others follow the feeds, kills it with SIGKILL, starts it again, and compares
-    every space with what was acknowledged: all of it has to be there, and nothing else. Your own
-    data is not touched.
+    It starts a server of its own on a temporary folder, has clients remember, revise, forget,
+    restore, purge, recall and compact while others follow the feeds, kills it with SIGKILL, starts
+    it again, and compares every space with what was acknowledged: all of it has to be there, and
+    nothing else. Your own data is not touched.
 
     Ends with 0 if every promise was kept and with 5 if one was not; then the data stays for you to
     look at. With 1 if the drill itself failed.

@@ -18,10 +18,11 @@ from typing import Final, NamedTuple
 
 from engram.client.asynchronous import AsyncClient
 from engram.drill import operations, subscribers
+from engram.drill.effects import Violation
+from engram.drill.files import find_words
 from engram.drill.folder import Folder
 from engram.drill.ledger import LIVE, Ledger
 from engram.drill.look import look
-from engram.drill.model import Violation
 from engram.drill.report import Failure, Quarantined, Tally
 from engram.drill.server import DrillFailed, NotReady, Server
 
@@ -142,7 +143,11 @@ class Round:
             tally.events += sum(len(model.marks) for model in ledger.models.values())
             tally.spaces_made += len(ledger.models)
             tally.subscribers += len(self._subscribers)
-            tally.subscribers_told += sum(one.last for one in self._subscribers)
+            tally.subscribers_told += sum(one.told for one in self._subscribers)
+            tally.subscribers_told_gone += sum(one.gone for one in self._subscribers)
+            tally.compactions += sum(model.compacted for model in ledger.models.values())
+            tally.let_go += sum(model.oldest - 1 for model in ledger.models.values())
+            tally.purged_words += len(ledger.gone_words())
         tally.rounds += 1
 
     def _goes_on(self) -> bool:
@@ -162,6 +167,8 @@ class Round:
                 await client.create_space(name, embedding=operations.spec_of(name))
                 self._ledger.announce(name, LIVE)
                 self._ledger.settle_state(name, LIVE)
+                if operations.is_brief(name):
+                    await operations.keep_little(client.space(name), self._ledger)
         for kind in subscribers.KINDS:
             for name in self._ledger.shared:
                 self._subscribe(kind, name)
@@ -185,6 +192,7 @@ class Round:
         self._kills += 1
         self._tally.kills[moment.kind] += 1
         ready_s = None
+        await self._search("the files after a kill")
         if not self._tally.failures:
             ready_s = await self._restart()
         done = self._ledger.acknowledged.total() - before
@@ -237,15 +245,28 @@ class Round:
             self._found("a start", "did not come back", f"the last it said: {error}")
             return None
         opened_s = await look(self.server.url, self._ledger, self._samples)
+        if self.server.status is not None:
+            words = f"it ended by itself with status {self.server.status}"
+            self._found("its exit", "server ended", f"{words}: {self.server.last_words()}")
         self._take("the comparison after a restart")
+        if self._tally.failures:
+            return ready_s  # what subscribers were told would only repeat it
         self._tally.ready_s.append(ready_s)
         self._tally.opened_s.append(ready_s + opened_s)
+        await self._search("the files after a restart")
         self._check_subscribers()
         followed = {subscriber.space for subscriber in self._subscribers}
         for name in self._ledger.shared:
-            if name not in followed:
+            if name not in followed and operations.is_followed(name):
                 self._subscribe(subscribers.ByClient, name)
         return ready_s
+
+    async def _search(self, by: str) -> None:
+        """What was purged, and is complete, stands in no file."""
+        gone = self._ledger.gone_words()
+        found = await asyncio.to_thread(lambda: list(find_words(self.server.data_root, gone)))
+        self._ledger.report(found)
+        self._take(by)
 
     def _check_subscribers(self) -> None:
         for subscriber in self._subscribers:

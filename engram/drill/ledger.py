@@ -7,8 +7,9 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
-from engram.drill.model import SpaceModel, Violation, Write
-from engram.memory.model import Forgotten, Memory
+from engram.drill.effects import Violation, Write
+from engram.drill.model import SpaceModel
+from engram.memory.model import Compaction, Forgotten, Memory, PurgeReceipt
 
 LIVE: Final = "live"
 DELETED: Final = "deleted"
@@ -32,6 +33,8 @@ class Ledger:
     unanswered: Counter[str] = field(default_factory=Counter)
     refused: Counter[str] = field(default_factory=Counter)
     found_unanswered: int = 0
+    purged_words: dict[str, str] = field(default_factory=dict)
+    """What was written in spaces that are purged, with their names."""
     violations: list[Violation] = field(default_factory=list)
 
     def begin(self, write: Write) -> None:
@@ -41,6 +44,18 @@ class Ledger:
     def acknowledge(self, write: Write, answers: Sequence[Memory | Forgotten]) -> None:
         self.violations += self.models[write.space].acknowledge(write, answers)
         self.count(write.operation)
+
+    def acknowledge_purge(self, write: Write, receipt: PurgeReceipt) -> None:
+        self.violations += self.models[write.space].acknowledge_purge(write, receipt)
+        self.count(write.operation)
+
+    def acknowledge_unplaced(self, write: Write) -> None:
+        self.models[write.space].acknowledge_unplaced(write)
+        self.count(write.operation)
+
+    def acknowledge_compaction(self, operation: str, answer: Compaction) -> None:
+        self.models[answer.memory_space_id].acknowledge_compaction(answer)
+        self.count(operation)
 
     def withdraw(self, write: Write) -> None:
         """It was refused, or never sent: nothing of it may be there."""
@@ -64,11 +79,20 @@ class Ledger:
     def settle_state(self, name: str, state: str) -> None:
         """It is known which of its states a space has: an answer said so, or a look."""
         self.states[name] = (state,)
+        if state == GONE and name in self.models:
+            self.purged_words.update(dict.fromkeys(self.models[name].all_words(), name))
         if state == LIVE and PRIVATE_MARK not in name and name not in self.shared:
             self.shared.append(name)
 
     def in_state(self, state: str) -> set[str]:
         return {name for name, states in self.states.items() if states == (state,)}
+
+    def gone_words(self) -> dict[str, str]:
+        """What may stand in no file any more, with the spaces it was written in."""
+        gone = dict(self.purged_words)
+        for name, model in self.models.items():
+            gone.update(dict.fromkeys(model.purged_words, name))
+        return gone
 
     def settle_spaces(self, live: Iterable[str], deleted: Iterable[str]) -> None:
         """Compare which spaces there are with what was asked for; afterwards that is known."""

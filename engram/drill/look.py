@@ -5,20 +5,26 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Iterable, Iterator
+from contextlib import aclosing
 from random import Random
 from typing import Any, Final
 
 from engram.client.asynchronous import AsyncClient, AsyncSpace
+from engram.drill.effects import COMPACTED, PURGED, Seen, Violation
 from engram.drill.ledger import DELETED, LIVE, Ledger
-from engram.drill.model import Seen, SpaceModel, Violation
+from engram.drill.model import SpaceModel
 from engram.drill.operations import embedding_of, takes_vectors
-from engram.errors import EngramError, MemoryNotFound, SpaceNotFound
+from engram.errors import EngramError, HistoryGone, MemoryNotFound, SpaceNotFound
 from engram.limits import LIST_LIMIT_MAX
-from engram.memory.model import Memory, SpaceInfo
+from engram.memory.model import Event, Memory, SpaceInfo
 
 SAMPLES: Final = 2
 """Of the living and of the forgotten of each space, so many are asked for one by one."""
 RECALL_LIMIT: Final = 10
+COMPLETED_S_MAX: Final = 30.0
+"""What a crash has interrupted of a purge is completed once the space is open."""
+READINGS_MAX: Final = 20
+"""A compaction that a server begins by itself may come between two readings, but not for ever."""
 
 
 async def look(url: str, ledger: Ledger, random: Random) -> float:
@@ -90,17 +96,66 @@ async def _compare(
         found.append(Violation(kind="phantom", detail=detail, space=space.id))
     model.uuid = info.uuid
     try:
-        events = [event async for event in space.events(after=0, follow=False)]
-        memories = await _list(space)
-        found += model.settle(Seen(events, memories))
-        found += _check_figures(space.id, info, len(events), len(memories))
-        found += _check_vectors(space.id, memories)
+        info, seen = await _read(space)
+        found += model.settle(seen)
+        found += _check_figures(space.id, info, seen)
+        found += _check_vectors(space.id, seen.memories)
         if not found:  # after a violation these would only repeat it
             found += await _check_living(space, model, random)
             found += await _check_forgotten(space, model, random)
+    except NotCompleted as error:
+        found.append(Violation(kind="purge not completed", detail=str(error), space=space.id))
     except EngramError as error:
         found.append(_unreadable("it", error, space.id))
     return found
+
+
+class NotCompleted(Exception):
+    """A purge that was interrupted was not taken up again."""
+
+
+async def _read(space: AsyncSpace) -> tuple[SpaceInfo, Seen]:
+    """All of a space, as of one moment: read until nothing has come between, nor is to come."""
+    for _ in range(READINGS_MAX):
+        before = await space.info()
+        oldest = before.oldest_position or 1
+        try:
+            events = [event async for event in space.events(after=oldest - 1, follow=False)]
+        except HistoryGone:
+            continue
+        memories = await _list(space)
+        info = await space.info()
+        if (info.position, info.oldest_position) != (before.position, before.oldest_position):
+            continue
+        pending = _pending(events)
+        if pending is None:
+            return info, Seen(events, memories, oldest, str(info.retention))
+        await _completed(space, pending, events[-1].position)
+    raise NotCompleted(f"it changed by itself each of the {READINGS_MAX} times it was read")
+
+
+def _pending(events: Iterable[Event]) -> int | None:
+    """The last position at which something was purged, unless that is complete."""
+    purged = completed = 0
+    for event in events:
+        purged = event.position if event.type == PURGED else purged
+        completed = max(completed, event.purged_to or 0)
+    return purged if purged > completed else None
+
+
+async def _completed(space: AsyncSpace, purged: int, after: int) -> None:
+    """Wait for the event that says so. Raises `NotCompleted`."""
+    try:
+        async with (
+            asyncio.timeout(COMPLETED_S_MAX),
+            aclosing(space.events(after=after, types=(COMPACTED,), follow=True)) as events,
+        ):
+            async for event in events:
+                if (event.purged_to or 0) >= purged:
+                    return
+    except TimeoutError:
+        detail = f"the purge at {purged} was not completed within {COMPLETED_S_MAX:.0f} s"
+        raise NotCompleted(detail) from None
 
 
 async def _list(space: AsyncSpace) -> list[Memory]:
@@ -114,12 +169,10 @@ async def _list(space: AsyncSpace) -> list[Memory]:
     return memories
 
 
-def _check_figures(space: str, info: SpaceInfo, events: int, memories: int) -> Iterator[Violation]:
-    said = (info.position, info.memories)
-    if said != (events, memories):
-        detail = (
-            f"it says position {said[0]} and {said[1]} memories; {events} and {memories} were read"
-        )
+def _check_figures(space: str, info: SpaceInfo, seen: Seen) -> Iterator[Violation]:
+    said, read = (info.position, info.memories), (seen.end, len(seen.memories))
+    if said != read:
+        detail = f"it says position {said[0]} and {said[1]} memories; {read} were read"
         yield Violation(kind="wrong figures", detail=detail, space=space)
 
 

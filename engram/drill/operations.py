@@ -3,7 +3,7 @@
 An operation takes a turn (a client, a space, a generator of chance), asks the server for one thing
 and tells the ledger: before it is sent what it will do, and then what was answered. Ids belong to
 one client each, but for a few that all compete for; every id and every content begins with the name
-of its space, the shared ids excepted.
+of its space, the shared ids excepted. The third word of a content stands in no other.
 """
 
 from __future__ import annotations
@@ -17,17 +17,20 @@ from zlib import crc32
 import msgspec
 
 from engram.client.asynchronous import AsyncClient, AsyncSpace
-from engram.drill.ledger import DELETED, GONE, LIVE, PRIVATE_MARK, Ledger
-from engram.drill.model import (
+from engram.drill.effects import (
+    CONFIGURED,
     FORGOTTEN,
+    PURGED,
+    RESTORED,
     REVISED,
     SHARED_PREFIX,
     STORED,
     Effect,
-    SpaceModel,
     Violation,
     Write,
 )
+from engram.drill.ledger import DELETED, GONE, LIVE, PRIVATE_MARK, Ledger
+from engram.drill.model import SpaceModel
 from engram.errors import (
     EngramError,
     MemoryExists,
@@ -41,8 +44,11 @@ from engram.memory.model import (
     Forgotten,
     Memory,
     NewMemory,
+    PurgeReceipt,
     Remembered,
+    SpaceInfo,
 )
+from engram.memory.retention import Retention
 
 DIMENSIONS: Final = 4
 CALLER: Final = EmbeddingSpec(model="caller", dimensions=DIMENSIONS)
@@ -55,11 +61,19 @@ SPACES_FACTOR_MAX: Final = 4
 """No more spaces are made than so many times those that the drill began with."""
 REMEMBER: Final = "remember"
 REMEMBER_BATCH: Final = "remember batch"
+FORGET: Final = "forget"
+COMPACT: Final = "compact"
 CREATE: Final = "create space"
 DELETE: Final = "delete space"
 RESTORE: Final = "restore space"
 PURGE: Final = "purge space"
+CONFIGURE: Final = "configure space"
 KINDS_OF_SPACES: Final = ("words", "vectors")
+MADE_MARK: Final = "-of-"
+"""In the names of spaces that are made while the drill goes on."""
+BRIEF_MARK: Final = "-brief"
+"""In the names of spaces that need not keep all of their history."""
+KEPT_POSITIONS: Final = (15, 30, 60)
 _ALPHABET: Final = "abcdefgh déf猫🙂 \n\t"
 
 
@@ -75,6 +89,8 @@ class Client:
     random: Random
     living: dict[str, list[str]] = field(default_factory=dict)
     forgotten: dict[str, list[str]] = field(default_factory=dict)
+    last: dict[str, Effect] = field(default_factory=dict)
+    """What it wrote last to each of its ids, in any space."""
     number: int = 0
 
     def refresh(self, models: dict[str, SpaceModel]) -> None:
@@ -82,7 +98,9 @@ class Client:
         for space, model in models.items():
             own = f"{space}.{self.name}."
             self.living[space] = [i for i in model.living if i.startswith(own)]
-            self.forgotten[space] = [i for i in model.forgotten if i.startswith(own)]
+            last = {i: effect for i, effect in model.last.items() if i.startswith(own)}
+            self.forgotten[space] = [i for i in last if i not in model.living]
+            self.last.update(last)
 
 
 class Turn(NamedTuple):
@@ -141,7 +159,7 @@ class Turn(NamedTuple):
     async def write(
         self,
         effects: Sequence[Effect],
-        asked: Awaitable[Memory | Forgotten | Remembered],
+        asked: Awaitable[Memory | Forgotten | Remembered | PurgeReceipt | SpaceInfo],
         may_refuse: type[EngramError] | None = None,
     ) -> None:
         """Carry out one write, and tell the ledger. Raises `ServerGone`."""
@@ -159,10 +177,14 @@ class Turn(NamedTuple):
             self.ledger.withdraw(write)
             self.refused(error, may_refuse)
             return
-        self.ledger.acknowledge(
-            write, answer.memories if isinstance(answer, Remembered) else (answer,)
-        )
         self._keep(write)
+        if isinstance(answer, PurgeReceipt):
+            self.ledger.acknowledge_purge(write, answer)
+        elif isinstance(answer, SpaceInfo):
+            self.ledger.acknowledge_unplaced(write)
+        else:
+            memories = answer.memories if isinstance(answer, Remembered) else (answer,)
+            self.ledger.acknowledge(write, memories)
 
     def refused(self, error: EngramError, may_refuse: type[EngramError] | None = None) -> None:
         """An answer that is an error: expected, or a violation."""
@@ -174,14 +196,15 @@ class Turn(NamedTuple):
 
     def _keep(self, write: Write) -> None:
         for effect in write.effects:
-            if effect.id.startswith(SHARED_PREFIX) or effect.type == REVISED:
+            if not effect.id or effect.id.startswith(SHARED_PREFIX):
                 continue
-            here, there = self.own, self.own_forgotten
-            if effect.type == FORGOTTEN:
-                here, there = there, here
-            here.append(effect.id)
-            if effect.id in there:
-                there.remove(effect.id)
+            for ids in (self.own, self.own_forgotten):
+                if effect.id in ids:
+                    ids.remove(effect.id)
+            if effect.content:
+                self.client.last[effect.id] = effect
+            if effect.type != PURGED:
+                (self.own_forgotten if effect.type == FORGOTTEN else self.own).append(effect.id)
 
 
 def takes_vectors(space: str) -> bool:
@@ -192,6 +215,10 @@ def takes_vectors(space: str) -> bool:
 def embedding_of(content: str) -> list[float]:
     """A vector that shows whether a memory still has its own."""
     return [float(crc32(f"{content}{i}".encode()) % 1_000 + 1) for i in range(DIMENSIONS)]
+
+
+def is_brief(space: str) -> bool:
+    return BRIEF_MARK in space
 
 
 def stored(memory: NewMemory) -> Effect:
@@ -247,6 +274,62 @@ async def forget(turn: Turn) -> None:
     return None
 
 
+async def restore(turn: Turn) -> None:
+    """Undo a forgetting of its own; a brief space may have let go of what was forgotten."""
+    if not turn.own_forgotten:
+        return await forget(turn._replace(operation=FORGET))
+    memory_id = turn.random.choice(turn.own_forgotten)
+    await turn.write(
+        [turn.client.last[memory_id]._replace(type=RESTORED)],
+        turn.space.restore(memory_id),
+        MemoryNotFound if is_brief(turn.space.id) else None,
+    )
+    return None
+
+
+async def purge(turn: Turn) -> None:
+    """Let nothing be left of a memory, living or forgotten. Of those that all compete for, one may
+    be purged already, which gives the same receipt.
+    """
+    shared = turn.shared_id()
+    own = [*turn.own, *turn.own_forgotten]
+    if shared is None and not own:
+        return await remember(turn._replace(operation=REMEMBER))
+    memory_id = shared or turn.random.choice(own)
+    lenient = shared is not None or is_brief(turn.space.id)
+    await turn.write(
+        [Effect(PURGED, memory_id)],
+        turn.space.purge(memory_id),
+        MemoryNotFound if lenient else None,
+    )
+    return None
+
+
+async def compact(turn: Turn) -> None:
+    try:
+        answer = await turn.space.compact()
+    except (OutcomeUnknown, ServerUnreachable):
+        turn.ledger.unanswered[turn.operation] += 1
+        raise ServerGone from None
+    except EngramError as error:
+        turn.refused(error)
+        return
+    turn.ledger.acknowledge_compaction(turn.operation, answer)
+
+
+async def configure(turn: Turn) -> None:
+    """Have a brief space keep more or less of its history."""
+    if not is_brief(turn.space.id):
+        return await compact(turn._replace(operation=COMPACT))
+    positions = turn.random.choice(KEPT_POSITIONS)
+    retention = Retention(positions=positions)
+    turn.model.ask_to_keep(positions)
+    await turn.write(
+        [Effect(CONFIGURED, "", str(retention))], turn.space.configure(retention=retention)
+    )
+    return None
+
+
 async def recall(turn: Turn) -> None:
     """By words or by a vector, on the record or off it. A client's own ids have to be as it last
     wrote them, for it reads what it wrote; no other space may show through.
@@ -272,7 +355,9 @@ async def recall(turn: Turn) -> None:
         if not memory.content.startswith(f"{turn.space.id} "):
             what, kind = f"belongs to another space ({memory.content[:60]!r} …)", "foreign"
         elif memory.id.startswith(own) and memory.id not in turn.own:
-            what, kind = "was forgotten", "phantom"
+            what, kind = "was forgotten or purged", "phantom"
+        elif memory.id.startswith(own) and memory.content != turn.client.last[memory.id].content:
+            what, kind = f"is not what it was last ({memory.content[:60]!r} …)", "changed"
         else:
             continue
         detail = f"a recall found {memory.id!r}, which {what}"
@@ -289,8 +374,8 @@ async def create_space(turn: Turn) -> None:
         await remember(turn._replace(operation=REMEMBER))
         return
     turn.client.number += 1
-    kind = turn.random.choice(KINDS_OF_SPACES)
-    name = f"{kind}-of-{turn.client.name}-{turn.client.number}"
+    kind = turn.random.choice(KINDS_OF_SPACES) + turn.random.choice(("", BRIEF_MARK))
+    name = f"{kind}{MADE_MARK}{turn.client.name}-{turn.client.number}"
     create = turn.connection.create_space(name, embedding=spec_of(name))
     await _change_state(turn, name, LIVE, create)
 
@@ -343,7 +428,23 @@ async def _change_state(turn: Turn, name: str, state: str, asked: Awaitable[obje
 
 def first_spaces(count: int) -> list[str]:
     """The names of the spaces that a drill begins with, of both kinds in turn."""
-    return [f"{KINDS_OF_SPACES[n % 2]}-{n + 1}" for n in range(count)]
+    marks = ("", "", BRIEF_MARK, BRIEF_MARK)
+    return [f"{KINDS_OF_SPACES[n % 2]}{marks[n % 4]}-{n + 1}" for n in range(count)]
+
+
+def is_followed(space: str) -> bool:
+    """Whether somebody follows a shared space: half of those made meanwhile rest when unused."""
+    return MADE_MARK not in space or bool(crc32(space.encode()) % 2)
+
+
+async def keep_little(space: AsyncSpace, ledger: Ledger) -> None:
+    """Have a space keep few positions, before anybody uses it."""
+    retention = Retention(positions=KEPT_POSITIONS[0])
+    write = Write(space.id, CONFIGURE, (Effect(CONFIGURED, "", str(retention)),))
+    ledger.models[space.id].ask_to_keep(KEPT_POSITIONS[0])
+    ledger.begin(write)
+    await space.configure(retention=retention)
+    ledger.acknowledge_unplaced(write)
 
 
 def spec_of(space: str) -> EmbeddingSpec | None:
@@ -362,8 +463,12 @@ OPERATIONS: Final = (
     Operation(REMEMBER, 30, remember),
     Operation(REMEMBER_BATCH, 15, remember_batch),
     Operation("revise", 20, revise),
-    Operation("forget", 14, forget),
+    Operation(FORGET, 14, forget),
+    Operation("restore", 8, restore),
+    Operation("purge", 5, purge),
     Operation("recall", 20, recall),
+    Operation(COMPACT, 2, compact),
+    Operation(CONFIGURE, 2, configure),
     Operation(CREATE, 1, create_space),
     Operation("end space", 8, end_space),  # counted as what it does: delete, restore, purge
 )

@@ -14,7 +14,7 @@ from typing import Final, NamedTuple
 
 import msgspec
 
-from engram.drill.model import Violation
+from engram.drill.effects import Violation
 
 VIOLATIONS_SHOWN_MAX: Final = 50
 
@@ -95,6 +95,10 @@ class Report(msgspec.Struct, kw_only=True):
     spaces_made: int = 0
     subscribers: int = 0
     subscribers_told: int = 0
+    subscribers_told_gone: int = 0
+    compactions: int = 0
+    let_go: int = 0
+    purged: int = 0
     ready_s: Times | None = None
     opened_s: Times | None = None
     quarantined: list[Quarantined] = []
@@ -122,6 +126,10 @@ class Tally:
         self.spaces_made = 0
         self.subscribers = 0
         self.subscribers_told = 0
+        self.subscribers_told_gone = 0
+        self.compactions = 0
+        self.let_go = 0
+        self.purged_words = 0
         self.ready_s: list[float] = []
         self.opened_s: list[float] = []
         self.quarantined: list[Quarantined] = []
@@ -154,6 +162,10 @@ class Tally:
             spaces_made=self.spaces_made,
             subscribers=self.subscribers,
             subscribers_told=self.subscribers_told,
+            subscribers_told_gone=self.subscribers_told_gone,
+            compactions=self.compactions,
+            let_go=self.let_go,
+            purged=self.purged_words,
             ready_s=times_of(self.ready_s),
             opened_s=times_of(self.opened_s),
             quarantined=self.quarantined,
@@ -263,6 +275,14 @@ def _fields(report: Report) -> Iterator[tuple[str, str]]:
             f"{report.subscribers} subscribers were told {report.subscribers_told:,}"
         ),
     )
+    yield (
+        "compacted",
+        (
+            f"{report.compactions:,} times, by which {report.let_go:,} positions were let go of, "
+            f"and subscribers told so {report.subscribers_told_gone:,} times"
+        ),
+    )
+    yield "purged", f"{report.purged:,} contents, looked for in all files"
     for name, times in (("ready after", report.ready_s), ("opened after", report.opened_s)):
         if times is not None:
             yield name, f"{times.min:.2f} / {times.median:.2f} / {times.max:.2f} s (min/median/max)"

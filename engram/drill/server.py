@@ -18,7 +18,11 @@ from engram.errors import EngramError
 READY_S_MAX: Final = 60.0
 STOP_S_MAX: Final = 30.0
 _COMMAND: Final = (sys.executable, "-m", "engram.cli.app")
+_SERVER: Final = (sys.executable, "-m", "engram.drill.small")
 _READY: Final = "engram ready "
+OPEN_SPACES_MAX: Final = 3
+"""So few that spaces which nobody follows are closed and opened all the time."""
+_CONFIG: Final = f"open_spaces_max = {OPEN_SPACES_MAX}\n"
 
 
 class DrillFailed(EngramError):
@@ -40,6 +44,8 @@ class Server:
         self.url = ""
         self.up = asyncio.Event()
         """Set while it takes requests, until it is killed."""
+        self.down = asyncio.Event()
+        """Set while `up` is not, once it was."""
         self.killed = False
         self._config = folder / "engram.toml"
         self._log = folder / "server.log"
@@ -50,6 +56,11 @@ class Server:
     def command(self) -> str:
         """The command line of the next start, as one would type it."""
         return shlex.join(["engram", *self._arguments()])
+
+    @property
+    def status(self) -> int | None:
+        """Its exit status, None while it runs."""
+        return None if self._process is None else self._process.returncode
 
     async def start(self) -> float:
         """Return once it takes requests, with the seconds that took. Raises `NotReady`."""
@@ -68,6 +79,7 @@ class Server:
         self.url = line.removeprefix(_READY).rstrip("\n")
         self._port = int(self.url.rpartition(":")[2])
         self.up.set()
+        self.down.clear()
         return time.perf_counter() - began
 
     async def start_and_kill(self, after_s: float) -> int | None:
@@ -84,6 +96,7 @@ class Server:
     def kill(self) -> None:
         """SIGKILL, at this very moment: no handler runs, nothing is flushed. Idempotent."""
         self.up.clear()
+        self.down.set()
         if self._process is not None and self._process.returncode is None and not self.killed:
             self.killed = True
             try:
@@ -97,6 +110,7 @@ class Server:
             return 0
         await self._process.communicate()
         self.up.clear()
+        self.down.set()
         return self._process.returncode or 0
 
     async def stop(self) -> int:
@@ -138,10 +152,10 @@ class Server:
     async def _spawn(self) -> asyncio.subprocess.Process:
         self.killed = False
         # The user's own configuration is for the user's own data.
-        self._config.touch()
+        self._config.write_text(_CONFIG, encoding="utf-8")
         with self._log.open("ab") as errors:
             self._process = await asyncio.create_subprocess_exec(
-                *(*_COMMAND, *self._arguments()),
+                *(*_SERVER, *self._arguments()),
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=asyncio.subprocess.PIPE,
                 stderr=errors,

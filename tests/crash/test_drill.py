@@ -15,6 +15,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from textwrap import dedent
 from typing import Any
 
 import pytest
@@ -50,7 +51,7 @@ def test_a_sound_server_killed_again_and_again_keeps_every_promise(
     report, root = tmp_path / "report.txt", tmp_path / "drill"
     code, document, _ = drilled(
         capsys,
-        *("--iterations", str(KILLS), "--seed", "20261123", "--spaces", "3"),
+        *("--iterations", str(KILLS), "--seed", "20261123", "--spaces", "4"),
         *("--report", str(report), "--data-root", str(root)),
     )
     assert (code, document["result"], document["violations"]) == (0, "clean", [])
@@ -58,12 +59,19 @@ def test_a_sound_server_killed_again_and_again_keeps_every_promise(
     assert set(document["kills_by_moment"]) == {"at an answer", "at a time", "while starting"}
     names = {"remember", "remember batch", "revise", "forget", "recall"}
     names |= {"create space", "delete space", "restore space", "purge space"}
+    names |= {"restore", "purge", "compact", "configure space"}
     assert set(document["operations"]) == names
     assert all(count["acknowledged"] for count in document["operations"].values())
     assert document["acknowledged"] > 10 * KILLS
     assert document["unanswered"] > KILLS
     assert document["unanswered_found"] > 0
-    assert document["spaces_made"] > 3
+    assert document["spaces_made"] > 4
+    asked_for = document["operations"]["compact"]["acknowledged"]
+    purges = document["operations"]["purge"]["acknowledged"]
+    assert document["compactions"] > asked_for + purges / 2
+    assert document["let_go"] > KILLS
+    assert document["subscribers_told_gone"] > 0
+    assert document["purged"] > purges / 2 > KILLS / 4
     assert document["subscribers_told"] > document["events"] / 2 > document["acknowledged"] / 4
     text = report.read_text(encoding="utf-8")
     assert f"CLEAN: {KILLS} kills" in text
@@ -149,7 +157,7 @@ def delete_space(root: Path, start: int) -> None:
 
 def break_space(root: Path, start: int) -> None:
     if start == 2:
-        (segment,) = (root / "words-1" / "log").glob("*.seg")
+        segment = max((root / "words-1" / "log").glob("*.seg"))  # the one that is written to
         with segment.open("r+b") as file:
             file.seek(300)
             file.write(b"\xff" * 8)
@@ -222,6 +230,84 @@ def check_lost_for_good(kept: Path, lost: list[Document]) -> None:
         assert one["memory_id"] not in ids
 
 
+PLANTED = {
+    "purged bytes stay in the log": (
+        """
+        from engram.spaces import compactor
+        compactor.Compactor._purge = lambda *_: compactor.Purge((), lambda record: None)
+        """,
+        "purged",
+    ),
+    "what a compaction let go of stays in the folder": (
+        """
+        from wal.log import Log
+        Log.remove_retired = lambda self: None
+        """,
+        "purged",
+    ),
+    "a compaction is told as another": (
+        """
+        import msgspec
+        from engram.spaces.compactor import Compactor
+        told = Compactor._told
+        def other(self, done):
+            event = told(self, done)
+            return msgspec.structs.replace(event, checkpoint_position=1)
+        Compactor._told = other
+        """,
+        "lost compaction",
+    ),
+    "history is let go of that was to stay": (
+        """
+        from engram.spaces import compactor
+        compactor.oldest_to_keep = lambda *given: given[-1][-1][0] if given[-1] else 1
+        """,
+        "lost,refused",  # whichever comes first: who purges reads what has just been written
+    ),
+    "a restoration is not logged": (
+        """
+        from engram.memory import decide
+        from engram.memory.events import MemoryRestored
+        from engram.spaces import store
+        whole = store.encode_batch
+        def encode(batch):
+            events = list(batch.events)
+            if any(isinstance(event, MemoryRestored) for event in events):
+                return whole(store.Batch([decide.HistoryRedacted()], decide.NO_VECTORS))
+            return whole(batch)
+        from engram.memory.events import HistoryRedacted
+        decide.HistoryRedacted = HistoryRedacted
+        store.encode_batch = encode
+        """,
+        "lost",
+    ),
+}
+BROKEN = """
+import sys
+from engram.drill.small import make_small
+{planted}
+make_small()
+from engram.cli.app import main
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+@pytest.mark.parametrize("name", PLANTED)
+def test_a_bug_planted_in_the_server_is_found(
+    name: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    planted, expected = PLANTED[name]
+    moment = Moment("at an answer", acknowledged=2 * ENOUGH)
+    monkeypatch.setattr(Moment, "choose", lambda random: moment)
+    code = BROKEN.format(planted=dedent(planted))
+    monkeypatch.setattr(server, "_SERVER", (sys.executable, "-c", code))
+    code, document, _ = drilled(capsys, "--iterations", "6", "--seed", "11")
+    shutil.rmtree(document["kept"])
+    assert code == 5
+    kinds = {failure["violation"]["kind"] for failure in document["violations"]}
+    assert kinds.intersection(expected.split(",")), document["violations"]
+
+
 class Repeating(server.Server):
     """Behind a proxy that repeats one event of every feed."""
 
@@ -292,7 +378,7 @@ def test_a_server_that_ends_by_itself_is_found(
 def test_a_server_that_never_starts_is_no_violation(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(server, "_COMMAND", (sys.executable, "-c", "import sys; sys.exit('no!')"))
+    monkeypatch.setattr(server, "_SERVER", (sys.executable, "-c", "import sys; sys.exit('no!')"))
     code, document, err = drilled(capsys, "--data-root", str(tmp_path / "d"))
     assert (code, document) == (1, {})
     assert "did not start: no!" in err

@@ -8,18 +8,19 @@ from typing import Any
 
 import pytest
 
-from engram.drill.ledger import DELETED, GONE, LIVE, Ledger
-from engram.drill.model import (
+from engram.drill.effects import (
     FORGOTTEN,
+    PURGED,
     RECALLED,
     REVISED,
     STORED,
     Effect,
     Seen,
-    SpaceModel,
     Write,
     effect_of_memory,
 )
+from engram.drill.ledger import DELETED, GONE, LIVE, Ledger
+from engram.drill.model import SpaceModel
 from engram.drill.server import Server
 from engram.drill.subscribers import Subscriber
 from engram.memory.model import Event, Forgotten, Memory, Recalled
@@ -88,7 +89,7 @@ def settle(model: SpaceModel, *events: Event, listed: list[Memory] | None = None
     for one in events:
         if one.memory is not None:
             living[one.memory.id] = one.memory
-        elif one.type == FORGOTTEN:
+        elif one.type in {FORGOTTEN, PURGED}:
             living.pop(str(one.id), None)
     seen = Seen([CREATED, *events], list(living.values()) if listed is None else listed)
     return [violation.kind for violation in model.settle(seen)]

@@ -245,9 +245,9 @@ class Round:
             self._found("a start", "did not come back", f"the last it said: {error}")
             return None
         opened_s = await look(self.server.url, self._ledger, self._samples)
-        if self.server.status is not None:
-            words = f"it ended by itself with status {self.server.status}"
-            self._found("its exit", "server ended", f"{words}: {self.server.last_words()}")
+        if self._ledger.violations and (status := await self.server.status()) is not None:
+            words = f"it ended by itself with status {status}: {self.server.last_words()}"
+            self._found("its exit", "server ended", words)
         self._take("the comparison after a restart")
         if self._tally.failures:
             return ready_s  # what subscribers were told would only repeat it

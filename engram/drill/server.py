@@ -8,6 +8,7 @@ import shlex
 import sys
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
 
@@ -17,6 +18,8 @@ from engram.errors import EngramError
 
 READY_S_MAX: Final = 60.0
 STOP_S_MAX: Final = 30.0
+END_S_MAX: Final = 1.0
+"""How long a process that is dying takes to be gone."""
 _COMMAND: Final = (sys.executable, "-m", "engram.cli.app")
 _SERVER: Final = (sys.executable, "-m", "engram.drill.small")
 _READY: Final = "engram ready "
@@ -57,10 +60,14 @@ class Server:
         """The command line of the next start, as one would type it."""
         return shlex.join(["engram", *self._arguments()])
 
-    @property
-    def status(self) -> int | None:
-        """Its exit status, None while it runs."""
-        return None if self._process is None else self._process.returncode
+    async def status(self) -> int | None:
+        """Its exit status, None if it runs on; for when it was found not to answer."""
+        if self._process is None:
+            return None
+        with suppress(TimeoutError):
+            async with asyncio.timeout(END_S_MAX):
+                await self._process.wait()
+        return self._process.returncode
 
     async def start(self) -> float:
         """Return once it takes requests, with the seconds that took. Raises `NotReady`."""

@@ -30,7 +30,7 @@ from engram.memory.model import Event
 
 _SILENCE_S_MAX: Final = 45.0
 _RETRY_S: Final = 0.02
-_EVENTS_AT_ONCE: Final = 5
+_EVENTS_AT_ONCE: Final = 2
 
 
 class Subscriber:

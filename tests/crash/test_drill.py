@@ -264,6 +264,15 @@ PLANTED = {
         """,
         "lost,refused",  # whichever comes first: who purges reads what has just been written
     ),
+    "it ends while it is looked at": (
+        """
+        import os
+        import signal
+        from engram.spaces.database import Database
+        Database.spaces = lambda *_, **__: os.kill(os.getpid(), signal.SIGSEGV)
+        """,
+        "server ended",
+    ),
     "a restoration is not logged": (
         """
         from engram.memory import decide

@@ -59,6 +59,27 @@ def a_flipped_base_refuses() -> None:
         c.open_machine(flip(disk))
 
 
+def a_checkpoint_that_the_disk_garbles_is_never_named() -> None:
+    disk, books = fresh_space(), c.Books()
+    c.play(disk, (c.GROUP, c.Append((5,))), books)
+    log, machine = c.open_machine(disk)
+    real = compaction.checkpoint.write_columns
+
+    def garbled(file: Any, *args: Any) -> tuple[int, int]:
+        written = real(file, *args)
+        byte = file.read_at(4_096, 1)[0]
+        file.write_at(4_096, bytes([byte ^ 1]))
+        return written
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(compaction.checkpoint, "write_columns", garbled)
+        with pytest.raises(Damaged):
+            c.compact(disk, log, machine)
+    assert log.checkpoints == ()
+    log.close()
+    c.check(disk, books)
+
+
 def flip(disk: SimDisk) -> SimDisk:
     """The disk with one bit of the newest checkpoint turned."""
     contents = disk.contents()
@@ -68,6 +89,10 @@ def flip(disk: SimDisk) -> SimDisk:
     data[4_096] ^= 1
     folder[name] = bytes(data)
     return disk_of(contents["space"])  # type: ignore[arg-type]
+
+
+def does_not_read_back_what_it_wrote(patch: Patch) -> None:
+    patch.setattr(ColumnFile, "verify", lambda self: None)
 
 
 def removes_what_is_retired_before_the_manifest_says_so(patch: Patch) -> None:
@@ -194,6 +219,7 @@ MUTANTS: list[tuple[Callable[[Patch], None], Callable[[], None]]] = [
     (does_not_sync_a_checkpoint_s_name, no_crash_while_shortening_loses_anything),
     (believes_a_checkpoint_without_verifying_it, a_flipped_checkpoint_is_not_believed),
     (believes_a_checkpoint_without_verifying_it, a_flipped_base_refuses),
+    (does_not_read_back_what_it_wrote, a_checkpoint_that_the_disk_garbles_is_never_named),
     (does_without_a_base_that_is_broken, a_flipped_base_refuses),
     (gives_copies_the_ids_of_segments, no_crash_while_purging_brings_anything_back),
     (lets_history_go_without_a_base, no_crash_while_shortening_loses_anything),

@@ -12,7 +12,15 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
 from compaction import columns as columns_module
-from compaction.columns import BLOCK_BYTES, DTYPES, PAGE_BYTES, ColumnFile, Identity, write_columns
+from compaction.columns import (
+    BLOCK_BYTES,
+    DTYPES,
+    PAGE_BYTES,
+    SYNC_STEP_BYTES,
+    ColumnFile,
+    Identity,
+    write_columns,
+)
 from wal.errors import Damaged, Foreign, Unsupported
 from wal.format import mask
 from wal.sim_vfs import SimDisk
@@ -52,6 +60,24 @@ def test_what_is_written_comes_back_bit_for_bit(columns: list[np.ndarray[Any, An
         assert found.tobytes() == values.astype(values.dtype.newbyteorder("<")).tobytes()
         assert not found.flags.writeable
         assert found.ctypes.data % found.dtype.itemsize == 0 or not found.size
+
+
+def test_a_large_file_is_synced_as_it_grows(monkeypatch: pytest.MonkeyPatch) -> None:
+    syncs = list[int]()
+    file = SimDisk().root().create("columns")
+    real = type(file).sync_data
+
+    def sync(self: Any) -> None:
+        syncs.append(self.size())
+        real(self)
+
+    monkeypatch.setattr(type(file), "sync_data", sync)
+    values = np.arange(5 * SYNC_STEP_BYTES // 8, dtype=np.int64)
+    write_columns(file, IDENTITY, [("small", values[:9]), ("large", values)])
+    assert len(syncs) == 5
+    assert max(np.diff([0, *syncs])) <= 2 * SYNC_STEP_BYTES
+    found = opened(file.read_at(0, file.size())).column("large")
+    assert np.array_equal(found, values)
 
 
 def test_a_big_endian_array_is_stored_as_any_other() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import sys
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
@@ -266,6 +267,56 @@ def test_a_segment_that_no_longer_verifies_is_told_and_stops_all_writing(
     assert alpha.get("beside").content == "kept beside it"
     with pytest.raises(MemoryNotFound):
         alpha.get("secret")
+
+
+def test_a_subscriber_who_is_behind_is_not_told_what_was_purged(db: engram.Database) -> None:
+    alpha = filled(db)
+    following = alpha.events(after=0, follow=True)
+    assert next(following).type == "space.created"
+    alpha.remember(f"another {SECRET}", id="tail", embedding=[1, 2, 3])
+    alpha.purge("secret")
+    alpha.purge("tail")
+    alpha.remember("the last", id="last", embedding=[1, 2, 3])
+    told: list[engram.Event] = []
+    while not told or told[-1].memory is None or told[-1].memory.id != "last":
+        told.append(next(following))
+    # What had been taken as one page before the purge is the subscriber's.
+    assert "another" not in str(told)
+    assert [event.position for event in told] == list(range(2, told[-1].position + 1))
+
+
+def test_a_purge_asked_for_while_another_is_carried_out_is_not_taken_for_done(
+    db: engram.Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    alpha = filled(db)
+    alpha.remember(f"an {OTHER}", id="other", embedding=[1, 2, 3])
+    began, go_on = threading.Event(), threading.Event()
+    real = compactor.Compactor.check
+
+    def check(self: compactor.Compactor, stage: str) -> None:
+        if stage == "write" and not began.is_set():
+            began.set()
+            assert go_on.wait(10)
+        real(self, stage)
+
+    monkeypatch.setattr(compactor.Compactor, "check", check)
+    receipts: dict[str, PurgeReceipt] = {}
+
+    def purge(memory_id: str) -> None:
+        receipts[memory_id] = alpha.purge(memory_id)
+
+    first = threading.Thread(target=purge, args=("secret",))
+    first.start()
+    assert began.wait(10)
+    second = threading.Thread(target=purge, args=("other",))
+    second.start()
+    while "other" in {memory.id for memory in alpha.list().memories}:
+        pass
+    go_on.set()
+    first.join()
+    second.join()
+    assert receipts["other"].completed_position > receipts["secret"].completed_position
+    assert files_with(tmp_path, SECRET.encode(), OTHER.encode()) == []
 
 
 def test_recalls_on_record_keep_ids_and_no_text(db: engram.Database, tmp_path: Path) -> None:

@@ -23,6 +23,7 @@ import msgspec
 from crc32c import crc32c
 
 from engram.memory.model import EmbeddingSpec
+from wal.decoding import decoder_of
 from wal.format import EVENTS_PER_RECORD_MAX, PAYLOAD_BYTES_MAX, mask
 from wal.vfs import Buffer
 
@@ -285,7 +286,7 @@ class BundleDecoder:
 
     def _read_document(self, payload: bytes, start: int) -> BundleDocument:
         try:
-            document = msgspec.json.decode(payload, type=BundleDocument)
+            document = decoder_of(BundleDocument).decode(payload)
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
             raise BundleError(start, f"its document cannot be read: {error}") from None
         if not (

@@ -34,7 +34,7 @@ from wal.replay import Start
 from wal.vfs import Buffer, Directory
 
 if TYPE_CHECKING:
-    from engram.spaces.store import Store
+    from engram.spaces.store import Committed, Store
 
 T = TypeVar("T")
 TAIL_BYTES_MAX: Final = 16 << 20
@@ -45,6 +45,9 @@ CLOSING_TAIL_BYTES_MIN: Final = 4 << 20
 
 NOTICED_BYTES: Final = 1 << 20
 """How much is written before the length of the tail is looked at again."""
+
+NOTED_MAX: Final = 16
+"""Events of the last compactions that are remembered, for the receipts of purges."""
 
 STOPPED_WITHIN_S: Final = 0.1
 """A compaction that waits for another space's looks so often whether its own is being closed."""
@@ -96,6 +99,7 @@ class Compactor:
         self.waiting = 0
         self._began = 0
         self._noticed = 0
+        self.noted: dict[int, Committed] = {}
         self._purging: Mapping[str, int] = {}
         self._last: tuple[int, Compacted] | None = None
 
@@ -210,7 +214,9 @@ class Compactor:
             store.log.poison(f"what was verified once no longer is: {error}", Decayed)
             raise
         if done.written:
-            store.commit(NoteCompaction(self._told(done)))
+            noted = store.commit(NoteCompaction(self._told(done)))
+            # Another compaction may let go of the event before it is read.
+            self.noted = {**dict(list(self.noted.items())[-NOTED_MAX:]), noted.ack.position: noted}
         return done
 
     def _told(self, done: Compacted) -> SpaceCompacted:

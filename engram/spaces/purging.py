@@ -16,7 +16,7 @@ from engram.memory.state import StateError
 from engram.memory.times import from_us
 
 if TYPE_CHECKING:
-    from engram.spaces.store import Store
+    from engram.spaces.store import Committed, Store
 
 PURGED_PER_RECORD_MAX: Final = 10_000
 
@@ -34,10 +34,11 @@ def purge_one(store: Store, memory_id: str) -> PurgeReceipt:
         position = store.state.history(memory_id)[-1]
     else:
         try:
-            position = store.commit(Purge((memory_id,))).ack.position
+            purged = store.commit(Purge((memory_id,)))
         except MemoryNotFound:  # it was there: somebody else has purged it in between
             return purge_one(store, memory_id)
-    return _receipt(store, position, 1, memory_id)
+        return _receipt(store, purged.ack.position, 1, memory_id, purged)
+    return _receipt(store, position, 1, memory_id, None)
 
 
 def purge_matching(store: Store, filter: Filter) -> PurgeReceipt | None:
@@ -46,20 +47,21 @@ def purge_matching(store: Store, filter: Filter) -> PurgeReceipt | None:
     """
     ids = _matching(store, filter)
     position = count = 0
+    purged: Committed | None = None
     for first in range(0, len(ids), PURGED_PER_RECORD_MAX):
         wanted = ids[first : first + PURGED_PER_RECORD_MAX]
         while wanted:
             try:
-                position = store.commit(Purge(wanted)).ack.last_position
+                purged = store.commit(Purge(wanted))
             except MemoryNotFound:  # they were there: somebody else has purged some in between
                 wanted = [memory_id for memory_id in wanted if _can_be_purged(store, memory_id)]
             else:
-                count += len(wanted)
+                position, count = purged.ack.last_position, count + len(wanted)
                 break
     if not count:
         _complete(store)
         return None
-    return _receipt(store, position, count, None)
+    return _receipt(store, position, count, None, purged)
 
 
 def _can_be_purged(store: Store, memory_id: str) -> bool:
@@ -97,13 +99,20 @@ def _complete(store: Store) -> None:
         ) from error
 
 
-def _receipt(store: Store, position: int, count: int, memory_id: str | None) -> PurgeReceipt:
+def _receipt(
+    store: Store, position: int, count: int, memory_id: str | None, purged: Committed | None
+) -> PurgeReceipt:
+    """The receipt of the purge at `position`, which is the record `purged` if that was just made.
+
+    Raises :class:`engram.errors.HistoryGone` for one that history no longer tells of.
+    """
     if store.state.purges.completed_at(position) is None:
         _complete(store)
     completed = store.state.purges.completed_at(position)
     if completed is None:  # a compaction completes all that was purged before it
         raise StateError(f"the purge at position {position} was not completed")
-    purged, told = store.record(position), store.record(completed)
+    purged = purged or store.record(position)
+    told = store.compactor.noted.get(completed) or store.record(completed)
     event = told.batch.events[0]
     if not isinstance(event, SpaceCompacted):
         raise StateError(f"position {completed} does not say that a purge is complete")

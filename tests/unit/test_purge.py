@@ -319,6 +319,25 @@ def test_a_purge_asked_for_while_another_is_carried_out_is_not_taken_for_done(
     assert files_with(tmp_path, SECRET.encode(), OTHER.encode()) == []
 
 
+def test_a_receipt_is_given_though_its_history_was_let_go_of_at_once(
+    db: engram.Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    alpha = filled(db)
+    alpha.configure(retention="positions:1")
+    real = purging._complete
+
+    def and_more(store: Store) -> None:
+        real(store)
+        for number in range(3):
+            alpha.remember(f"later {number}", embedding=[1, 1, 1])
+            alpha.compact()
+
+    monkeypatch.setattr(purging, "_complete", and_more)
+    receipt = alpha.purge("secret")
+    assert alpha.info().oldest_position > receipt.completed_position
+    assert receipt.files
+
+
 def test_recalls_on_record_keep_ids_and_no_text(db: engram.Database, tmp_path: Path) -> None:
     alpha = filled(db)
     assert alpha.recall(SECRET, mode="lexical").recorded

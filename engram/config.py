@@ -11,6 +11,7 @@ else from its default. The file is TOML:
     delete_grace_s = 604800               # how long a deletion can be undone, in seconds
     open_spaces_max = 1024                # what stays open at once, in spaces and bytes of memory
     open_bytes_max = 2147483648
+    scrub_bytes_per_s = 4194304           # what `engram serve` reads again to verify it; 0: nothing
 
 A command works on a server's spaces or on a data root. Whichever of the two is named closer to the
 command (flag, environment, file) decides; where both are named equally close, the server.
@@ -33,6 +34,7 @@ DEFAULT_PORT: Final = 7432
 DEFAULT_DELETE_GRACE_S: Final = 604_800
 DEFAULT_OPEN_SPACES_MAX: Final = 1_024
 DEFAULT_OPEN_BYTES_MAX: Final = 2 << 30
+DEFAULT_SCRUB_BYTES_PER_S: Final = 4 << 20
 PORT_MAX: Final = 65_535
 DELETE_GRACE_S_MAX: Final = 100 * 366 * 24 * 3_600
 NUMBER_MAX: Final = (1 << 63) - 1
@@ -86,6 +88,13 @@ KEYS: Final = (
         int,
         1,
     ),
+    Key(
+        "scrub_bytes_per_s",
+        "--scrub-bytes-per-s",
+        "ENGRAM_SCRUB_BYTES_PER_S",
+        str(DEFAULT_SCRUB_BYTES_PER_S),
+        int,
+    ),
 )
 
 
@@ -116,6 +125,12 @@ class Opening(TypedDict):
     open_bytes_max: int
 
 
+class Serving(Opening):
+    """What `engram.open` takes of them for a server, which is there for long."""
+
+    scrub_bytes_per_s: int
+
+
 class Settings(NamedTuple):
     """All settings of one command."""
 
@@ -127,6 +142,7 @@ class Settings(NamedTuple):
     delete_grace_s: Setting
     open_spaces_max: Setting
     open_bytes_max: Setting
+    scrub_bytes_per_s: Setting
     file: File | None
 
     @property
@@ -145,6 +161,11 @@ class Settings(NamedTuple):
             open_spaces_max=int(self.open_spaces_max.value or 1),
             open_bytes_max=int(self.open_bytes_max.value or 1),
         )
+
+    @property
+    def serving(self) -> Serving:
+        """How a server opens its data root."""
+        return Serving(**self.opening, scrub_bytes_per_s=int(self.scrub_bytes_per_s.value or 0))
 
     @property
     def key_may_be_sent(self) -> bool:
@@ -182,6 +203,7 @@ def settings_of(
         "delete_grace_s": DEFAULT_DELETE_GRACE_S,
         "open_spaces_max": DEFAULT_OPEN_SPACES_MAX,
         "open_bytes_max": DEFAULT_OPEN_BYTES_MAX,
+        "scrub_bytes_per_s": DEFAULT_SCRUB_BYTES_PER_S,
     }
     found = {}
     for key in KEYS:

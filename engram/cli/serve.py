@@ -18,6 +18,7 @@ from engram.config import (
     DEFAULT_OPEN_BYTES_MAX,
     DEFAULT_OPEN_SPACES_MAX,
     DEFAULT_PORT,
+    DEFAULT_SCRUB_BYTES_PER_S,
 )
 
 GraceOption = Annotated[
@@ -51,6 +52,17 @@ OpenBytesOption = Annotated[
         show_default=False,
     ),
 ]
+ScrubOption = Annotated[
+    int | None,
+    typer.Option(
+        "--scrub-bytes-per-s",
+        metavar="BYTES",
+        help="How fast the files of open spaces are read again to verify them, in bytes a second; "
+        "0 turns that off. Default: $ENGRAM_SCRUB_BYTES_PER_S, else "
+        f"{DEFAULT_SCRUB_BYTES_PER_S}.",
+        show_default=False,
+    ),
+]
 
 
 def serve(
@@ -75,6 +87,7 @@ def serve(
     delete_grace_s: GraceOption = None,
     open_spaces_max: OpenSpacesOption = None,
     open_bytes_max: OpenBytesOption = None,
+    scrub_bytes_per_s: ScrubOption = None,
     config: ConfigOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -93,6 +106,7 @@ def serve(
         delete_grace_s=delete_grace_s,
         open_spaces_max=open_spaces_max,
         open_bytes_max=open_bytes_max,
+        scrub_bytes_per_s=scrub_bytes_per_s,
     )
 
     from engram.server.serve import serve as run
@@ -113,7 +127,7 @@ def serve(
         str(settings.host.value),
         int(settings.port.value or 0),
         announce=announce,
-        opening=settings.opening,
+        opening=settings.serving,
     )
 
 

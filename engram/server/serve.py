@@ -25,7 +25,7 @@ from typing import ClassVar, Final
 import uvicorn
 
 import engram
-from engram.config import Opening
+from engram.config import Serving
 from engram.errors import EngramError, Malformed
 from engram.server.app import build_app
 from engram.server.audience import STREAMS_MAX
@@ -61,7 +61,7 @@ def serve(
     port: int,
     *,
     announce: Callable[[str], None],
-    opening: Opening,
+    opening: Serving,
 ) -> None:
     """Serve `data_root`, opened with `opening`, until told to stop; calls `announce` with the URL
     once requests are taken.

@@ -15,11 +15,13 @@ from engram.errors import DataRootUnusable, Invalid
 from engram.memory.model import DeletedSpace, EmbeddingSpec, Receipt, SpaceInfo
 from engram.memory.validate import check_flag
 from engram.spaces.disk_errors import no_room
+from engram.spaces.entry import Entry
 from engram.spaces.ids import check_space_id
 from engram.spaces.lifecycle import DELETE_GRACE_S
 from engram.spaces.registry import Registry
 from engram.spaces.requests import check_spaces_limit
 from engram.spaces.residency import OPEN_BYTES_MAX, OPEN_SPACES_MAX, Bounds
+from engram.spaces.scrub import Scrub
 from engram.spaces.space import Space
 from wal.log import NO_ROOM
 from wal.os_vfs import open_root
@@ -31,9 +33,17 @@ _GRACE_S_MAX: Final = 100 * 366 * 24 * 3_600
 class Database:
     """All spaces of one data root. Thread-safe; use it as a context manager, or close it."""
 
-    def __init__(self, registry: Registry, path: Path) -> None:
+    def __init__(self, registry: Registry, path: Path, scrub_bytes_per_s: int = 0) -> None:
         self._registry = registry
         self.path = path
+        self._scrub: Scrub | None = None
+        if scrub_bytes_per_s:
+            self._scrub = Scrub(self._open_entries, scrub_bytes_per_s)
+            self._scrub.start()
+
+    def _open_entries(self) -> list[Entry]:
+        residents = self._registry.residency.residents()
+        return [each for each in residents if isinstance(each, Entry)]
 
     def create_space(
         self, space_id: str | None = None, *, embedding: EmbeddingSpec | None = None
@@ -121,6 +131,8 @@ class Database:
 
     def close(self) -> None:
         """Make everything durable and release the data root. Idempotent."""
+        if self._scrub is not None:
+            self._scrub.stop()  # it reads from what is closed next
         self._registry.close()
 
     def __enter__(self) -> Database:
@@ -144,6 +156,7 @@ def open_database(
     delete_grace_s: float = DELETE_GRACE_S,
     open_spaces_max: int = OPEN_SPACES_MAX,
     open_bytes_max: int = OPEN_BYTES_MAX,
+    scrub_bytes_per_s: int = 0,
 ) -> Database:
     """Open the data root at `path`; with `create`, make it if it is not there.
 
@@ -157,6 +170,10 @@ def open_database(
     One that is followed or poisoned stays open, and so does the one that is used just now, however
     large it is.
 
+    With `scrub_bytes_per_s` a thread reads what open spaces have on disk again and again, so many
+    bytes a second, and verifies it. A space found damaged says so, takes no writes, and can still
+    be read as far as it is in memory.
+
     Raises :class:`engram.errors.DataRootUnusable` saying why the folder cannot serve, `DiskFull`
     if there is no room to lay it out, `Invalid` for what is no path.
     """
@@ -166,6 +183,7 @@ def open_database(
         _checked_bound("open_spaces_max", open_spaces_max),
         _checked_bound("open_bytes_max", open_bytes_max),
     )
+    _checked_bound("scrub_bytes_per_s", scrub_bytes_per_s, 0)
     if owner is None:
         owner = f"process {os.getpid()} ({Path(sys.argv[0]).name or 'python'})"
     try:
@@ -189,7 +207,7 @@ def open_database(
     except BaseException:
         directory.close()
         raise
-    return Database(registry, root)
+    return Database(registry, root, scrub_bytes_per_s)
 
 
 def _checked_path(path: object) -> str:
@@ -210,9 +228,9 @@ def _check_grace(seconds: object) -> None:
         raise Invalid.of("delete_grace_s", f"must be a number of seconds from 0 to {_GRACE_S_MAX}")
 
 
-def _checked_bound(name: str, value: object) -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        raise Invalid.of(name, "must be a whole number from 1 on")
+def _checked_bound(name: str, value: object, least: int = 1) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+        raise Invalid.of(name, f"must be a whole number from {least} on")
     return value
 
 

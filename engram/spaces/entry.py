@@ -31,6 +31,8 @@ from engram.spaces.residency import Residency
 from engram.spaces.store import Committed, Store, StoreClosed
 
 DAMAGE_REMEMBERED_S: Final = 5.0
+LOOK_S_MAX: Final = 0.5
+"""How long somebody who needs a space no more than this waits to see whether it is open."""
 _LOG: Final = logging.getLogger("engram.spaces")
 
 
@@ -116,6 +118,25 @@ class Entry:
             with self._lock:
                 self._pins -= 1
                 self._unpinned.notify_all()
+
+    @contextmanager
+    def pinned_if_open(self) -> Iterator[Store | None]:
+        """As :meth:`pinned`, but it opens nothing, and does not count as a use: None for a space
+        that is closed, or is being opened or closed for longer than one would wait.
+        """
+        check_process(self._pid, self.identity.memory_space_id)
+        store = None
+        if self._lock.acquire(timeout=LOOK_S_MAX):
+            store = self._store
+            self._pins += store is not None
+            self._lock.release()
+        try:
+            yield store
+        finally:
+            if store is not None:
+                with self._lock:
+                    self._pins -= 1
+                    self._unpinned.notify_all()
 
     def commit(self, store: Store, command: Command) -> Committed:
         """Run a command on the store that was found for it, or on the one there is by now."""

@@ -90,7 +90,7 @@ class Residency:
 
     @property
     def nbytes(self) -> int:
-        return sum(resident.nbytes for resident in self._all())
+        return sum(resident.nbytes for resident in self.residents())
 
     def relieved(self, attempt: Callable[[], _T]) -> _T:
         """What `attempt` returns; where the system has nothing left for it, spaces are closed, if
@@ -110,10 +110,11 @@ class Residency:
     def _close_while(self, too_much: Callable[[], bool], kept: Resident | None) -> None:
         if not too_much():
             return
-        for resident in sorted(self._all(), key=lambda resident: resident.used_s):
+        for resident in sorted(self.residents(), key=lambda resident: resident.used_s):
             if resident is not kept and resident.rest() and not too_much():
                 return
 
-    def _all(self) -> list[Resident]:
+    def residents(self) -> list[Resident]:
+        """The spaces that are open, or about to be."""
         with self._guard:
             return list(self._residents)

@@ -38,6 +38,7 @@ def test_what_nobody_names_has_its_default() -> None:
         "open_spaces_max": OPEN_SPACES_MAX,
         "open_bytes_max": OPEN_BYTES_MAX,
     }
+    assert found.serving == {**found.opening, "scrub_bytes_per_s": 4 << 20}
 
 
 @pytest.mark.parametrize("key", KEYS, ids=lambda key: key.name)

@@ -44,10 +44,15 @@ check: $(VENV)/.test-ready ## lint, formatting and types
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
 
+# Side by side: the crash tests (without coverage tracing, which would take most of their time) are
+# shown once both are done.
 test: check ## every check and test, with coverage
-	@$(BIN)/python -m pytest --ignore=tests/crash --cov --cov-report=term --durations=10
-	@echo "Crash tests (without coverage tracing, which would take most of their time) …"
-	@$(BIN)/python -m pytest tests/crash --durations=10
+	@$(BIN)/python -m pytest tests/crash --durations=10 > .crash-tests.log 2>&1 & crash=$$!; \
+	trap 'kill $$crash' INT TERM; \
+	$(BIN)/python -m pytest --ignore=tests/crash --cov --cov-report=term --durations=10; main=$$?; \
+	echo "Crash tests, which have run meanwhile …"; \
+	wait $$crash; crashed=$$?; cat .crash-tests.log; \
+	test $$main -eq 0 && test $$crashed -eq 0
 
 drill: $(VENV)/.run-ready ## kill a server ITERATIONS times and look for losses; SEED=N goes on
 	@$(BIN)/python tools/recovery_drill.py --iterations $(ITERATIONS) $(if $(SEED),--seed $(SEED))
@@ -76,4 +81,4 @@ lock: $(VENV)/.test-ready ## rewrite the locks from pyproject.toml
 	@$(LOCK) --extra build --extra dev -c requirements.lock -o requirements-dev.lock pyproject.toml
 
 clean: ## remove the environment and caches, never data
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage .crash-tests.log

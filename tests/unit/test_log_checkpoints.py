@@ -163,11 +163,15 @@ def test_a_checkpoint_that_is_not_whole_is_damage(
 
 
 def test_a_column_that_does_not_verify_is_told_from_those_that_do(alpha: Path) -> None:
-    base = path_of(alpha, manifest_of(alpha).checkpoints[0])
-    data = bytearray(base.read_bytes())
+    with engram.open(alpha.parent) as db:
+        space = db.space("alpha")
+        space.remember("words " * 20_000, id="large", embedding=[0, 1])  # more than one block
+        space.compact()
+    newest = path_of(alpha, manifest_of(alpha).checkpoints[-1])
+    data = bytearray(newest.read_bytes())
     data[4_096 + (64 << 10) + 9] ^= 1
-    base.write_bytes(data)
-    columns = inspected(base).checkpoints[0].columns
+    newest.write_bytes(data)
+    columns = inspected(newest).checkpoints[0].columns
     assert {column.ok for column in columns} == {True, False}
     assert all(column.bytes or not column.ok or 0 in column.shape for column in columns)
 

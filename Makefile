@@ -45,9 +45,14 @@ check: $(VENV)/.test-ready ## lint, formatting and types
 	@$(BIN)/mypy
 
 # Side by side: the crash tests (without coverage tracing, which would take most of their time) are
-# shown once both are done.
+# shown once both are done. What a shell starts in the background ignores Ctrl-C and Ctrl-\, and so
+# would all that the tests start to be ended by them.
+AS_IN_FRONT := $(BIN)/python -c 'import os, signal, sys; \
+	signal.signal(signal.SIGINT, signal.SIG_DFL); signal.signal(signal.SIGQUIT, signal.SIG_DFL); \
+	os.execv(sys.executable, [sys.executable, *sys.argv[1:]])'
+
 test: check ## every check and test, with coverage
-	@$(BIN)/python -m pytest tests/crash --durations=10 > .crash-tests.log 2>&1 & crash=$$!; \
+	@$(AS_IN_FRONT) -m pytest tests/crash --durations=10 > .crash-tests.log 2>&1 & crash=$$!; \
 	trap 'kill $$crash' INT TERM; \
 	$(BIN)/python -m pytest --ignore=tests/crash --cov --cov-report=term --durations=10; main=$$?; \
 	echo "Crash tests, which have run meanwhile …"; \

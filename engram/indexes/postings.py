@@ -48,6 +48,8 @@ def kept_of(run: Run, new_rows: npt.NDArray[np.int64]) -> Run:
 
     `new_rows` is int64 (rows,), ascending where it is not negative; negative drops a row.
     """
+    if (new_rows >= 0).all():
+        return run  # under the numbers they have
     renumbered = new_rows[run.rows]
     kept = renumbered >= 0
     key_of = np.repeat(np.arange(len(run.keys)), np.diff(run.starts))[kept]

@@ -199,15 +199,13 @@ def _newest_of_each(view: View) -> tuple[BoolArray, Int64Array]:
     Both count a purged id's rows before the purge apart from what came behind.
     """
     labels = np.arange(view.rows)
-    newest = np.ones(view.rows, np.bool_)
     revised = np.flatnonzero(view.previous >= 0)
-    newest[view.previous[revised]] = False
     # A row's label is that of the one which follows it, so from the last to the first.
     for row, before in zip(
         revised[::-1].tolist(), view.previous[revised][::-1].tolist(), strict=True
     ):
         labels[before] = labels[row]
-    return newest, labels
+    return view.newest(), labels
 
 
 def _ended_by(view: View, drop_to: int) -> BoolArray:

@@ -140,6 +140,12 @@ class View:
         self.forgotten = forgotten
         self.past = past
 
+    def newest(self) -> BoolArray:
+        """The rows that no later version of their id follows, alive or not, bool (rows,)."""
+        newest = np.ones(self.rows, np.bool_)
+        newest[self.previous[self.previous >= 0]] = False
+        return newest
+
     def visible(self, now_us: int) -> BoolArray:
         """The rows that may be shown at that time, bool (rows,): alive and not expired."""
         if now_us < self.earliest_expiry_us:

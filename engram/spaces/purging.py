@@ -72,10 +72,8 @@ def _can_be_purged(store: Store, memory_id: str) -> bool:
 def _matching(store: Store, filter: Filter) -> Sequence[str]:
     """The ids whose newest version matches, living or forgotten."""
     view = store.state.view
-    newest = np.ones(view.rows, np.bool_)
-    newest[view.previous[view.previous >= 0]] = False
     found = []
-    for row in np.flatnonzero(view.matching(filter, newest)).tolist():
+    for row in np.flatnonzero(view.matching(filter, view.newest())).tolist():
         version = view.version(row)
         latest = store.state.latest(version.id)
         if not is_husk(version) and latest is not None and latest.version == version:

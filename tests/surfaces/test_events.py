@@ -20,6 +20,7 @@ from engram.server.app import build_app
 from engram.server.audience import STREAMS_MAX
 from engram.server.events import StreamOptions
 from engram.server.protocol import EngramProtocol
+from tests.unit.conftest import wait_until
 
 from .harness import Server
 
@@ -356,14 +357,6 @@ def test_a_reader_that_takes_nothing_is_cut_off_and_can_resume(tmp_path: Path) -
         with pytest.raises((ConnectionError, ValueError)):
             stuck.rest()
         assert first == [1]
-
-
-def wait_until(condition: Callable[[], bool]) -> None:
-    for _ in range(2_000):
-        if condition():
-            return
-        threading.Event().wait(0.005)
-    raise AssertionError("it did not come about")
 
 
 def test_who_hangs_up_is_forgotten(served: Serving) -> None:

@@ -141,3 +141,12 @@ def nothing_left_open() -> Iterator[None]:
     yield
     assert open_descriptors() == before
     assert threading.active_count() == threads
+
+
+def wait_until(condition: Callable[[], bool]) -> None:
+    """Return once it holds; nothing here says when it will, so it is looked at again and again."""
+    for _ in range(2_000):
+        if condition():
+            return
+        threading.Event().wait(0.005)
+    raise AssertionError("it did not come about")

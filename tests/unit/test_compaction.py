@@ -18,6 +18,7 @@ from engram.memory.model import EmbeddingSpec, Filter
 from engram.spaces import compactor
 from engram.spaces.space import Space
 from engram.spaces.verify import verify
+from tests.unit.conftest import wait_until
 
 VECTORS = EmbeddingSpec(model="caller", dimensions=3)
 
@@ -191,8 +192,7 @@ def test_who_asks_while_one_runs_joins_the_next(
     for thread in threads[1:]:
         thread.start()
     waiting = alpha._store().compactor
-    while waiting.waiting < 5:
-        pass
+    wait_until(lambda: waiting.waiting == 5)
     go_on.set()
     for thread in threads:
         thread.join()
@@ -231,8 +231,7 @@ def test_closing_stops_a_compaction_that_runs(
     def check(self: compactor.Compactor, stage: str) -> None:
         if stage == "write":
             began.set()
-            while not self._stopping:
-                pass
+            wait_until(lambda: self._stopping)
         real(self, stage)
 
     monkeypatch.setattr(compactor.Compactor, "check", check)
@@ -352,8 +351,7 @@ def test_a_deleted_space_is_not_compacted(
     assert began.wait(10)
     threads.append(threading.Thread(target=db.delete_space, args=("alpha",)))
     threads[1].start()
-    while not store.state.deleted:
-        pass
+    wait_until(lambda: store.state.deleted)
     deleted.set()
     for thread in threads:
         thread.join()
@@ -400,8 +398,7 @@ def test_a_deletion_does_not_wait_for_the_compaction_of_another_space(
     assert began.wait(10)
     waiting = db.space("beta")._store().compactor
     waiting.start()
-    while not waiting._running.locked():
-        pass
+    wait_until(waiting._running.locked)
     db.delete_space("beta")
     assert not go_on.is_set()
     go_on.set()

@@ -18,6 +18,7 @@ from engram.memory.model import EmbeddingSpec, Filter, PurgeReceipt
 from engram.spaces import compactor, purging
 from engram.spaces.space import Space
 from engram.spaces.store import Store
+from tests.unit.conftest import wait_until
 from wal.errors import DiskFull as LogFull
 from wal.os_vfs import OsDirectory
 
@@ -310,8 +311,7 @@ def test_a_purge_asked_for_while_another_is_carried_out_is_not_taken_for_done(
     assert began.wait(10)
     second = threading.Thread(target=purge, args=("other",))
     second.start()
-    while "other" in {memory.id for memory in alpha.list().memories}:
-        pass
+    wait_until(lambda: "other" not in {memory.id for memory in alpha.list().memories})
     go_on.set()
     first.join()
     second.join()

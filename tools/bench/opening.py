@@ -69,8 +69,8 @@ assert len(db.execute(sql, (cue.tobytes(),)).fetchall()) == 10
 )
 
 
-def fill(root: Path, memories: int, dimensions: int) -> dict[str, Any]:
-    """Make the space and the peer's file, and compact the space; sizes in bytes, times in s."""
+def fill(root: Path, memories: int, dimensions: int) -> int:
+    """Make the space and the peer's file; returns the bytes of texts and vectors."""
     corpus = Corpus(dimensions)
     spec = engram.EmbeddingSpec(model="caller", dimensions=dimensions)
     peer = Peer(root / "peer.db", dimensions) if has_peer() else None
@@ -84,7 +84,7 @@ def fill(root: Path, memories: int, dimensions: int) -> dict[str, Any]:
             if peer is not None:
                 peer.add(number, batch)
             _progress(f"filling {number + BATCH:,} of {memories:,} …")
-    return {"logical_bytes": logical}
+    return logical
 
 
 class Peer:
@@ -133,7 +133,7 @@ def first_answer_ms(script: str, path: Path, dimensions: int) -> float:
 
 
 def measure(root: Path, memories: int, dimensions: int) -> dict[str, Any]:
-    figures = fill(root, memories, dimensions)
+    figures: dict[str, Any] = {"logical_bytes": fill(root, memories, dimensions)}
     data = root / "data"
     # Closing compacts a long tail; without its checkpoint the same space replays the whole log.
     with engram.open(data) as db:

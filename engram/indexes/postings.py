@@ -43,6 +43,15 @@ class Run(NamedTuple):
     values: npt.NDArray[Any]
 
 
+def check_run(run: Run) -> None:
+    """Raises :class:`ValueError` for arrays that are no postings, however they came by it."""
+    keys, starts, rows, values = run
+    if not (len(starts) == len(keys) + 1 and len(rows) == len(values) == starts[-1]):
+        raise ValueError("its postings have other lengths than they say")
+    if starts[0] != 0 or (starts[1:] <= starts[:-1]).any() or (keys[1:] <= keys[:-1]).any():
+        raise ValueError("its postings are out of order")
+
+
 def kept_of(run: Run, new_rows: npt.NDArray[np.int64]) -> Run:
     """The postings of the rows that are kept, under their new numbers.
 

@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from engram.indexes.attributes import AttributeColumns
 from engram.indexes.columns import BytesView, LayeredView
-from engram.indexes.postings import Run, kept_of
+from engram.indexes.postings import Run, check_run, kept_of
 from engram.memory.retention import Retention
 
 if TYPE_CHECKING:
@@ -148,6 +148,8 @@ def check_columns(columns: StateColumns, dimensions: int) -> None:
     shapes = (columns.forgotten.shape[1:], columns.purges[1].shape[1:])
     if shapes != ((2,), (3,)) or len(values) != len(numbers):
         raise ValueError("its columns have other shapes than they should")
+    for run in (columns.lexicon[0], postings):
+        check_run(run)
     for which in (columns.ids[1], columns.lexicon[0].rows, postings.rows, columns.forgotten[:, 0]):
         if len(which) and int(which.max()) >= rows:
             raise ValueError("its indexes name rows that it does not have")

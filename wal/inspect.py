@@ -2,8 +2,9 @@
 
 Opening a log stops at the first damage, because it must not serve anything; a report goes on, so
 that whoever has to mend the folder sees everything at once. Nothing is locked and nothing changed.
-The folder may be in use: what the writer is just adding looks torn and is reported as such, and a
-tail that seems damaged is read again before it is believed.
+The folder may be in use: its files are held as they were at one moment, what the writer is just
+adding looks torn and is reported as such, and a tail that seems damaged is read again before it is
+believed.
 """
 
 from __future__ import annotations
@@ -26,16 +27,16 @@ from wal.links import (
     later_records,
 )
 from wal.live_set import CHECKPOINT_DIR, LOG_DIR
-from wal.manifest import Checkpoint, Manifest, SealedSegment, manifest_number
+from wal.manifest import Checkpoint, Manifest, SealedSegment
 from wal.recovery import Later, Refuse, SetAside, TailSeen, plan_tail
 from wal.replay import QUARANTINE_DIR, live_headers, read_manifest
 from wal.retire import CHECKPOINT_SUFFIX
 from wal.segment import TMP_SUFFIX, Chain, scan
+from wal.still import held_still
 from wal.vfs import Directory
 from wal.watermark import read_watermark
 
 READS_MAX: Final = 3
-CHANGES_MAX: Final = 20
 RETIRED: Final = "the manifest let go of it"
 
 
@@ -127,25 +128,14 @@ def inspect_log(
     `space_uuid`, the manifest says whose log it is. Raises :class:`wal.errors.Unsupported` for a
     newer format, FileNotFoundError where there is no log.
     """
-    report, reads = LogReport(), 0
-    for _ in range(CHANGES_MAX):
-        before, manifests = report, _manifests(space_dir)
-        try:
-            report = _inspect_once(space_dir, space_uuid, new_check())
-        except FileNotFoundError:
-            if manifests == _manifests(space_dir):
-                raise
-            continue  # what is live was changed, and what went was being read
-        if report.damage and manifests != _manifests(space_dir):
-            continue
-        reads += 1
-        if not report.damage or report.damage == before.damage or reads == READS_MAX:
+    report = LogReport()
+    for _ in range(READS_MAX):
+        before = report
+        with held_still(space_dir) as held:
+            report = _inspect_once(held, space_uuid, new_check())
+        if not report.damage or report.damage == before.damage:
             break
     return report
-
-
-def _manifests(space_dir: Directory) -> list[str]:
-    return [name for name in space_dir.names() if manifest_number(name) is not None]
 
 
 def _inspect_once(space_dir: Directory, space_uuid: bytes | None, check: Check) -> LogReport:

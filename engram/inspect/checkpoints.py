@@ -81,7 +81,7 @@ class CheckpointFigures:
 def open_checkpoints(
     space_dir: Directory, manifest: Manifest | None, space_uuid: bytes | None
 ) -> list[HeldCheckpoint]:
-    """The checkpoints of a space, by name. Raises FileNotFoundError for one that goes meanwhile."""
+    """The checkpoints of a space, by name."""
     return list(_held(space_dir, manifest, space_uuid))
 
 

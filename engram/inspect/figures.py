@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from contextlib import closing
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -27,8 +28,8 @@ from wal import format as f
 from wal.errors import Damaged, Unsupported
 from wal.inspect import Damage, Leftover
 from wal.manifest import Checkpoint, Manifest, decode_manifest, manifest_number
-from wal.os_vfs import open_root
 from wal.replay import QUARANTINE_DIR
+from wal.vfs import Directory
 
 NS_PER_US: Final = 1_000
 
@@ -184,37 +185,30 @@ def _inspect(source: Source) -> Inspection:
             tally.take(finding)
         tally.close()
         if source.kind == "space":
-            _judge_space(report, source)
+            _judge_space(report, source, log.directory)
         else:
             report.damage = [*log.damage, *tally.damage]
     report.in_flux = report.torn is not None and report.owner is not None
     return report
 
 
-def _judge_space(report: Inspection, source: Source) -> None:
+def _judge_space(report: Inspection, source: Source, space_dir: Directory) -> None:
     """What is wrong with a whole space is for verifying to say: it knows what opening would do."""
     verified = verify_space(source.path)
     report.damage = verified.damage
     report.torn, report.torn_bytes = verified.log.torn, verified.log.torn_bytes
     report.strangers, report.leftovers = verified.log.strangers, verified.log.leftovers
     report.memories = verified.memories if verified.ok else None
-    space_dir = open_root(source.path)
-    try:
-        if space_dir.exists(QUARANTINE_DIR):
-            quarantine = space_dir.open_dir(QUARANTINE_DIR)
+    if space_dir.exists(QUARANTINE_DIR):
+        with closing(space_dir.open_dir(QUARANTINE_DIR)) as quarantine:
             for name in quarantine.names():
-                file = quarantine.open(name)
-                report.quarantined.append(Quarantined(name, file.size()))
-                file.close()
-            quarantine.close()
-        for name in space_dir.names():
-            if manifest_number(name) is not None:
-                file = space_dir.open(name)
+                with closing(quarantine.open(name)) as file:
+                    report.quarantined.append(Quarantined(name, file.size()))
+    for name in space_dir.names():
+        if manifest_number(name) is not None:
+            with closing(space_dir.open(name)) as file:
                 data = file.read_at(0, file.size())
-                file.close()
-                report.manifests.append(_manifest_figures(name, data))
-    finally:
-        space_dir.close()
+            report.manifests.append(_manifest_figures(name, data))
 
 
 def _manifest_figures(name: str, data: bytes) -> ManifestFigures:

@@ -1,9 +1,8 @@
 """What a path names, and its files opened for reading. Nothing is locked or changed.
 
 A path may be a data root, a space's folder, a folder of segments, one segment or checkpoint file
-that somebody sent in, or a manifest. A space may be in use meanwhile: all its files are opened
-first, so that none vanishes while it is read, and if the manifest has changed by then they are
-opened anew.
+that somebody sent in, or a manifest. A space may be in use meanwhile, so its files are held as they
+were at one moment.
 """
 
 from __future__ import annotations
@@ -37,12 +36,12 @@ from wal.os_vfs import open_root
 from wal.replay import read_manifest
 from wal.retire import CHECKPOINT_SUFFIX
 from wal.segment import read_header
+from wal.still import held_still
 from wal.survey import recover_seed
 from wal.vfs import Directory, File
 from wal.watermark import read_watermark
 
 SEGMENT_SUFFIX: Final = ".seg"
-OPENINGS_MAX: Final = 5
 _SEGMENT_NAME: Final = re.compile(r"(\d{20})-(\d{10})\.seg")
 _MANIFEST_START: Final = f.MANIFEST_MAGIC.encode() + b" "
 
@@ -144,11 +143,13 @@ class Segment:
 
 @dataclass(slots=True)
 class OpenLog:
-    """A log's files, open, and what is known about them. `owner` holds the space's lock now.
+    """A log's files, open, and what is known about them. `directory` holds them as they are read.
+    `owner` holds the space's lock now.
     `oldest_position` is where the history begins that it should hold.
     """
 
     source: Source
+    directory: Directory
     segments: list[Segment] = field(default_factory=list)
     checkpoints: list[HeldCheckpoint] = field(default_factory=list)
     oldest_position: int = 1
@@ -231,9 +232,9 @@ def opened(source: Source) -> Iterator[OpenLog]:
         directory = open_root(source.path)
         stack.callback(directory.close)
         if source.kind == "space":
-            log = _open_space(directory, source, stack)
+            log = _open_space(stack.enter_context(held_still(directory)), source, stack)
         elif source.kind == "checkpoint":
-            log = OpenLog(source)
+            log = OpenLog(source, directory)
             with closing(directory.open(source.names[0])) as file:
                 held = read_checkpoint(source.names[0], file.map(), None, "loose")
             log.checkpoints.append(held)
@@ -242,7 +243,7 @@ def opened(source: Source) -> Iterator[OpenLog]:
                 log.uuid = held.file.identity.space_uuid
                 log.oldest_position = held.file.identity.position + 1
         else:
-            log = OpenLog(source)
+            log = OpenLog(source, directory)
             for name in source.names:
                 _add_segment(log, directory, name, name, stack)
         _judge_owners(log)
@@ -252,44 +253,28 @@ def opened(source: Source) -> Iterator[OpenLog]:
         yield log
 
 
-def _open_space(space_dir: Directory, source: Source, stack: ExitStack) -> OpenLog:
-    for last in range(OPENINGS_MAX):
-        log = OpenLog(source, owner=lock_owner(source.path))
-        before = _manifest_names(space_dir)
-        attempt = stack.enter_context(ExitStack())
-        try:
-            log.manifest = read_manifest(space_dir)
-        except Damaged as error:
-            log.damage.append(Damage(error.file, error.offset, error.reason))
-        try:
-            log.identity = read_identity(space_dir, source.path.name)
-            log.uuid = log.identity.uuid_bytes
-        except Damaged as error:
-            log.damage.append(Damage(error.file, error.offset, error.reason))
-        except FileNotFoundError:
-            log.damage.append(Damage(IDENTITY_NAME, 0, "it is missing"))
-        if log.uuid is None and log.manifest is not None:
-            log.uuid = bytes.fromhex(log.manifest.space_uuid)
-        if log.uuid is not None:
-            log.watermark = read_watermark(space_dir, log.uuid).position
-        vanished = not _open_files(log, space_dir, attempt)
-        if last == OPENINGS_MAX - 1 or (before == _manifest_names(space_dir) and not vanished):
-            return log
-        attempt.close()
-    raise Unreadable(f"{source.path} changes too fast to be read")  # pragma: no cover
-
-
-def _open_files(log: OpenLog, space_dir: Directory, stack: ExitStack) -> bool:
-    """Whether all segments and checkpoints there were could be opened."""
+def _open_space(directory: Directory, source: Source, stack: ExitStack) -> OpenLog:
+    log = OpenLog(source, directory, owner=lock_owner(source.path))
     try:
-        log.checkpoints = open_checkpoints(space_dir, log.manifest, log.uuid)
+        log.manifest = read_manifest(directory)
+    except Damaged as error:
+        log.damage.append(Damage(error.file, error.offset, error.reason))
+    try:
+        log.identity = read_identity(directory, source.path.name)
+        log.uuid = log.identity.uuid_bytes
+    except Damaged as error:
+        log.damage.append(Damage(error.file, error.offset, error.reason))
     except FileNotFoundError:
-        return False
-    if not _open_segments(log, space_dir, stack):
-        return False
+        log.damage.append(Damage(IDENTITY_NAME, 0, "it is missing"))
+    if log.uuid is None and log.manifest is not None:
+        log.uuid = bytes.fromhex(log.manifest.space_uuid)
+    if log.uuid is not None:
+        log.watermark = read_watermark(directory, log.uuid).position
+    log.checkpoints = open_checkpoints(directory, log.manifest, log.uuid)
+    _open_segments(log, directory, stack)
     _find_leftovers(log)
     _find_beginning(log)
-    return True
+    return log
 
 
 def _find_leftovers(log: OpenLog) -> None:
@@ -323,19 +308,15 @@ def _find_beginning(log: OpenLog) -> None:
         log.oldest_position = first
 
 
-def _open_segments(log: OpenLog, space_dir: Directory, stack: ExitStack) -> bool:
-    """Whether all there were could be opened."""
+def _open_segments(log: OpenLog, space_dir: Directory, stack: ExitStack) -> None:
     if not space_dir.exists(LOG_DIR):
         log.damage.append(Damage(LOG_DIR, 0, "it is missing"))
-        return True
+        return
     log_dir = space_dir.open_dir(LOG_DIR)
     stack.callback(log_dir.close)
     names = [name for name in log_dir.names() if name.endswith(SEGMENT_SUFFIX)]
     for name in names:
-        try:
-            _add_segment(log, log_dir, name, f"{LOG_DIR}/{name}", stack)
-        except FileNotFoundError:
-            return False
+        _add_segment(log, log_dir, name, f"{LOG_DIR}/{name}", stack)
     if log.manifest is not None:
         named = [*(segment.name for segment in log.manifest.sealed), log.manifest.active]
         log.damage += [
@@ -343,7 +324,6 @@ def _open_segments(log: OpenLog, space_dir: Directory, stack: ExitStack) -> bool
             for name in named
             if name not in names
         ]
-    return True
 
 
 def _add_segment(
@@ -382,10 +362,6 @@ def _judge_owners(log: OpenLog) -> None:
                     f"this segment belongs to another space (uuid {header.space_uuid.hex()})",
                 )
             )
-
-
-def _manifest_names(space_dir: Directory) -> list[str]:
-    return [name for name in space_dir.names() if manifest_number(name) is not None]
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from itertools import count
 from typing import Any
 
@@ -15,6 +16,7 @@ from wal.inspect import Check, Damage, LogReport, inspect_log
 from wal.manifest import Manifest
 from wal.replay import publish_manifest, read_manifest
 from wal.sim_vfs import SimDisk
+from wal.still import held_still
 from wal.vfs import Directory, File
 
 
@@ -163,27 +165,66 @@ def test_damage_that_is_gone_when_looked_at_again_was_a_writer_at_work() -> None
     assert len(readings) == 2
 
 
-def test_what_changes_while_it_is_read_is_read_again() -> None:
+def test_what_goes_while_it_is_read_is_read_as_it_was() -> None:
     disk = full_disk()
-    readings: list[None] = []
+    readings, seen = list[None](), list[int]()
 
     class Looks(Check):
+        def begin(self, space_dir: Directory, manifest: Manifest) -> list[Damage]:
+            for name in segment_names(disk):
+                space(disk).open_dir("log").remove(name)
+            space(disk).remove(manifest.name)
+            return []
+
         def record(self, record: Record) -> None:
-            if len(readings) <= 5 and record.position == 1:
-                directory = space(disk)
-                manifest = read_manifest(directory)
-                newer = msgspec.structs.replace(manifest, number=manifest.number + 1)
-                publish_manifest(directory, newer)
-                if len(readings) == 3:
-                    raise FileNotFoundError
-                raise Damaged("log", 0, "what was let go of cannot be read")
+            seen.append(record.position)
 
     def new_check() -> Check:
         readings.append(None)
         return Looks()
 
-    assert inspect_log(space(disk), UUID, new_check).damage == []
-    assert len(readings) == 6
+    report = inspect_log(space(disk), UUID, new_check)
+    assert (report.damage, report.torn, len(readings)) == ([], None, 1)
+    assert len(seen) == report.records == 10
+
+
+def test_what_changes_while_it_is_being_held_is_held_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A manifest and what it names may be replaced between any two calls."""
+    enter = SimDisk._enter
+    for step in count():
+        disk = full_disk()
+        calls = 0
+
+        def enter_behind_a_change(self: SimDisk, *args: Any) -> bool:
+            nonlocal calls
+            calls += 1
+            if calls - 1 == step:  # noqa: B023
+                directory = space(disk)  # noqa: B023
+                manifest = read_manifest(directory)
+                publish_manifest(
+                    directory, msgspec.structs.replace(manifest, number=manifest.number + 1)
+                )
+            return enter(self, *args)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(SimDisk, "_enter", enter_behind_a_change)
+            with held_still(space(disk)) as held:
+                assert read_manifest(held).name in held.names(), f"changed before call {step}"
+                assert held.open_dir("log").names() == segment_names(disk)
+        if calls <= step:
+            break
+    assert step > 10
+
+
+def test_what_is_held_still_is_only_read() -> None:
+    with held_still(space(full_disk())) as held:
+        with pytest.raises(NotImplementedError):
+            held.sync()
+        with closing(held.open_dir("log")) as log_dir:
+            name = log_dir.names()[0]
+            with pytest.raises(NotImplementedError):
+                log_dir.open(name).truncate(0)
+            assert log_dir.open(name).size() == len(log_dir.open(name).map())
 
 
 def test_a_log_of_another_space_is_damage() -> None:

@@ -12,7 +12,7 @@ LOCK := $(BIN)/python -m piptools compile --quiet --strip-extras --allow-unsafe 
 	--no-header --no-emit-index-url --no-emit-trusted-host --no-emit-find-links
 
 .DEFAULT_GOAL := help
-.PHONY: help run demo test check drill simulate torture fuzz mutants faults bench lock clean
+.PHONY: help run demo test coverage check drill simulate torture fuzz mutants faults bench lock clean
 
 help: ## list the targets
 	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -44,20 +44,26 @@ check: $(VENV)/.test-ready ## lint, formatting and types
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
 
-# Side by side: the crash tests (without coverage tracing, which would take most of their time) are
-# shown once both are done. What a shell starts in the background ignores Ctrl-C and Ctrl-\, and so
+# Side by side: the crash tests (without coverage tracing, which would take most of their time), and
+# the slowest of those that only start processes, are shown once both are done. What a shell starts in the background ignores Ctrl-C and Ctrl-\, and so
 # would all that the tests start to be ended by them.
 AS_IN_FRONT := $(BIN)/python -c 'import os, signal, sys; \
 	signal.signal(signal.SIGINT, signal.SIG_DFL); signal.signal(signal.SIGQUIT, signal.SIG_DFL); \
 	os.execv(sys.executable, [sys.executable, *sys.argv[1:]])'
 
-test: check ## every check and test, with coverage
-	@$(AS_IN_FRONT) -m pytest tests/crash --durations=10 > .crash-tests.log 2>&1 & crash=$$!; \
+BESIDE := tests/crash tests/surfaces/test_cli_examples.py
+
+test: check ## every check and test, with the coverage of wal/ and compaction/
+	@$(AS_IN_FRONT) -m pytest $(BESIDE) --durations=10 > .crash-tests.log 2>&1 & crash=$$!; \
 	trap 'kill $$crash' INT TERM; \
-	$(BIN)/python -m pytest --ignore=tests/crash --cov --cov-report=term --durations=10; main=$$?; \
+	$(BIN)/python -m pytest $(BESIDE:%=--ignore=%) --cov=wal --cov=compaction --cov-report=term \
+		--durations=10; main=$$?; \
 	echo "Crash tests, which have run meanwhile …"; \
 	wait $$crash; crashed=$$?; cat .crash-tests.log; \
 	test $$main -eq 0 && test $$crashed -eq 0
+
+coverage: $(VENV)/.test-ready ## of all code, by all but the crash tests
+	@$(BIN)/python -m pytest --ignore=tests/crash --cov --cov-report=term
 
 drill: $(VENV)/.run-ready ## kill a server ITERATIONS times and look for losses; SEED=N goes on
 	@$(BIN)/python tools/recovery_drill.py --iterations $(ITERATIONS) $(if $(SEED),--seed $(SEED))

@@ -111,6 +111,8 @@ def test_the_first_examples_work_on_a_fresh_machine_and_again(
     for _ in range(2):
         for words in COMMANDS:
             example = EXAMPLE.findall(helps[words])[0]
+            if words == "drill crash":
+                continue  # it has a machine of its own wherever it runs; and it takes its time
             if words == "serve":
                 serve(example, tmp_path)
                 continue

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
-from io import UnsupportedOperation
 from typing import Final, Never
 
 from wal.live_set import CHECKPOINT_DIR, LOG_DIR
@@ -63,7 +62,7 @@ def _opened(directory: Directory, names: list[str], stack: ExitStack) -> dict[st
 
 
 def _refuse(*_: object, **__: object) -> Never:
-    raise UnsupportedOperation("what is held still is only read")
+    raise PermissionError("what is held still is only read")
 
 
 class _Held:

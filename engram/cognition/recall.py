@@ -20,7 +20,7 @@ import numpy.typing as npt
 
 from engram.cognition.confidence import VECTOR_EVIDENCE, activation, interval, probability
 from engram.memory.model import Filter, Hit, Mode, Vector, Why
-from engram.memory.state import BoolArray, View
+from engram.memory.view import BoolArray, View
 
 SIMILARITY_WEIGHT: Final = 0.4
 """Tuned for the default embedder on LoCoMo, see docs/benchmarks; flat between .3 and .5."""

@@ -23,8 +23,8 @@ from engram.memory.events import (
 )
 from engram.memory.model import EmbeddingSpec, Event, Recalled
 from engram.memory.payload import Batch
-from engram.memory.state import memory_of
 from engram.memory.times import from_us
+from engram.memory.view import memory_of
 
 _EVENT_BYTES: Final = 512  # what an event takes beside its content, about
 

@@ -19,7 +19,8 @@ from engram.indexes.postings import Run, check_run, kept_of
 from engram.memory.retention import Retention
 
 if TYPE_CHECKING:
-    from engram.memory.state import Frozen, View
+    from engram.memory.state import Frozen
+    from engram.memory.view import View
 
 Array = npt.NDArray[Any]
 Int64Array = npt.NDArray[np.int64]

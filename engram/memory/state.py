@@ -13,20 +13,19 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Sequence
-from datetime import datetime
 from typing import Final, NamedTuple
 
 import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from engram.indexes.attributes import Attributes, AttributesView
-from engram.indexes.columns import GrowingColumn, LayeredBytes, LayeredView
+from engram.indexes.attributes import Attributes
+from engram.indexes.columns import GrowingColumn, LayeredBytes
 from engram.indexes.ids import IdIndex
-from engram.indexes.lexicon import Lexicon, LexiconView
-from engram.indexes.timeline import Timeline, TimelineView
-from engram.indexes.vectors import LiveMask, Vectors, VectorsView
-from engram.memory.columns import NO_PAST, Past, StateColumns, check_columns
+from engram.indexes.lexicon import Lexicon
+from engram.indexes.timeline import Timeline
+from engram.indexes.vectors import LiveMask, Vectors
+from engram.memory.columns import NO_PAST, StateColumns, check_columns
 from engram.memory.decide import Latest
 from engram.memory.events import (
     Event,
@@ -44,20 +43,17 @@ from engram.memory.events import (
     SpaceDeleted,
     SpaceRestored,
 )
-from engram.memory.model import Filter, Memory, Vector
+from engram.memory.model import Vector
 from engram.memory.payload import Batch
 from engram.memory.purges import Purges, husk
 from engram.memory.retention import KEEP_ALL, Retention
-from engram.memory.times import NEVER_US, from_us, to_us
-
-NO_ROW: Final = -1
+from engram.memory.times import NEVER_US
+from engram.memory.view import NO_ROW, View, version_in
 
 PUBLISH_ROWS: Final = 32_768
 """Rows collected before they are moved into the columns even without a `publish`."""
 
-BoolArray = npt.NDArray[np.bool_]
 _encode: Final = msgspec.msgpack.Encoder().encode
-_decoder: Final = msgspec.msgpack.Decoder(MemoryStored | MemoryRevised | MemoryRestored)
 
 
 class StateError(Exception):
@@ -74,149 +70,6 @@ class Frozen(NamedTuple):
     retention: Retention
     purges: Purges
     purged_rows: npt.NDArray[np.int64]
-
-
-class View:
-    """The durable state at one position; never changes. All columns have `rows` rows, but for
-    `forgotten`, which pairs the row of each forgotten memory with the position it was forgotten at.
-    `previous` leads from a row to the one before it with the same id, or to NO_ROW. The first rows
-    may have come from a checkpoint: of what happened to their ids before, `past` has the positions.
-    """
-
-    __slots__ = (
-        "attributes",
-        "confidences",
-        "documents",
-        "earliest_expiry_us",
-        "expires_us",
-        "forgotten",
-        "lexicon",
-        "live",
-        "memory_space_id",
-        "past",
-        "position",
-        "positions",
-        "previous",
-        "rows",
-        "stored_us",
-        "timeline",
-        "vectors",
-    )
-
-    def __init__(
-        self,
-        memory_space_id: str,
-        position: int,
-        documents: LayeredView,
-        positions: npt.NDArray[np.int64],
-        stored_us: npt.NDArray[np.int64],
-        expires_us: npt.NDArray[np.int64],
-        earliest_expiry_us: int,
-        confidences: npt.NDArray[np.float64],
-        live: BoolArray,
-        vectors: VectorsView,
-        lexicon: LexiconView,
-        attributes: AttributesView,
-        timeline: TimelineView,
-        previous: npt.NDArray[np.int64],
-        forgotten: npt.NDArray[np.int64],
-        past: Past,
-    ) -> None:
-        self.memory_space_id = memory_space_id
-        self.position = position
-        self.rows = len(live)
-        self.documents = documents
-        self.positions = positions
-        self.stored_us = stored_us
-        self.expires_us = expires_us
-        self.earliest_expiry_us = earliest_expiry_us
-        self.confidences = confidences
-        self.live = live
-        self.vectors = vectors
-        self.lexicon = lexicon
-        self.attributes = attributes
-        self.timeline = timeline
-        self.previous = previous
-        self.forgotten = forgotten
-        self.past = past
-
-    def newest(self) -> BoolArray:
-        """The rows that no later version of their id follows, alive or not, bool (rows,)."""
-        newest = np.ones(self.rows, np.bool_)
-        newest[self.previous[self.previous >= 0]] = False
-        return newest
-
-    def visible(self, now_us: int) -> BoolArray:
-        """The rows that may be shown at that time, bool (rows,): alive and not expired."""
-        if now_us < self.earliest_expiry_us:
-            return self.live
-        mask: BoolArray = self.live & (self.expires_us > now_us)
-        return mask
-
-    def live_count(self, now_us: int) -> int:
-        return int(np.count_nonzero(self.visible(now_us)))
-
-    def matching(self, filter: Filter | None, visible: BoolArray) -> BoolArray:
-        """The visible rows that meet the filter, bool (rows,)."""
-        if filter is None:
-            return visible
-        mask: BoolArray = visible & self.attributes.mask(filter)
-        if filter.since is not None or filter.until is not None:
-            within = np.zeros(self.rows, np.bool_)
-            within[self.timeline.between(_us(filter.since), _us(filter.until))] = True
-            mask &= within
-        return mask
-
-    def history(self, row: int) -> list[int]:
-        """The positions of what happened to the id whose newest row is `row`, oldest first."""
-        rows = [row]
-        while (row := int(self.previous[row])) != NO_ROW:
-            rows.append(row)
-        ended = self.forgotten[np.isin(self.forgotten[:, 0], rows), 1]
-        before = self.past.of(rows[-1])
-        return [*before, *sorted([*self.positions[rows].tolist(), *ended.tolist()])]
-
-    def version(self, row: int) -> MemoryVersion:
-        """The memory version in a row."""
-        version: MemoryVersion = _decoder.decode(self.documents.get(row))
-        return version
-
-    def memory(self, row: int, *, include_embedding: bool = False) -> Memory:
-        """The memory in a row as users see it."""
-        return memory_of(
-            self.memory_space_id,
-            self.version(row),
-            position=int(self.positions[row]),
-            stored_us=int(self.stored_us[row]),
-            embedding=self.vectors.row(row) if include_embedding else None,
-        )
-
-
-def memory_of(
-    memory_space_id: str,
-    version: MemoryVersion,
-    *,
-    position: int,
-    stored_us: int,
-    embedding: Vector | None = None,
-) -> Memory:
-    """A memory version and where it was stored, as users see it."""
-    return Memory(
-        id=version.id,
-        memory_space_id=memory_space_id,
-        kind=version.kind,
-        content=version.content,
-        tags=version.tags,
-        metadata=version.metadata,
-        confidence=version.confidence,
-        occurred_at=None if version.occurred_us is None else from_us(version.occurred_us),
-        expires_at=None if version.expires_us is None else from_us(version.expires_us),
-        stored_at=from_us(stored_us),
-        source=version.source,
-        revision=version.revision,
-        position=position,
-        embedding=embedding,
-    )
 
 
 class State:
@@ -477,8 +330,7 @@ class State:
         ]
 
     def _id_at(self, row: int) -> str:
-        version: MemoryVersion = _decoder.decode(self._documents.get(row))
-        return version.id
+        return version_in(self._documents.get(row)).id
 
     def latest(self, memory_id: str) -> Latest | None:
         """What the writer's decider asks; everything applied must have been published."""
@@ -491,7 +343,3 @@ class State:
         if row is None:
             raise KeyError(memory_id)
         return self.view.vectors.row(row)
-
-
-def _us(time: datetime | None) -> int | None:
-    return None if time is None else to_us(time)

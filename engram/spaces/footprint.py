@@ -12,7 +12,8 @@ from typing import Any, Final, NamedTuple
 
 import numpy as np
 
-from engram.memory.state import State, View
+from engram.memory.state import State
+from engram.memory.view import View
 
 _DICT_ENTRY_BYTES: Final = 160
 """A key, a value and their place in the table, about."""

@@ -16,7 +16,7 @@ from engram.errors import Invalid, MemoryNotFound
 from engram.memory import validate as check
 from engram.memory.events import MemoryRecalled
 from engram.memory.model import Hit, Mode, Vector
-from engram.memory.state import View
+from engram.memory.view import View
 from engram.spaces.identity import Identity
 
 _DIGEST_BYTES: Final = 16

@@ -43,7 +43,7 @@ from engram.memory.model import (
     Vector,
 )
 from engram.memory.retention import Retention, check_retention
-from engram.memory.state import View, memory_of
+from engram.memory.view import View, memory_of
 from engram.spaces import purging
 from engram.spaces.description import describe
 from engram.spaces.portable import Portable, Receive

@@ -41,7 +41,8 @@ from engram.memory.events import (
 from engram.memory.model import Compaction, Event, SpaceState, Vector
 from engram.memory.payload import Batch, PayloadError, decode_batch, encode_batch
 from engram.memory.purges import husk
-from engram.memory.state import State, StateError, View
+from engram.memory.state import State, StateError
+from engram.memory.view import View
 from engram.spaces.compactor import Compactor, begin
 from engram.spaces.footprint import Footprint, footprint
 from engram.spaces.identity import Identity

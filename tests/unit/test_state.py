@@ -36,8 +36,9 @@ from engram.memory.model import Filter
 from engram.memory.payload import Batch
 from engram.memory.purges import is_husk, redacted
 from engram.memory.retention import KEEP_ALL, Retention
-from engram.memory.state import State, StateError, View
+from engram.memory.state import State, StateError
 from engram.memory.times import from_us
+from engram.memory.view import View
 from wal.sim_vfs import SimDisk
 
 DIMENSIONS = 2

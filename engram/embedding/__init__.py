@@ -2,6 +2,8 @@
 
 protocol   what an embedder must do
 static     the default: a table of token vectors, works offline right after install
+minilm     a sentence encoder that is installed beside it on request
+packaged   the files of both, found and pinned
 openai     models of a server that speaks OpenAI's protocol
 post       its requests: one event loop for the process, timeouts, tries
 registry   from a space's embedding spec to its embedder

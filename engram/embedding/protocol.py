@@ -37,11 +37,11 @@ class Embedder(Protocol):
 
 
 @runtime_checkable
-class RemoteEmbedder(Embedder, Protocol):
-    """An embedder that depends on something outside of this process, and can be tried."""
+class TriedEmbedder(Embedder, Protocol):
+    """An embedder that depends on what may be missing here (a server, an optional package)."""
 
     def check(self) -> None:
-        """Try it, over the network, so that no space is pinned to what does not work.
+        """Try it, over the network or on disk, so that no space is pinned to what does not work.
 
         Raises EmbedderUnavailable or EmbedderMismatch, saying what to do.
         """

@@ -10,7 +10,8 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import Final
 
-from engram.embedding import openai, static
+from engram.embedding import minilm, openai, static
+from engram.embedding.minilm import MiniLMEmbedder
 from engram.embedding.openai import OpenAIEmbedder
 from engram.embedding.protocol import Embedder
 from engram.embedding.static import StaticEmbedder
@@ -21,10 +22,22 @@ from engram.memory.validate import CALLER
 DEFAULT: Final = EmbeddingSpec(model=static.MODEL, dimensions=static.DIMENSIONS)
 """What a space gets that asks for nothing."""
 
-_EMBEDDERS: Final[dict[str, Embedder]] = {static.MODEL: StaticEmbedder()}
+_EMBEDDERS: Final[dict[str, Embedder]] = {
+    static.MODEL: StaticEmbedder(),
+    minilm.MODEL: MiniLMEmbedder(),
+}
+PACKAGED: Final = tuple(sorted(_EMBEDDERS))
+"""The models that packages carry."""
+
 # Names that servers know are requests' to choose; as many embedders as spaces use are kept, and not
 # one for every name that was ever tried.
 _SERVED_MAX: Final = 256
+
+
+def dimensions_of(model: str) -> int | None:
+    """How many dimensions a model has; None where that is for whoever creates a space to say."""
+    embedder = _EMBEDDERS.get(model)
+    return None if embedder is None else embedder.dimensions
 
 
 def embedder_for(spec: EmbeddingSpec) -> Embedder:

@@ -23,13 +23,12 @@ from __future__ import annotations
 import re
 import threading
 from collections.abc import Sequence
-from importlib.util import find_spec
-from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
 import numpy.typing as npt
 
+from engram.embedding.packaged import NotUsable, PinnedFile, folder_of, pinned
 from engram.errors import EmbedderUnavailable, Invalid
 
 if TYPE_CHECKING:
@@ -40,9 +39,8 @@ DIMENSIONS: Final = 256
 PACKAGE: Final = "wordllama"
 PACKAGE_VERSION: Final = "0.4.0.post1"
 
-WEIGHTS: Final = ("weights/l2_supercat_256.safetensors", 0x1E47A5E0)
-TOKENIZER: Final = ("tokenizers/l2_supercat_tokenizer_config.json", 0x4F2CF049)
-"""Path inside the package, and CRC32C of the whole file."""
+WEIGHTS: Final = PinnedFile("weights/l2_supercat_256.safetensors", 0x1E47A5E0)
+TOKENIZER: Final = PinnedFile("tokenizers/l2_supercat_tokenizer_config.json", 0x4F2CF049)
 
 SPACE_TOKEN: Final = 29_871
 """The token of a space with no word after it."""
@@ -94,8 +92,8 @@ class StaticEmbedder:
             if self._loaded is None:
                 try:
                     self._loaded = self._read()
-                except EmbedderUnavailable:
-                    raise
+                except NotUsable as error:
+                    raise _unavailable(str(error)) from error
                 except Exception as error:  # whatever the readers of either format raise
                     raise _unavailable(f"its files cannot be read ({error})") from error
             return self._loaded
@@ -105,12 +103,9 @@ class StaticEmbedder:
         from safetensors.numpy import load
         from tokenizers import Tokenizer
 
-        spec = find_spec(self._package)
-        if spec is None or not spec.submodule_search_locations:
-            raise _unavailable(f"the package {self._package} is not installed")
-        folder = Path(spec.submodule_search_locations[0])
-        table = load(_pinned(folder, *WEIGHTS))["embedding.weight"].astype(np.float32)
-        tokenizer = Tokenizer.from_buffer(_pinned(folder, *TOKENIZER))
+        folder = folder_of(self._package)
+        table = load(pinned(folder, WEIGHTS))["embedding.weight"].astype(np.float32)
+        tokenizer = Tokenizer.from_buffer(pinned(folder, TOKENIZER))
         tokenizer.no_padding()
         tokenizer.no_truncation()
         # Text is never syntax: "<s>" in a memory is three characters.
@@ -151,20 +146,6 @@ def _pieces(text: str) -> list[str]:
     if "  " in text or text[0] == " " or text[-1] == " ":
         return [piece[1:] for piece in _PIECES.findall(f" {text}")]
     return text.split(" ")
-
-
-def _pinned(folder: Path, name: str, checksum: int) -> bytes:
-    """The bytes of a file, if they are the ones this model is named after."""
-    from crc32c import crc32c
-
-    path = folder / name
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise _unavailable(f"{path} cannot be read ({error.strerror})") from error
-    if crc32c(data) != checksum:
-        raise _unavailable(f"{path} is not the file this model is made of")
-    return data
 
 
 def _unavailable(reason: str) -> EmbedderUnavailable:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 
-from engram.embedding.protocol import RemoteEmbedder
+from engram.embedding.protocol import TriedEmbedder
 from engram.embedding.registry import embedder_for
 from engram.errors import SpaceExists
 from engram.memory.model import EmbeddingSpec
@@ -16,11 +16,11 @@ from wal.vfs import Directory
 
 
 def check_embedder(spec: EmbeddingSpec) -> None:
-    """Refuse an embedding that this version cannot make. Takes as long as the network does."""
+    """Refuse an embedding that cannot be made here. Takes as long as the network does."""
     check_embedding_spec(spec)
     if spec.model != CALLER:
         embedder = embedder_for(spec)
-        if isinstance(embedder, RemoteEmbedder):
+        if isinstance(embedder, TriedEmbedder):
             embedder.check()
 
 

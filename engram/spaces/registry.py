@@ -25,7 +25,7 @@ from functools import partial
 from typing import Final
 
 from engram.bundles.incoming import Bundle, Incoming
-from engram.embedding.protocol import RemoteEmbedder
+from engram.embedding.protocol import TriedEmbedder
 from engram.embedding.registry import DEFAULT, embedder_for
 from engram.errors import (
     DataRootUnusable,
@@ -174,7 +174,7 @@ class Registry:
         if entry is None:
             with self._root_errors():
                 self._lifecycle.refuse_deleted(space_id)
-            if spec.model != CALLER and isinstance(embedder, RemoteEmbedder):
+            if spec.model != CALLER and isinstance(embedder, TriedEmbedder):
                 embedder.check()  # before the lock: it takes as long as the network does
             with self._exclusively(space_id):
                 entry, created = self._make(space_id, spec)

@@ -58,6 +58,13 @@ def test_a_space_s_way_through_the_commands(cli: Cli) -> None:
         (["space", "create", "--if-not-exists"], 2, "malformed"),
         (["space", "create", "a", "--dimensions", "0"], 2, "invalid"),
         (["space", "create", "a", "--dimensions", "x"], 2, "malformed"),
+        (["space", "create", "a", "--embedding", "openai:m"], 2, "malformed"),
+        (["space", "create", "a", "--embedding", "nope", "--dimensions", "3"], 2, "invalid"),
+        (
+            ["space", "create", "a", "--embedding", "wordllama-l2-256", "--dimensions", "3"],
+            2,
+            "invalid",
+        ),
         (["space", "create", "a", "b"], 2, "malformed"),
         (["space", "create", "a", "--quotas", "1"], 2, "malformed"),
         (["space", "show"], 2, "malformed"),

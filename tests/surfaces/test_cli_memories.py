@@ -220,6 +220,14 @@ def test_spaces_are_made_listed_and_shown_alike(run: CommandLine, places: Places
     again = both(run, places, "space", "create", "made", "--if-not-exists", "--dimensions", "3")
     assert again.out == "made exists already\n"
     assert both(run, places, "space", "create").code == 0
+    model = "all-minilm-l6-v2-int8"
+    quality = both(run, places, "space", "create", "quality", "--embedding", model, "--json")
+    assert quality.documents[0]["embedding"] == {"model": model, "dimensions": 384}
+    assert (
+        both(run, places, "remember", "My vehicle's engine failed", "--space", "quality").code == 0
+    )
+    command = ("recall", "the car broke down", "--mode", "similarity", "--space", "quality")
+    assert "My vehicle's engine failed" in both(run, places, *command).out
     listed = both(run, places, "space", "list")
     assert "made" in listed.out
     shown = both(run, places, "space", "show", "vectors")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
@@ -12,6 +13,7 @@ import pytest
 from starlette.testclient import TestClient
 
 import engram
+from engram.embedding.registry import embedder_for
 from engram.server.app import build_app
 
 from .harness import LOCAL
@@ -82,6 +84,30 @@ def test_without_an_id_the_server_mints_one(client: TestClient, body: Any) -> No
     created = client.post("/api/v1/spaces", json=body)
     assert created.status_code == 201
     assert client.get(created.headers["location"]).json() == created.json()
+
+
+def test_the_sentence_encoder_is_an_embedding_like_any_other(
+    client: TestClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spec = {"embedding": {"model": "all-minilm-l6-v2-int8", "dimensions": 384}}
+    assert client.put("/api/v1/spaces/quality", json=spec).json()["embedding"] == spec["embedding"]
+    path = "/api/v1/spaces/quality"
+    new = {"memories": [{"content": "My vehicle's engine failed"}, {"content": "He likes cake"}]}
+    assert client.post(f"{path}/memories", json=new).status_code == 201
+    found = client.post(f"{path}/recall", json={"query": "the car broke down", "limit": 1}).json()
+    assert found["results"][0]["memory"]["content"] == "My vehicle's engine failed"
+    # As where the extra is not installed:
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    embedding = engram.EmbeddingSpec(model="all-minilm-l6-v2-int8", dimensions=384)
+    monkeypatch.setattr(embedder_for(embedding), "_loaded", None)
+    for refused in (
+        client.put("/api/v1/spaces/another", json=spec),
+        client.post(f"{path}/memories", json={"content": "x"}),
+    ):
+        assert refused.status_code == 503
+        assert refused.json()["type"].endswith("/embedder-unavailable")
+        assert "pip install 'engram-spaces[minilm]'" in refused.json()["detail"]
+    assert client.get("/api/v1/spaces/another").status_code == 404
 
 
 def test_creating_twice_is_refused_and_putting_twice_is_not(client: TestClient) -> None:

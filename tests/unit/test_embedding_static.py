@@ -38,7 +38,7 @@ def package() -> Path:
 
 @pytest.fixture(scope="module")
 def tokenizer(package: Path) -> Tokenizer:
-    tokenizer = Tokenizer.from_file(str(package / static.TOKENIZER[0]))
+    tokenizer = Tokenizer.from_file(str(package / static.TOKENIZER.path))
     tokenizer.encode_special_tokens = True
     return tokenizer
 
@@ -180,7 +180,7 @@ def test_the_files_do_not_need_their_package(copied: Path) -> None:
     assert StaticEmbedder(copied.name).embed(["key"]).shape == (1, 256)
 
 
-@pytest.mark.parametrize("name", [static.WEIGHTS[0], static.TOKENIZER[0]])
+@pytest.mark.parametrize("name", [static.WEIGHTS.path, static.TOKENIZER.path])
 @pytest.mark.parametrize("damage", ["flipped", "cut", "gone"])
 def test_other_files_are_refused_and_the_failure_is_not_remembered(
     copied: Path, name: str, damage: str
@@ -208,7 +208,7 @@ def test_other_files_are_refused_and_the_failure_is_not_remembered(
 def test_files_that_pass_but_cannot_be_read_are_an_embedder_error(
     copied: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(static, "_pinned", lambda *_: b"not what any reader expects")
+    monkeypatch.setattr(static, "pinned", lambda *_: b"not what any reader expects")
     with pytest.raises(EmbedderUnavailable, match="cannot be read"):
         StaticEmbedder(copied.name).embed(["key"])
 

@@ -1,6 +1,6 @@
 """Recall quality and speed on LoCoMo, through a real server.
 
-    python -m tools.bench.locomo --data locomo.json [--json]
+    python -m tools.bench.locomo --data locomo.json [--embedding MODEL --dimensions N] [--json]
 
 Loads each conversation of the LoCoMo file (snap-research/LoCoMo, CC BY-NC 4.0; it is not part of
 this project) into a space of its own over REST, one memory per turn, asks every question that has
@@ -117,12 +117,16 @@ def own_server() -> Iterator[str]:
 
 
 async def load(
-    session: aiohttp.ClientSession, conversations: list[Conversation], batch: int
+    session: aiohttp.ClientSession,
+    conversations: list[Conversation],
+    batch: int,
+    embedding: dict[str, Any] | None,
 ) -> float:
     """Remember every turn; returns turns acknowledged per second."""
     started = time.perf_counter()
     for conversation in conversations:
-        await _call(session, "PUT", f"/api/v1/spaces/{conversation.space}", None)
+        body = None if embedding is None else {"embedding": embedding}
+        await _call(session, "PUT", f"/api/v1/spaces/{conversation.space}", body)
     put = time.perf_counter()
     for conversation in conversations:
         path = f"/api/v1/spaces/{conversation.space}/memories"
@@ -188,14 +192,18 @@ async def _call(session: aiohttp.ClientSession, method: str, path: str, body: An
 
 
 async def run(url: str, conversations: list[Conversation], args: argparse.Namespace) -> Any:
+    embedding = None
+    if args.embedding is not None:
+        embedding = {"model": args.embedding, "dimensions": args.dimensions}
     async with aiohttp.ClientSession(url) as session:
-        turns_per_second = await load(session, conversations, args.batch)
+        turns_per_second = await load(session, conversations, args.batch, embedding)
         results = [await ask(session, conversations, mode) for mode in args.mode]
     return {
         "benchmark": "locomo",
         "machine": machine(),
         "turns": sum(len(c.memories) for c in conversations),
         "turns_per_request": args.batch,
+        "embedding": embedding,
         "turns_per_second": round(turns_per_second, 1),
         "modes": results,
     }
@@ -228,6 +236,8 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True, help="the LoCoMo JSON file")
     parser.add_argument("--server", help="URL of a running server; without it one is started")
     parser.add_argument("--batch", type=int, default=100, help="turns a request (1 to 1000)")
+    parser.add_argument("--embedding", help="the spaces' embedder; default: the default one")
+    parser.add_argument("--dimensions", type=int, default=384, help="of that embedder (384)")
     parser.add_argument("--mode", action="append", choices=MODES, help="default: all of them")
     parser.add_argument("--json", action="store_true", help="print one JSON document")
     args = parser.parse_args()

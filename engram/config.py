@@ -11,6 +11,7 @@ else from its default. The file is TOML:
     delete_grace_s = 604800               # how long a deletion can be undone, in seconds
     open_spaces_max = 1024                # what stays open at once, in spaces and bytes of memory
     open_bytes_max = 2147483648
+    past_bytes_max = 268435456            # what is kept of earlier states, in bytes of memory
     scrub_bytes_per_s = 4194304           # what `engram serve` reads again to verify it; 0: nothing
 
 A command works on a server's spaces or on a data root. Whichever of the two is named closer to the
@@ -34,6 +35,7 @@ DEFAULT_PORT: Final = 7432
 DEFAULT_DELETE_GRACE_S: Final = 604_800
 DEFAULT_OPEN_SPACES_MAX: Final = 1_024
 DEFAULT_OPEN_BYTES_MAX: Final = 2 << 30
+DEFAULT_PAST_BYTES_MAX: Final = 256 << 20
 DEFAULT_SCRUB_BYTES_PER_S: Final = 4 << 20
 PORT_MAX: Final = 65_535
 DELETE_GRACE_S_MAX: Final = 100 * 366 * 24 * 3_600
@@ -89,6 +91,13 @@ KEYS: Final = (
         1,
     ),
     Key(
+        "past_bytes_max",
+        "--past-bytes-max",
+        "ENGRAM_PAST_BYTES_MAX",
+        str(DEFAULT_PAST_BYTES_MAX),
+        int,
+    ),
+    Key(
         "scrub_bytes_per_s",
         "--scrub-bytes-per-s",
         "ENGRAM_SCRUB_BYTES_PER_S",
@@ -123,6 +132,7 @@ class Opening(TypedDict):
     delete_grace_s: int
     open_spaces_max: int
     open_bytes_max: int
+    past_bytes_max: int
 
 
 class Serving(Opening):
@@ -142,6 +152,7 @@ class Settings(NamedTuple):
     delete_grace_s: Setting
     open_spaces_max: Setting
     open_bytes_max: Setting
+    past_bytes_max: Setting
     scrub_bytes_per_s: Setting
     file: File | None
 
@@ -160,6 +171,7 @@ class Settings(NamedTuple):
             delete_grace_s=int(self.delete_grace_s.value or 0),
             open_spaces_max=int(self.open_spaces_max.value or 1),
             open_bytes_max=int(self.open_bytes_max.value or 1),
+            past_bytes_max=int(self.past_bytes_max.value or 0),
         )
 
     @property
@@ -203,6 +215,7 @@ def settings_of(
         "delete_grace_s": DEFAULT_DELETE_GRACE_S,
         "open_spaces_max": DEFAULT_OPEN_SPACES_MAX,
         "open_bytes_max": DEFAULT_OPEN_BYTES_MAX,
+        "past_bytes_max": DEFAULT_PAST_BYTES_MAX,
         "scrub_bytes_per_s": DEFAULT_SCRUB_BYTES_PER_S,
     }
     found = {}

@@ -1,7 +1,6 @@
 """Reading a bundle from a space that goes on being used: what it was at one durable position.
 
-The space is pinned in short steps, so that neither its writers nor a deletion wait for whoever
-takes the bundle.
+The space is pinned in short steps (:mod:`engram.spaces.reading`).
 """
 
 from __future__ import annotations
@@ -19,19 +18,15 @@ from engram.bundles.codec import (
     BundledRecord,
     BundleEncoder,
 )
-from engram.errors import HistoryGone, Invalid, PositionBeyondEnd, SpaceDamaged, Unavailable
-from engram.memory.events import SpaceDeleted
+from engram.errors import HistoryGone, Invalid, PositionBeyondEnd, Unavailable
 from engram.memory.model import ExportReport
-from engram.memory.payload import PayloadError, decode_batch
+from engram.spaces.reading import end_of_whole, read_in_steps
 from engram.spaces.store import Store, translated
 from wal.errors import Damaged, Truncated
-from wal.log import NO_DESCRIPTOR
 
 if TYPE_CHECKING:
     from engram.spaces.entry import Entry
 
-STEP_BYTES: Final = 4 << 20
-"""How much is read while the space is pinned once, or one record, if that is more."""
 ATTEMPTS_MAX: Final = 3
 
 
@@ -122,48 +117,22 @@ class Outgoing:
         )
 
     def _records(self) -> Iterator[BundledRecord]:
-        position = self._base.position + 1
-        while position <= self.position:
-            for record in self._step(position):
-                yield record
-                position = record.next_position
-
-    def _step(self, position: int) -> list[BundledRecord]:
-        """Some records from a position on, copied."""
-        found: list[BundledRecord] = []
-        size = 0
         try:
-            with self._entry.pinned() as store, translated(self.memory_space_id):
-                store.check_history()
-                for record in store.log.read(position):
-                    if record.position > self.position or size >= STEP_BYTES:
-                        break
-                    payload = bytes(record.payload)
-                    found.append(
-                        BundledRecord(
-                            record.position,
-                            record.time_ns,
-                            record.events,
-                            record.type,
-                            record.flags,
-                            payload,
-                        )
-                    )
-                    size += len(payload)
+            for record in read_in_steps(self._entry, self._base.position + 1, self.position):
+                yield BundledRecord(
+                    record.position,
+                    record.time_ns,
+                    record.events,
+                    record.type,
+                    record.flags,
+                    bytes(record.payload),
+                )
         except HistoryGone as error:
             raise Unavailable(
                 f"space {self.memory_space_id!r} let go of history while it was read: a compaction "
                 "put its retention into force. Do it again",
                 memory_space_id=self.memory_space_id,
             ) from error
-        except OSError as error:
-            kind = Unavailable if error.errno in NO_DESCRIPTOR else SpaceDamaged
-            raise kind(
-                f"the log of space {self.memory_space_id!r} cannot be read: "
-                f"{error.strerror or error}",
-                memory_space_id=self.memory_space_id,
-            ) from error
-        return found
 
     def _rounded(self, store: Store, as_of: int) -> int:
         """The last position up to `as_of` behind which the space can end."""
@@ -184,15 +153,7 @@ class Outgoing:
             )
         if as_of == self._base.position:
             return as_of
-        record = next(store.log.read(as_of))
-        if record.next_position > as_of + 1:
-            return record.position - 1
-        try:
-            last = decode_batch(record.payload).events[-1]
-        except PayloadError as error:
-            raise Damaged("log", record.offset, str(error)) from error
-        # There is no copy of a deleted space: it ends before that.
-        return record.position - 1 if isinstance(last, SpaceDeleted) else as_of
+        return end_of_whole(store, as_of)
 
 
 def _base_of(store: Store) -> _Base:

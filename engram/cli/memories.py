@@ -13,6 +13,7 @@ from engram.cli import output, render
 from engram.cli.connection import opened_space
 from engram.cli.given import content_of, metadata_of
 from engram.cli.options import (
+    AsOfOption,
     AtOption,
     ConfidenceOption,
     ConfigOption,
@@ -30,12 +31,13 @@ from engram.cli.options import (
     TagFilterOption,
     ToOption,
 )
-from engram.cli.times import time_of
+from engram.cli.times import moment_of, time_of
 from engram.errors import Malformed
 
 if TYPE_CHECKING:
     from engram import Changes, Memory
     from engram.cli.connection import OpenSpace
+    from engram.memory.model import AsOf
 
 
 class Clearable(StrEnum):
@@ -51,6 +53,7 @@ class Clearable(StrEnum):
 
 def get(
     memory_id: MemoryArgument,
+    as_of: AsOfOption = None,
     space: SpaceOption = None,
     server: ServerOption = None,
     data_root: DataRootOption = None,
@@ -59,14 +62,15 @@ def get(
 ) -> None:
     """Show one memory whole.
 
-    Its content, and everything it is filed under.
+    Its content, and everything it is filed under; with --as-of, as it was then.
 
     \b
     Example:  engram space create alpha --if-not-exists; engram remember "Backups run at two" \
 --id backups --space alpha; engram get backups --space alpha
     """
+    when = moment_of("--as-of", as_of)
     with opened_space(Named(server, data_root, config, space)) as place:
-        memory = place.get(memory_id)
+        memory = place.get(memory_id, as_of=when)
     if as_json:
         output.print_json(memory)
         return
@@ -82,6 +86,7 @@ def list_memories(
     source: SourceFilterOption = None,
     since: FromOption = None,
     until: ToOption = None,
+    as_of: AsOfOption = None,
     limit: Annotated[
         int | None,
         typer.Option(
@@ -109,7 +114,8 @@ def list_memories(
 ) -> None:
     """List the living memories of a space.
 
-    They come in the order in which they were stored or last revised. A page ends with a hint at how
+    They come in the order in which they were stored or last revised; with --as-of they are those
+    that lived then. A page ends with a hint at how
     to go on, on stderr. With --json: one memory a line, in full.
 
     \b
@@ -128,9 +134,10 @@ def list_memories(
         since=time_of("--from", since),
         until=time_of("--to", until),
     )
+    when = moment_of("--as-of", as_of)
     most = None if everything else limit or limits.LIST_LIMIT_DEFAULT
     with opened_space(Named(server, data_root, config, space)) as place:
-        pages = _Pages(place, wanted, after, most)
+        pages = _Pages(place, wanted, after, most, when)
         for memories in pages:
             if as_json:
                 for memory in memories:
@@ -146,8 +153,16 @@ def list_memories(
 class _Pages:
     """Pages of a listing until `most` memories were given (None: all). `next` continues it."""
 
-    def __init__(self, place: OpenSpace, wanted: Any, after: int | None, most: int | None) -> None:
+    def __init__(
+        self,
+        place: OpenSpace,
+        wanted: Any,
+        after: int | None,
+        most: int | None,
+        as_of: AsOf | None,
+    ) -> None:
         self._place = place
+        self._as_of = as_of
         self._wanted = wanted
         self._left = most
         self.next = after
@@ -157,7 +172,7 @@ class _Pages:
         while self._left is None or self._left > 0:
             size = limits.LIST_LIMIT_MAX if self._left is None else self._left
             size = min(size, limits.LIST_LIMIT_MAX)
-            page = self._place.list(self._wanted, limit=size, after=self.next)
+            page = self._place.list(self._wanted, limit=size, after=self.next, as_of=self._as_of)
             self.next = page.next
             self.found += len(page.memories)
             if self._left is not None:

@@ -88,6 +88,15 @@ ToOption = Annotated[
         show_default=False,
     ),
 ]
+AsOfOption = Annotated[
+    str | None,
+    typer.Option(
+        "--as-of",
+        metavar="POSITION|TIME",
+        help="What the space was once this position was applied, or at this time.",
+        show_default=False,
+    ),
+]
 AtOption = Annotated[str | None, typer.Option("--at", metavar="TIME", help="When it happened.")]
 ExpiresOption = Annotated[
     str | None,

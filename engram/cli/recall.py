@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -10,6 +10,7 @@ from engram import limits
 from engram.cli import output, render
 from engram.cli.connection import opened_space
 from engram.cli.options import (
+    AsOfOption,
     ConfigOption,
     DataRootOption,
     FromOption,
@@ -23,7 +24,10 @@ from engram.cli.options import (
     TagFilterOption,
     ToOption,
 )
-from engram.cli.times import time_of
+from engram.cli.times import moment_of, time_of
+
+if TYPE_CHECKING:
+    from engram import Recall
 
 LimitOption = Annotated[
     int,
@@ -52,6 +56,7 @@ def recall(
         float | None,
         typer.Option("--min-confidence", help="Only memories at least this sure, from 0 to 1."),
     ] = None,
+    as_of: AsOfOption = None,
     explain: Annotated[
         bool, typer.Option("--explain", help="Show the parts that each score is the sum of.")
     ] = False,
@@ -68,11 +73,13 @@ def recall(
 
     CONFIDENCE is how likely each one is to answer it, with an interval; SCORE only ranks them. With
     --explain, SCORE = SIMILARITY + LEXICAL, which were scaled from COSINE and BM25. The recall
-    itself becomes an event of the space, with a digest of the question in place of its words.
+    itself becomes an event of the space, with a digest of the question in place of its words;
+    with --as-of it does not.
 
     \b
     Example:  engram space create alpha --if-not-exists && engram remember "Backups run at two" \
 --space alpha && engram recall "when do backups run?" --space alpha
+    Example:  engram recall "deploy key" --as-of 2026-05-01T09:00 --space alpha
     Example:  engram recall "deploy key" --tag ops --from 2026-05-01 -n 3 --explain --space alpha
     """
     from engram import Filter
@@ -84,6 +91,7 @@ def recall(
         since=time_of("--from", since),
         until=time_of("--to", until),
     )
+    when = moment_of("--as-of", as_of)
     with opened_space(Named(server, data_root, config, space)) as place:
         found = place.recall(
             query,
@@ -91,17 +99,25 @@ def recall(
             mode=mode,
             filter=wanted,
             min_confidence=min_confidence,
+            as_of=when,
             explain=explain,
             record=not no_record,
         )
     if as_json:
         output.print_json(found)
-    elif found.results:
-        titles = render.EXPLAINED_TITLES if explain else render.HIT_TITLES
-        output.print_table(titles, map(render.hit_row, found.results))
-        if explain:
-            output.print_hint(f"mode {found.mode}; score = similarity + lexical")
     else:
-        output.print_hint(f"nothing in {found.memory_space_id} answers that")
-    if not no_record and not found.recorded:
+        _print_found(found, explain)
+    if when is not None:
+        output.print_hint(f"as of position {found.position}")
+    elif not no_record and not found.recorded:
         output.print_hint("this recall could not be recorded in the space's history")
+
+
+def _print_found(found: Recall, explain: bool) -> None:
+    if not found.results:
+        output.print_hint(f"nothing in {found.memory_space_id} answers that")
+        return
+    titles = render.EXPLAINED_TITLES if explain else render.HIT_TITLES
+    output.print_table(titles, map(render.hit_row, found.results))
+    if explain:
+        output.print_hint(f"mode {found.mode}; score = similarity + lexical")

@@ -17,6 +17,7 @@ from engram.config import (
     DEFAULT_HOST,
     DEFAULT_OPEN_BYTES_MAX,
     DEFAULT_OPEN_SPACES_MAX,
+    DEFAULT_PAST_BYTES_MAX,
     DEFAULT_PORT,
     DEFAULT_SCRUB_BYTES_PER_S,
 )
@@ -49,6 +50,16 @@ OpenBytesOption = Annotated[
         metavar="BYTES",
         help="Memory that open spaces may take together, about. Default: "
         f"$ENGRAM_OPEN_BYTES_MAX, else {DEFAULT_OPEN_BYTES_MAX}.",
+        show_default=False,
+    ),
+]
+PastBytesOption = Annotated[
+    int | None,
+    typer.Option(
+        "--past-bytes-max",
+        metavar="BYTES",
+        help="Memory in which earlier states of spaces are kept for the next who asks for them; 0 "
+        f"keeps none. Default: $ENGRAM_PAST_BYTES_MAX, else {DEFAULT_PAST_BYTES_MAX}.",
         show_default=False,
     ),
 ]
@@ -87,6 +98,7 @@ def serve(
     delete_grace_s: GraceOption = None,
     open_spaces_max: OpenSpacesOption = None,
     open_bytes_max: OpenBytesOption = None,
+    past_bytes_max: PastBytesOption = None,
     scrub_bytes_per_s: ScrubOption = None,
     config: ConfigOption = None,
     as_json: JsonOption = False,
@@ -106,6 +118,7 @@ def serve(
         delete_grace_s=delete_grace_s,
         open_spaces_max=open_spaces_max,
         open_bytes_max=open_bytes_max,
+        past_bytes_max=past_bytes_max,
         scrub_bytes_per_s=scrub_bytes_per_s,
     )
 

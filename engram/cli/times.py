@@ -13,6 +13,22 @@ _TIME: Final = re.compile(
 )
 
 
+_POSITION: Final = re.compile(r"[0-9]{1,19}")
+
+
+def moment_of(flag: str, text: str | None) -> int | datetime | None:
+    """A position, or what :func:`time_of` reads."""
+    if text is not None and _POSITION.fullmatch(text):
+        return int(text)
+    if text is not None and not _TIME.fullmatch(text):
+        raise Invalid.of(
+            flag,
+            f"{text!r} is neither a position nor a time. Write a position as 1200, a date as "
+            "2026-05-01, or a time as 2026-05-01T09:00 or 2026-05-01T09:00:00Z",
+        )
+    return time_of(flag, text)
+
+
 def time_of(flag: str, text: str | None) -> datetime | None:
     """A time with its zone: RFC 3339, or a date or time without zone, which is local.
 

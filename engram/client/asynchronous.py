@@ -24,6 +24,7 @@ from engram.client.transfers import download, upload
 from engram.client.transport import Transport, seconds
 from engram.feed.reader import check_types
 from engram.memory.model import (
+    AsOf,
     Changes,
     Compaction,
     DeletedSpace,
@@ -306,10 +307,15 @@ class AsyncSpace:
             raise answer.invalid(f"{len(remembered.memories)} memories for {count}")
         return remembered
 
-    async def get(self, memory_id: str, *, include_embedding: bool = False) -> Memory:
-        """The living memory of that id. Raises :class:`engram.errors.MemoryNotFound`."""
+    async def get(
+        self, memory_id: str, *, include_embedding: bool = False, as_of: AsOf | None = None
+    ) -> Memory:
+        """The living memory of that id, as it is or `as_of` an earlier moment.
+
+        Raises :class:`engram.errors.MemoryNotFound`.
+        """
         path = requests.memory_path(self._id, memory_id)
-        parameters = [("include", "embedding")] if include_embedding else None
+        parameters = requests.get_parameters(include_embedding=include_embedding, as_of=as_of)
         answer = await self._transport.request("GET", path, parameters=parameters)
         return read(answer, Memory, self._id)
 
@@ -320,13 +326,15 @@ class AsyncSpace:
         limit: int = limits.LIST_LIMIT_DEFAULT,
         after: int | None = None,
         include_embedding: bool = False,
+        as_of: AsOf | None = None,
     ) -> Page:
-        """Living memories by ascending position, those behind position `after` only.
+        """Living memories by ascending position, those behind position `after` only; those of now,
+        or `as_of` an earlier moment.
 
         Of a filter, `tags_any` and `metadata` are refused: the route does not know them.
         """
         parameters = requests.list_parameters(
-            filter, limit, after, include_embedding=include_embedding
+            filter, limit, after, include_embedding=include_embedding, as_of=as_of
         )
         path = f"{self._path}/memories"
         answer = await self._transport.request("GET", path, parameters=parameters)
@@ -393,14 +401,16 @@ class AsyncSpace:
         mode: Mode | None = None,
         filter: Filter | None = None,
         min_confidence: float | None = None,
+        as_of: AsOf | None = None,
         explain: bool = False,
         record: bool = True,
     ) -> Recall:
         """The memories that best answer a cue: words, a vector, memories, or several of these.
 
-        With `record` the recall becomes an event of the space, as `memory.recalled`. Raises
+        With `record` the recall becomes an event of the space, as `memory.recalled`. `as_of` asks
+        what the space was at a position or time; see `engram.Space.recall`. Raises
         :class:`engram.errors.Invalid`, `MemoryNotFound` for a cue that is not there,
-        `EmbedderUnavailable`.
+        `EmbedderUnavailable`; and for `as_of`, `PositionBeyondEnd` and `HistoryGone`.
         """
         body = requests.recall_body(
             query,
@@ -410,6 +420,7 @@ class AsyncSpace:
             mode=mode,
             filter=filter,
             min_confidence=min_confidence,
+            as_of=as_of,
             explain=explain,
             record=record,
         )

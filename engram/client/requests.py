@@ -152,16 +152,23 @@ def changes_body(changes: object) -> Body:
     return body
 
 
+def get_parameters(*, include_embedding: bool, as_of: object) -> Parameters:
+    parameters: Parameters = [("include", "embedding")] if include_embedding else []
+    when = check.check_as_of("as_of", as_of)
+    if when is not None:
+        parameters.append(("as_of", _time(when) if isinstance(when, datetime) else str(when)))
+    return parameters
+
+
 def list_parameters(
-    filter: Filter | None, limit: int, after: object, *, include_embedding: bool
+    filter: Filter | None, limit: int, after: object, *, include_embedding: bool, as_of: object
 ) -> Parameters:
     """The query of a listing. Raises `Invalid` for conditions that its route does not know."""
     check_limit("limit", limit, limits.LIST_LIMIT_MAX)
     parameters: Parameters = [("limit", str(limit))]
     if after is not None:
         parameters.append(("after", str(position("after", after))))
-    if include_embedding:
-        parameters.append(("include", "embedding"))
+    parameters += get_parameters(include_embedding=include_embedding, as_of=as_of)
     given = _filter_body(filter)
     for name in ("tags_any", "metadata"):
         if name in given:
@@ -191,6 +198,7 @@ def recall_body(
     mode: object,
     filter: Filter | None,
     min_confidence: object,
+    as_of: object,
     explain: bool,
     record: bool,
 ) -> Body:
@@ -210,6 +218,7 @@ def recall_body(
         "mode": mode,
         "filter": _filter_body(filter) or None,
         "min_confidence": certain,
+        "as_of": check.check_as_of("as_of", as_of),
         "explain": True if explain else None,
         "record": None if record else False,
     }

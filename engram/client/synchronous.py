@@ -25,6 +25,7 @@ from engram.client.asynchronous import HEARTBEAT_TIMEOUT_S, TIMEOUT_S, AsyncClie
 from engram.client.feed import EventFeed
 from engram.errors import Unavailable
 from engram.memory.model import (
+    AsOf,
     Changes,
     Compaction,
     DeletedSpace,
@@ -288,9 +289,16 @@ class ClientSpace:
             memories = [*memories]  # the caller's code runs in the caller's thread
         return self._loop.call(self._space.remember_many, memories)
 
-    def get(self, memory_id: str, *, include_embedding: bool = False) -> Memory:
-        """The living memory of that id. Raises :class:`engram.errors.MemoryNotFound`."""
-        return self._loop.call(self._space.get, memory_id, include_embedding=include_embedding)
+    def get(
+        self, memory_id: str, *, include_embedding: bool = False, as_of: AsOf | None = None
+    ) -> Memory:
+        """The living memory of that id, as it is or `as_of` an earlier moment.
+
+        Raises :class:`engram.errors.MemoryNotFound`.
+        """
+        return self._loop.call(
+            self._space.get, memory_id, include_embedding=include_embedding, as_of=as_of
+        )
 
     def list(
         self,
@@ -299,14 +307,18 @@ class ClientSpace:
         limit: int = limits.LIST_LIMIT_DEFAULT,
         after: int | None = None,
         include_embedding: bool = False,
+        as_of: AsOf | None = None,
     ) -> Page:
-        """Living memories by ascending position, those behind position `after` only."""
+        """Living memories by ascending position, those behind position `after` only; those of now,
+        or `as_of` an earlier moment.
+        """
         return self._loop.call(
             self._space.list,
             filter,
             limit=limit,
             after=after,
             include_embedding=include_embedding,
+            as_of=as_of,
         )
 
     def revise(self, memory_id: str, changes: Changes) -> Memory:
@@ -347,6 +359,7 @@ class ClientSpace:
         mode: Mode | None = None,
         filter: Filter | None = None,
         min_confidence: float | None = None,
+        as_of: AsOf | None = None,
         explain: bool = False,
         record: bool = True,
     ) -> Recall:
@@ -360,6 +373,7 @@ class ClientSpace:
             mode=mode,
             filter=filter,
             min_confidence=min_confidence,
+            as_of=as_of,
             explain=explain,
             record=record,
         )

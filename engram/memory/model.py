@@ -22,6 +22,8 @@ KINDS: tuple[Kind, ...] = ("episode", "belief", "fact")
 MODES: tuple[Mode, ...] = ("similarity", "lexical", "hybrid")
 Vector = npt.NDArray[np.float32]
 Metadata = dict[str, Any]
+AsOf = int | datetime
+"""A position, or a time with its zone."""
 
 
 class Memory(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

@@ -63,6 +63,15 @@ class Purges:
         copied.pending, copied._done = dict(self.pending), list(self._done)
         return copied
 
+    @property
+    def mark(self) -> tuple[int, int]:
+        """Another one whenever a purge has begun or was completed. Safe to ask for beside the
+        thread that applies.
+        """
+        pending, done = list(self.pending), self._done[-1:]
+        begun = max([*pending, *(last for _, last, _ in done)], default=0)
+        return begun, max((at for _, _, at in done), default=0)
+
     def begin(self, position: int, memory_id: str, row: int | None) -> None:
         self.pending[position] = Pending(memory_id, row)
 

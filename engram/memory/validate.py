@@ -145,6 +145,19 @@ def check_time(field: str, value: object) -> datetime | None:
         raise Invalid.of(field, "lies outside of the years 1 to 9999 in UTC") from None
 
 
+def check_as_of(field: str, value: object) -> int | datetime | None:
+    """A position, or a time with its zone; None for now."""
+    if value is None or isinstance(value, datetime):
+        return check_time(field, value)
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise Invalid.of(
+            field,
+            "must be a position, which is a whole number from 1 on, or a time with its zone, for "
+            "example 2026-05-01T09:00:00Z",
+        )
+    return int(value)
+
+
 def check_metadata(field: str, value: object) -> Metadata:
     """A JSON object: string keys, JSON values, bounded in size and depth."""
     if not isinstance(value, Mapping):

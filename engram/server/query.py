@@ -12,11 +12,16 @@ import msgspec
 
 from engram.errors import Malformed
 from engram.limits import FILTER_VALUES_MAX, LIST_LIMIT_DEFAULT, LIST_LIMIT_MAX
-from engram.memory.model import KINDS, Kind
+from engram.memory.model import KINDS, AsOf, Kind
 
 PARAMETERS_MAX: Final = FILTER_VALUES_MAX + 16
 POSITION_MAX: Final = (1 << 63) - 1
 _DIGITS: Final = re.compile(r"[0-9]{1,19}")
+_LIKE_A_TIME: Final = re.compile(r"[0-9]{4}-")
+_NO_MOMENT: Final = (
+    "the parameter 'as_of' must be a position, from 1 on, or an RFC 3339 time with its zone, for "
+    "example 2026-05-01T09:00:00Z"
+)
 _AwareTime = Annotated[datetime, msgspec.Meta(tz=True)]
 
 
@@ -81,6 +86,20 @@ class Query:
                 f"the parameter '{name}' must be an RFC 3339 time with its zone, for example "
                 f"2026-05-01T09:00:00Z{hint}"
             ) from None
+
+    def as_of(self) -> AsOf | None:
+        """A position from 1 on, or a time."""
+        text = self.one("as_of")
+        if text is None:
+            return None
+        position = _integer(text)
+        if position is None:
+            if not _LIKE_A_TIME.match(text):
+                raise Malformed(_NO_MOMENT)
+            return self.time("as_of")
+        if not 1 <= position <= POSITION_MAX:
+            raise Malformed(_NO_MOMENT)
+        return position
 
     def includes(self, choices: Collection[str]) -> frozenset[str]:
         """The parts asked for with `include=…`, comma-separated or repeated."""

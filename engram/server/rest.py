@@ -95,11 +95,15 @@ def list_memories(space: Space, call: Call) -> Answer:
         since=query.time("from"),
         until=query.time("to"),
     )
-    limit, after = query.limit(), query.position("after")
+    limit, after, as_of = query.limit(), query.position("after"), query.as_of()
     included = query.includes({"embedding"})
     try:
         page = space.list(
-            wanted, limit=limit, after=after, include_embedding="embedding" in included
+            wanted,
+            limit=limit,
+            after=after,
+            include_embedding="embedding" in included,
+            as_of=as_of,
         )
     except Invalid as error:
         raise _as_parameter(error) from None
@@ -121,8 +125,10 @@ def _as_parameter(error: Invalid) -> Malformed:
 
 
 def get_memory(space: Space, call: Call) -> Answer:
-    included = call.query.includes({"embedding"})
-    return Answer(200, space.get(call.path["id"], include_embedding="embedding" in included))
+    with_embedding = "embedding" in call.query.includes({"embedding"})
+    as_of = call.query.as_of()
+    memory = space.get(call.path["id"], include_embedding=with_embedding, as_of=as_of)
+    return Answer(200, memory)
 
 
 def revise_memory(space: Space, call: Call) -> Answer:
@@ -194,6 +200,7 @@ def _recalled(space: Space, body: RecallBody) -> Recall:
         mode=body.mode,
         filter=body.filter.filter() if body.filter is not None else None,
         min_confidence=body.min_confidence,
+        as_of=body.as_of,
         explain=body.explain,
         record=body.record,
     )
@@ -294,9 +301,9 @@ SPACE_OPERATIONS: Final = (
         "GET",
         "/memories",
         list_memories,
-        frozenset({"tag", "kind", "source", "from", "to", "limit", "after", "include"}),
+        frozenset({"tag", "kind", "source", "from", "to", "as_of", "limit", "after", "include"}),
     ),
-    SpaceOperation("GET", "/memories/{id}", get_memory, frozenset({"include"})),
+    SpaceOperation("GET", "/memories/{id}", get_memory, frozenset({"as_of", "include"})),
     SpaceOperation("PATCH", "/memories/{id}", revise_memory, takes_body=True),
     SpaceOperation("DELETE", "/memories/{id}", forget_memory, frozenset({"purge"})),
     SpaceOperation("DELETE", "/memories", purge_memories, takes_body=True),

@@ -209,6 +209,7 @@ class RecallBody(msgspec.Struct, forbid_unknown_fields=True):
     mode: Mode | None = None
     filter: FilterBody | None = None
     min_confidence: float | None = None
+    as_of: int | AwareTime | None = None
     explain: bool = False
     record: bool = True
 

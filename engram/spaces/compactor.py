@@ -209,6 +209,7 @@ class Compactor:
         try:
             done = compaction.run()
             if done.written:
+                store.pasts.let_go(store.identity.uuid)  # they may be mapped from files that go
                 self._adopt()
         except Damaged as error:
             store.log.poison(f"what was verified once no longer is: {error}", Decayed)

@@ -20,7 +20,7 @@ from engram.spaces.ids import check_space_id
 from engram.spaces.lifecycle import DELETE_GRACE_S
 from engram.spaces.registry import Registry
 from engram.spaces.requests import check_spaces_limit
-from engram.spaces.residency import OPEN_BYTES_MAX, OPEN_SPACES_MAX, Bounds
+from engram.spaces.residency import OPEN_BYTES_MAX, OPEN_SPACES_MAX, PAST_BYTES_MAX, Bounds
 from engram.spaces.scrub import Scrub
 from engram.spaces.space import Space
 from wal.log import NO_ROOM
@@ -156,6 +156,7 @@ def open_database(
     delete_grace_s: float = DELETE_GRACE_S,
     open_spaces_max: int = OPEN_SPACES_MAX,
     open_bytes_max: int = OPEN_BYTES_MAX,
+    past_bytes_max: int = PAST_BYTES_MAX,
     scrub_bytes_per_s: int = 0,
 ) -> Database:
     """Open the data root at `path`; with `create`, make it if it is not there.
@@ -170,6 +171,10 @@ def open_database(
     One that is followed or poisoned stays open, and so does the one that is used just now, however
     large it is.
 
+    What spaces were as of earlier positions is kept for the next who asks, in up to
+    `past_bytes_max` bytes of memory, about, which count among those of open spaces; 0 keeps
+    nothing, so that it is built anew for each.
+
     With `scrub_bytes_per_s` a thread reads what open spaces have on disk again and again, so many
     bytes a second, and verifies it. A space found damaged says so, takes no writes, and can still
     be read as far as it is in memory.
@@ -182,6 +187,7 @@ def open_database(
     bounds = Bounds(
         _checked_bound("open_spaces_max", open_spaces_max),
         _checked_bound("open_bytes_max", open_bytes_max),
+        _checked_bound("past_bytes_max", past_bytes_max, 0),
     )
     _checked_bound("scrub_bytes_per_s", scrub_bytes_per_s, 0)
     if owner is None:

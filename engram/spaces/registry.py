@@ -60,6 +60,7 @@ from engram.spaces.layout import (
 from engram.spaces.lifecycle import DELETE_GRACE_S, Lifecycle
 from engram.spaces.making import check_embedder, check_free, new_identity
 from engram.spaces.opening import open_aside, open_in_place
+from engram.spaces.past import PastStates
 from engram.spaces.residency import Bounds, Residency
 from engram.spaces.space import Space
 from engram.spaces.store import NONCE_BYTES, Clock, Store, translated, was_deleted
@@ -100,7 +101,8 @@ class Registry:
         self._owner = owner
         self._clock = clock
         self._options = options
-        self._new_store = partial(Store, owner=owner, clock=clock, options=options)
+        pasts = PastStates(bounds.past_bytes)
+        self._new_store = partial(Store, owner=owner, pasts=pasts, clock=clock, options=options)
         self.residency = Residency(bounds)
         self._entries: dict[str, Entry] = {}
         self._lives: dict[str, Entry] = {}  # by uuid: handles keep to the life they were made for

@@ -20,6 +20,7 @@ _T = TypeVar("_T")
 
 OPEN_SPACES_MAX: Final = 1_024
 OPEN_BYTES_MAX: Final = 2 << 30
+PAST_BYTES_MAX: Final = 256 << 20
 DESCRIPTORS_A_SPACE: Final = 5
 """The folder, its lock, the log's folder, the active segment, and the checkpoint that is mapped."""
 _DESCRIPTORS_SHARE: Final = 2
@@ -29,10 +30,13 @@ _RELIEVED_MAX: Final = 4
 
 
 class Bounds(NamedTuple):
-    """What the open spaces of one data root may take: their number, and bytes of memory."""
+    """What the open spaces of one data root may take: their number, and bytes of memory; and of
+    those, what past states may take that are kept (:mod:`engram.spaces.past`).
+    """
 
     spaces: int = OPEN_SPACES_MAX
     bytes: int = OPEN_BYTES_MAX
+    past_bytes: int = PAST_BYTES_MAX
 
 
 class Resident(Protocol):

@@ -25,6 +25,7 @@ from engram.memory.decide import Command, Configure, Forget, Observe, Remember, 
 from engram.memory.events import MemoryVersion
 from engram.memory.model import (
     MODES,
+    AsOf,
     Changes,
     Compaction,
     Event,
@@ -43,8 +44,9 @@ from engram.memory.model import (
     Vector,
 )
 from engram.memory.retention import Retention, check_retention
-from engram.memory.view import View, memory_of
+from engram.memory.view import memory_of
 from engram.spaces import purging
+from engram.spaces.as_of import Moment, moment
 from engram.spaces.description import describe
 from engram.spaces.portable import Portable, Receive
 from engram.spaces.recalling import cue_of, found, mode_for, recalled
@@ -219,20 +221,31 @@ class Space(Portable):
                 memory_space_id=self.id,
             ) from error
 
-    def get(self, memory_id: str, *, include_embedding: bool = False) -> Memory:
-        """The living memory of that id. Raises :class:`engram.errors.MemoryNotFound`."""
+    def get(
+        self, memory_id: str, *, include_embedding: bool = False, as_of: AsOf | None = None
+    ) -> Memory:
+        """The living memory of that id, as it is or `as_of` an earlier moment (see :meth:`recall`).
+        Raises :class:`engram.errors.MemoryNotFound`.
+        """
         memory_id = check.check_memory_id("id", memory_id)
-        view, row = self._find(memory_id)
+        state, now_us = self._moment(as_of)
+        found = state.find(memory_id, now_us)
+        if found is None:
+            raise self._not_found(memory_id, "is" if as_of is None else "was")
+        view, row = found
         return view.memory(row, include_embedding=include_embedding)
 
-    def _find(self, memory_id: str) -> tuple[View, int]:
+    def _not_found(self, memory_id: str, verb: str = "is") -> MemoryNotFound:
+        return MemoryNotFound(
+            f"there {verb} no memory {memory_id!r} in space {self.id!r}", memory_space_id=self.id
+        )
+
+    def _moment(self, as_of: object) -> Moment:
+        when = check.check_as_of("as_of", as_of)
         store = self._store()
-        found = store.state.find(memory_id, store.now_ns() // 1_000)
-        if found is None:
-            raise MemoryNotFound(
-                f"there is no memory {memory_id!r} in space {self.id!r}", memory_space_id=self.id
-            )
-        return found
+        if when is None:
+            return Moment(store.state, store.now_ns() // 1_000)
+        return moment(self._entry, when)
 
     def list(
         self,
@@ -241,14 +254,18 @@ class Space(Portable):
         limit: int = limits.LIST_LIMIT_DEFAULT,
         after: int | None = None,
         include_embedding: bool = False,
+        as_of: AsOf | None = None,
     ) -> Page:
-        """Living memories by ascending position, those behind position `after` only."""
+        """Living memories by ascending position, those behind position `after` only; those of now,
+        or `as_of` an earlier moment (see :meth:`recall`).
+        """
         check_limit("limit", limit, limits.LIST_LIMIT_MAX)
         if after is not None and (isinstance(after, bool) or not isinstance(after, int)):
             raise Invalid.of("after", "must be a position, as `next` gave it")
-        store = self._store()
-        view = store.state.view
-        mask = view.matching(checked_filter(filter), view.visible(store.now_ns() // 1_000))
+        filter = checked_filter(filter)
+        state, now_us = self._moment(as_of)
+        view = state.view
+        mask = view.matching(filter, view.visible(now_us))
         rows = np.flatnonzero(mask)
         if after is not None:
             rows = rows[np.searchsorted(view.positions[rows], after, side="right") :]
@@ -267,7 +284,9 @@ class Space(Portable):
         """
         memory_id = check.check_memory_id("id", memory_id)
         fields = changed_fields(changes)
-        self._find(memory_id)  # an unknown id is told before anything is embedded
+        store = self._store()
+        if store.state.find(memory_id, store.now_ns() // 1_000) is None:
+            raise self._not_found(memory_id)  # before anything is embedded
         vector = None
         if "content" in fields:
             given = None if changes.embedding is msgspec.UNSET else changes.embedding
@@ -338,6 +357,7 @@ class Space(Portable):
         mode: Mode | None = None,
         filter: Filter | None = None,
         min_confidence: float | None = None,
+        as_of: AsOf | None = None,
         explain: bool = False,
         record: bool = True,
     ) -> Recall:
@@ -348,8 +368,13 @@ class Space(Portable):
         event (`memory.recalled`, with a digest of the query) soon after the answer; where that
         cannot be, on a full disk for one, the answer comes all the same and says so.
 
+        With `as_of` it is what the space would have answered once that position was applied, or at
+        that time: nothing that came later counts, but that what was purged since is gone. Where
+        the position falls inside a batch, it is what the space was before that batch; the
+        answer's `position` says which. Such a recall is not put on record.
+
         Raises :class:`engram.errors.Invalid`, `MemoryNotFound` for a cue that is not there,
-        `EmbedderUnavailable`.
+        `EmbedderUnavailable`; and for `as_of`, `PositionBeyondEnd` and `HistoryGone`.
         """
         started = time.perf_counter()
         check_limit("limit", limit, limits.RECALL_LIMIT_MAX)
@@ -360,11 +385,11 @@ class Space(Portable):
         if mode is not None and not (isinstance(mode, str) and mode in MODES):
             raise Invalid.of("mode", f"must be one of {', '.join(MODES)}, or left out")
         filter = checked_filter(filter)
-        store = self._store()
-        now_us = store.now_ns() // 1_000
         check_cue_ids(memory_ids)
+        store = self._store()
+        state, now_us = self._moment(as_of)
         words_embedded = mode != "lexical" and self._spec.model != check.CALLER
-        view, rows = store.state.find_all(memory_ids, now_us)
+        view, rows = state.find_all(memory_ids, now_us)
         cue = cue_of(
             view,
             found(self.id, memory_ids, rows),
@@ -377,7 +402,8 @@ class Space(Portable):
         wanted = Wanted(chosen, limit, filter, min_confidence, explain, now_us)
         hits = recall(view, cue, wanted)
         recall_id = new_id()
-        recorded = record and self._entry.observe(
+        # What is looked up in the past is no use of a memory, which may be another one by now.
+        recorded = (as_of is None and record) and self._entry.observe(
             store, Observe(recalled(self._entry.identity, recall_id, chosen, query, hits))
         )
         return Recall(

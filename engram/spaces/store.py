@@ -46,6 +46,7 @@ from engram.memory.view import View
 from engram.spaces.compactor import Compactor, begin
 from engram.spaces.footprint import Footprint, footprint
 from engram.spaces.identity import Identity
+from engram.spaces.past import PastStates
 from wal import errors as wal_errors
 from wal.codec import Draft, Record, check_draft
 from wal.commit import Decided, GroupCommitter
@@ -87,6 +88,7 @@ class Store:
         *,
         feed: Feed,
         owner: str,
+        pasts: PastStates,
         clock: Clock = time.time_ns,
         options: LogOptions = DEFAULT_OPTIONS,
         though_damaged: bool = False,
@@ -95,6 +97,7 @@ class Store:
         reading, what a checkpoint holds. Raises what :func:`translated` turns errors into.
         """
         self.identity = identity
+        self.pasts = pasts
         self._space_dir = space_dir
         self.state = State(identity.memory_space_id, identity.embedding.dimensions)
         with _told_of_ourselves(identity), translated(identity.memory_space_id):
@@ -244,8 +247,10 @@ class Store:
 
     @property
     def nbytes(self) -> int:
-        """Bytes of memory that the space takes, about; files mapped into it left out."""
-        return self.footprint.held
+        """Bytes of memory that the space takes, about, with past states of it that are kept; files
+        mapped into it left out.
+        """
+        return self.footprint.held + self.pasts.nbytes_of(self.identity.uuid)
 
     @property
     def footprint(self) -> Footprint:
@@ -278,6 +283,7 @@ class Store:
     def _shut(self) -> None:
         self.closing = True
         self._committer.close()
+        self.pasts.let_go(self.identity.uuid)
         _OPEN_HERE.pop(self.identity.uuid, None)
         try:
             self.log.close()

@@ -250,10 +250,10 @@ def test_an_export_that_ends_early_is_noticed(
 ) -> None:
     from engram.bundles import outgoing
 
-    def step(self: Any, position: int) -> Any:
+    def read(entry: Any, position: int, last: int) -> Any:
         raise engram.Unavailable("history went away")
 
-    monkeypatch.setattr(outgoing.Outgoing, "_step", step)
+    monkeypatch.setattr(outgoing, "read_in_steps", read)
     with engram.Client(url_of(served)) as client, pytest.raises(ServerUnreachable):
         client.space("alpha").export(tmp_path / "alpha.engram")
     assert not list(tmp_path.glob("*alpha.engram*"))

@@ -512,9 +512,9 @@ def test_what_a_document_says_of_its_space_leads_nowhere(db: engram.Database) ->
 def test_a_space_is_exported_as_it_was_at_one_position_while_writes_go_on(
     db: engram.Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from engram.bundles import outgoing
+    from engram.spaces import reading
 
-    monkeypatch.setattr(outgoing, "STEP_BYTES", 1)  # one record each time it is pinned
+    monkeypatch.setattr(reading, "STEP_BYTES", 1)  # one record each time it is pinned
     alpha = filled(db)
     expected, before = told(alpha), state_of(alpha)
     bundle = alpha.outgoing()
@@ -603,7 +603,7 @@ def test_an_export_that_fails_leaves_no_file(
     alpha = filled(db)
     folder = tmp_path / "bundles"
     folder.mkdir()
-    monkeypatch.setattr(outgoing.Outgoing, "_step", lambda self, position: 1 / 0)
+    monkeypatch.setattr(outgoing, "read_in_steps", lambda entry, position, last: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         alpha.export(folder / "alpha.bundle")
     assert names(folder) == []

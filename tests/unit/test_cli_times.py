@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from engram.cli.times import time_of
+from engram.cli.times import moment_of, time_of
 from engram.errors import Invalid
 
 
@@ -58,3 +58,21 @@ def test_all_else_is_refused_with_the_flag(text: str) -> None:
 def test_a_local_time_that_has_none_in_utc_is_said_to_lie_outside() -> None:
     with pytest.raises(Invalid, match="'0001-01-01' lies outside of the years 1 to 9999 in UTC"):
         time_of("--at", "0001-01-01")
+
+
+def test_a_moment_is_a_position_or_a_time() -> None:
+    assert moment_of("--as-of", "1200") == 1200
+    assert moment_of("--as-of", "2026") == 2026
+    assert moment_of("--as-of", "2026-05-01") == datetime(2026, 4, 30, 22, tzinfo=UTC)
+    assert moment_of("--as-of", None) is None
+
+
+@pytest.mark.parametrize("text", ["", "-1", "1.5", "yesterday", "12:00", "9" * 20, "\u0661"])
+def test_what_is_neither_is_refused(text: str) -> None:
+    with pytest.raises(Invalid, match=r"--as-of: .* is neither a position nor a time"):
+        moment_of("--as-of", text)
+
+
+def test_a_moment_that_does_not_exist_is_refused() -> None:
+    with pytest.raises(Invalid, match="not a time that exists"):
+        moment_of("--as-of", "2026-02-30")

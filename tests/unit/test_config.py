@@ -10,7 +10,7 @@ import pytest
 from engram.config import KEYS, File, Setting, Settings, settings_of
 from engram.errors import Malformed
 from engram.spaces.lifecycle import DELETE_GRACE_S
-from engram.spaces.residency import OPEN_BYTES_MAX, OPEN_SPACES_MAX
+from engram.spaces.residency import OPEN_BYTES_MAX, OPEN_SPACES_MAX, PAST_BYTES_MAX
 
 ROOT = "/xdg/engram"
 URL = "http://127.0.0.1:7000"
@@ -37,6 +37,7 @@ def test_what_nobody_names_has_its_default() -> None:
         "delete_grace_s": DELETE_GRACE_S,
         "open_spaces_max": OPEN_SPACES_MAX,
         "open_bytes_max": OPEN_BYTES_MAX,
+        "past_bytes_max": PAST_BYTES_MAX,
     }
     assert found.serving == {**found.opening, "scrub_bytes_per_s": 4 << 20}
 

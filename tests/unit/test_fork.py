@@ -29,6 +29,7 @@ USES: dict[str, Callable[[engram.Database, engram.Space], object]] = {
     "configure": lambda db, space: space.configure(retention="all"),
     "recall": lambda db, space: space.recall("key"),
     "list": lambda db, space: space.list(),
+    "as_of": lambda db, space: space.list(as_of=1),
     "get": lambda db, space: space.get("one"),
     "info": lambda db, space: space.info(),
     "history": lambda db, space: space.history("one"),

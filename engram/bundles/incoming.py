@@ -17,7 +17,6 @@ from contextlib import closing, suppress
 from typing import Final
 
 import msgspec
-import numpy as np
 
 from compaction.checkpoint import identity_of, write_checkpoint
 from compaction.columns import Array, ColumnFile
@@ -29,13 +28,12 @@ from engram.bundles.codec import (
     BundleError,
     Totals,
 )
-from engram.errors import Invalid, Malformed, OutcomeUnknown
+from engram.bundles.credible import check_event, check_numbers, check_rows
+from engram.errors import Malformed, OutcomeUnknown
 from engram.memory.columns import compact
-from engram.memory.events import MemoryVersion, SpaceCreated
+from engram.memory.events import SpaceCreated
 from engram.memory.payload import PayloadError, decode_batch, encode_batch
 from engram.memory.state import State, StateError
-from engram.memory.times import NEVER_US
-from engram.memory.validate import check_confidence, check_memory_id
 from engram.spaces.compactor import begin, state_of
 from engram.spaces.identity import Identity, write_identity
 from wal.codec import Draft, Record
@@ -279,8 +277,7 @@ class _Building:
                 raise BundleError(0, f"the record at position {record.position} miscounts")
             check_numbers(batch.vectors)
             for event in batch.events:
-                if isinstance(event, MemoryVersion):
-                    check_version(event)
+                check_event(event)
             states[-1].apply(batch, record.position, record.time_ns)
 
         self._open(apply, begin(identity, self._space_dir, states.append)).close()
@@ -302,47 +299,6 @@ class _Building:
             options=self._options,
             restore=restore,
         )
-
-
-def check_rows(state: State, position: int) -> None:
-    """Raise :class:`BundleError` for a base whose rows cannot be read one by one."""
-    view = state.view
-    positions = view.positions
-    if len(positions) and not 1 <= int(positions.min()) <= int(positions.max()) <= position:
-        raise BundleError(0, "its base holds positions that it does not stand for")
-    try:
-        if view.position != position:
-            raise BundleError(0, "its base stands for another position")
-        for row in range(view.rows):
-            view.history(row)
-            version = view.version(row)
-            expires_us = NEVER_US if version.expires_us is None else version.expires_us
-            said = (float(view.confidences[row]), int(view.expires_us[row]))
-            check_version(version)
-            if said != (version.confidence, expires_us):
-                raise BundleError(0, "its base says of a memory what that does not")
-            if view.live[row] and state.latest(version.id) is None:
-                raise BundleError(0, "its base holds a memory that no id leads to")
-        for _ in compact(state.freeze()).named():
-            pass  # which goes through every index
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-        raise BundleError(0, f"its base holds what is no memory: {error}") from error
-
-
-def check_version(version: MemoryVersion) -> None:
-    """Raise :class:`BundleError` for a memory that no request could have stored, and that whoever
-    reads it relies on not to be there.
-    """
-    try:
-        check_memory_id("id", version.id)
-        check_confidence("confidence", version.confidence)
-    except Invalid as error:
-        raise BundleError(0, f"it holds a memory that cannot be: {error.detail}") from error
-
-
-def check_numbers(vectors: Array) -> None:
-    if not np.isfinite(vectors).all():
-        raise BundleError(0, "it holds a vector with what is no number")
 
 
 def _check_starts(name: str, starts: Array, columns: Mapping[str, Array]) -> None:

@@ -18,3 +18,8 @@ def to_us(time: datetime) -> int:
 
 def from_us(us: int) -> datetime:
     return _EPOCH + timedelta(microseconds=us)
+
+
+FIRST_US: Final = to_us(datetime.min.replace(tzinfo=UTC))
+LAST_US: Final = to_us(datetime.max.replace(tzinfo=UTC))
+"""The first and the last time that users can be shown: years 1 to 9999."""

@@ -1,0 +1,145 @@
+"""What a bundle may hold. Pure checks, as strict as those of requests: whoever reads a space relies
+on what they keep out, and whoever made a bundle need not have been Engram.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Final
+
+import msgspec
+import numpy as np
+
+from compaction.columns import Array
+from engram.bundles.codec import POSITION_MAX, BundleError
+from engram.errors import Invalid, TooLarge
+from engram.indexes.attributes import AttributeColumns, Attributes
+from engram.memory import validate
+from engram.memory.columns import compact
+from engram.memory.events import (
+    Event,
+    MemoryForgotten,
+    MemoryPurged,
+    MemoryRecalled,
+    MemoryVersion,
+    SpaceDeleted,
+)
+from engram.memory.purges import is_husk
+from engram.memory.state import State
+from engram.memory.times import FIRST_US, LAST_US, NEVER_US
+
+ROWS_AT_ONCE: Final = 4_096
+
+
+def check_rows(state: State, position: int) -> None:
+    """Raise :class:`BundleError` for a base whose rows cannot be read one by one."""
+    view = state.view
+    positions = view.positions
+    if len(positions) and not 1 <= int(positions.min()) <= int(positions.max()) <= position:
+        raise BundleError(0, "its base holds positions that it does not stand for")
+    ids = set[str]()
+    attributes, versions = Attributes(), list[MemoryVersion]()
+    try:
+        if view.position != position:
+            raise BundleError(0, "its base stands for another position")
+        for row in range(view.rows):
+            view.history(row)
+            version = view.version(row)
+            check_version(version, husk_may_be=not view.live[row])
+            _check_us("stored_us", int(view.stored_us[row]))
+            expires_us = NEVER_US if version.expires_us is None else version.expires_us
+            said = (float(view.confidences[row]), int(view.expires_us[row]))
+            if said != (version.confidence, expires_us):
+                raise BundleError(0, "its base says of a memory what that does not")
+            if view.live[row] and state.latest(version.id) is None:
+                raise BundleError(0, "its base holds a memory that no id leads to")
+            if version.id in ids:
+                raise BundleError(0, "its base holds two memories of one id")
+            ids.add(version.id)
+            versions.append(version)
+            if len(versions) == ROWS_AT_ONCE or row == view.rows - 1:
+                attributes.extend(versions)
+                versions.clear()
+        _check_attributes(view.attributes.columns(), attributes.view().columns())
+        for _ in compact(state.freeze()).named():
+            pass  # which goes through every index
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        raise BundleError(0, f"its base holds what is no memory: {error}") from error
+
+
+def _check_attributes(said: AttributeColumns, made: AttributeColumns) -> None:
+    """Raise :class:`BundleError` for attributes that say something else than those made of the
+    memories do. Filters read them alone, and expect of a value what its kind has.
+    """
+    wrong = BundleError(0, "its base has attributes that its memories do not have")
+    one, other = said.postings, made.postings
+    if not (
+        np.array_equal(said.kinds, made.kinds)
+        and np.array_equal(one.keys, other.keys)
+        and np.array_equal(one.starts, other.starts)
+        and np.array_equal(one.rows, other.rows)
+    ):
+        raise wrong
+    # Which code a value has is not laid down, so what the codes stand for is compared.
+    codes = np.column_stack((one.values, other.values))
+    for code, right_code in np.unique(codes, axis=0).tolist():
+        values = (said.values.get(code), made.values.get(right_code))
+        numbers = (said.numbers[code], made.numbers[right_code])
+        if values[0] != values[1] or not np.array_equal(*numbers, equal_nan=True):
+            raise wrong
+
+
+def check_event(event: Event) -> None:
+    """Raise :class:`BundleError` for an event that no request could have led to."""
+    match event:
+        case MemoryVersion():
+            check_version(event)
+        case MemoryForgotten() | MemoryPurged():
+            _check_named(event.id, event.revision)
+        case MemoryRecalled():
+            if len(event.ids) != len(event.scores) or not all(map(math.isfinite, event.scores)):
+                raise BundleError(0, "it holds a recall whose scores make no sense")
+        case SpaceDeleted():
+            _check_us("purge_after_us", event.purge_after_us)
+        case _:
+            pass  # nothing in it is relied on
+
+
+def check_version(version: MemoryVersion, *, husk_may_be: bool = False) -> None:
+    """Raise :class:`BundleError` for a memory that no request could have stored."""
+    _check_named(version.id, version.revision)
+    for field in ("occurred_us", "expires_us"):
+        _check_us(field, getattr(version, field))
+    try:
+        validate.check_confidence("confidence", version.confidence)
+        if not (husk_may_be and is_husk(version)):
+            validate.check_content("content", version.content)
+        validate.check_metadata("metadata", version.metadata)
+        validate.check_source("source", version.source)
+        if validate.check_tags("tags", version.tags) != version.tags:
+            raise Invalid.of("tags", "holds one twice")
+    except (Invalid, TooLarge) as error:
+        raise _cannot_be(error) from error
+
+
+def check_numbers(vectors: Array) -> None:
+    if not np.isfinite(vectors).all():
+        raise BundleError(0, "it holds a vector with what is no number")
+
+
+def _check_named(memory_id: str, revision: int) -> None:
+    try:
+        validate.check_memory_id("id", memory_id)
+        if not 1 <= revision <= POSITION_MAX:
+            raise Invalid.of("revision", f"must lie between 1 and {POSITION_MAX}")
+    except Invalid as error:
+        raise _cannot_be(error) from error
+
+
+def _check_us(field: str, time_us: int | None) -> None:
+    if time_us is not None and not FIRST_US <= time_us <= LAST_US:
+        raise BundleError(0, f"it holds a time outside of the years 1 to 9999 ({field})")
+
+
+def _cannot_be(error: Invalid | TooLarge) -> BundleError:
+    return BundleError(0, f"it holds a memory that cannot be: {error.detail}")

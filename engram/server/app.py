@@ -58,9 +58,9 @@ from engram.server.transfers import (
     BundleStream,
     TransferOperation,
     begin_export,
+    import_limiter,
     read_import_call,
     run_import,
-    transfer_limiter,
 )
 
 if TYPE_CHECKING:
@@ -133,7 +133,7 @@ def _routes(
         add(prefix + EXPORT.path, EXPORT.method, export)
     path = IMPORT.path.replace("{space}", "{space:segment}")
     build = partial(run_import, db)
-    receive = _endpoint(IMPORT, build, _response, transfer_limiter, resolve, read_import_call)
+    receive = _endpoint(IMPORT, build, _response, import_limiter, resolve, read_import_call)
     add(path, IMPORT.method, receive)
 
     def respond(subscription: Subscription) -> Response:

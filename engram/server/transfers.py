@@ -1,9 +1,9 @@
 """Bundles over HTTP: sent and received as they come, in pieces, never held as a whole.
 
 Reading a space's log and building a space both block, so they are done in worker threads of their
-own number; while a client is slow, an export waits here and holds none of them. A bundle that
-cannot be sent to its end is cut off: its client sees a broken connection, and a bundle without an
-end besides.
+own number; while a client is slow, an export waits here and holds none of them. An import does hold
+one, so slow uploads may keep others waiting, but no export. A bundle that cannot be sent to its end
+is cut off: its client sees a broken connection, and a bundle without an end besides.
 """
 
 from __future__ import annotations
@@ -33,14 +33,15 @@ if TYPE_CHECKING:
     from engram.bundles.outgoing import Outgoing
 
 TRANSFERS_AT_WORK_MAX: Final = 8
-"""Threads that read for exports or build imports at once; others wait for their turn."""
+"""Threads that read for exports at once, and that build imports; others wait for their turn."""
 RECEIVE_S_MAX: Final = 30.0
 """How long a client may be silent in the middle of a bundle."""
 SEND_BYTES: Final = 256 << 10
 TAKEN_TYPES: Final = frozenset({MEDIA_TYPE, "application/octet-stream"})
 
 _LOG: Final = logging.getLogger("engram.server")
-transfer_limiter: Final = anyio.CapacityLimiter(TRANSFERS_AT_WORK_MAX)
+import_limiter: Final = anyio.CapacityLimiter(TRANSFERS_AT_WORK_MAX)
+_export_limiter: Final = anyio.CapacityLimiter(TRANSFERS_AT_WORK_MAX)
 
 
 class TransferOperation(NamedTuple):
@@ -181,5 +182,5 @@ async def _in_threads(chunks: Iterator[bytes]) -> AsyncIterator[bytes]:
                 break
         return b"".join(parts)
 
-    while data := await anyio.to_thread.run_sync(following, limiter=transfer_limiter):
+    while data := await anyio.to_thread.run_sync(following, limiter=_export_limiter):
         yield data

@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ from engram.errors import (
 )
 from engram.server.app import build_app
 from engram.server.events import StreamOptions
+from engram.server.transfers import TRANSFERS_AT_WORK_MAX
 
 from .command_line import run_in_terminal
 from .harness import LOCAL, Server
@@ -243,6 +245,22 @@ def test_who_hangs_up_in_the_middle_leaves_nothing(served: Serving) -> None:
     while list(tmp.iterdir()):
         pass
     assert [info.memory_space_id for info in served.db.spaces()] == ["alpha"]
+
+
+def test_slow_uploads_hold_up_no_export(served: Serving) -> None:
+    file = io.BytesIO()
+    served.db.space("alpha").export(file)
+    tmp = served.db.path / ".engram" / "tmp"
+    with ExitStack() as stack:
+        for number in range(TRANSFERS_AT_WORK_MAX):
+            slow = stack.enter_context(socket.create_connection(("127.0.0.1", served.port)))
+            head = f"POST {S}/copy{number}/import HTTP/1.1\r\nHost: localhost\r\n"
+            slow.sendall(f"{head}Content-Length: 100000\r\n\r\n".encode() + file.getvalue()[:-50])
+        while len(list(tmp.iterdir())) < TRANSFERS_AT_WORK_MAX:
+            pass  # until all are being built
+        with engram.Client(url_of(served)) as client:
+            assert client.space("alpha").export(io.BytesIO()).position == 9
+        assert len(list(tmp.iterdir())) == TRANSFERS_AT_WORK_MAX
 
 
 def test_an_export_that_ends_early_is_noticed(

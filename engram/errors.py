@@ -48,6 +48,9 @@ class EngramError(Exception):
         self.memory_space_id = memory_space_id
         self.errors = errors
 
+    def __str__(self) -> str:
+        return self.detail  # which whoever passes it on may have added to
+
 
 class Malformed(EngramError):
     """The request cannot be read at all: broken JSON, an unknown parameter."""

@@ -20,7 +20,7 @@ from collections.abc import Callable, Sequence
 from typing import Generic, NamedTuple, Protocol, TypeVar
 
 from wal.codec import Draft, check_draft
-from wal.errors import Closed, DiskFull, OutcomeUnknown, Poisoned, WalError
+from wal.errors import Closed, DiskFull, NoDescriptor, OutcomeUnknown, Poisoned, WalError
 from wal.log import Log
 from wal.opened import Ack
 
@@ -238,7 +238,7 @@ class GroupCommitter(Generic[C, S, R]):
                     [(d.staged, next(acks) if d.draft is not None else None) for d in decided]
                 )
             )
-        except (DiskFull, Poisoned, Closed) as error:
+        except (DiskFull, NoDescriptor, Poisoned, Closed) as error:
             self._no_room = isinstance(error, DiskFull)
             self._fail(taken, type(error), str(error))
         except BaseException as error:

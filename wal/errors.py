@@ -1,12 +1,14 @@
 """What can go wrong with a log. Every error of this package descends from :class:`WalError`.
 
 They are split by whose fault it is: the caller's (:class:`Closed`, :class:`RecordTooLarge`,
-:class:`Truncated`), the environment's (:class:`Locked`, :class:`DiskFull`, :class:`ReadOnly`), the
-disk's (:class:`Poisoned`, :class:`OutcomeUnknown`) or the data's (:class:`Damaged`,
-:class:`Foreign`, :class:`Unsupported`).
+:class:`Truncated`), the environment's (:class:`Locked`, :class:`DiskFull`, :class:`NoDescriptor`,
+:class:`ReadOnly`), the disk's (:class:`Poisoned`, :class:`OutcomeUnknown`) or the data's
+(:class:`Damaged`, :class:`Foreign`, :class:`Unsupported`).
 """
 
 from __future__ import annotations
+
+from typing import ClassVar
 
 
 class WalError(Exception):
@@ -48,6 +50,16 @@ class ReadOnly(WalError):
 
 class DiskFull(WalError):
     """No room for the write. Nothing of the failed group remains in the log."""
+
+    lack: ClassVar[str] = "no room left"
+    advice: ClassVar[str] = "free some space"
+
+
+class NoDescriptor(WalError):
+    """No file can be opened just now. As with a full disk, nothing of the failed group remains."""
+
+    lack: ClassVar[str] = "no descriptor left"
+    advice: ClassVar[str] = "raise the limit (ulimit -n)"
 
 
 class Poisoned(WalError):

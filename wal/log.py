@@ -25,6 +25,7 @@ from wal.errors import (
     Damaged,
     Decayed,
     DiskFull,
+    NoDescriptor,
     OutcomeUnknown,
     Poisoned,
     PositionOutOfRange,
@@ -254,7 +255,7 @@ class Log:
         """Write records behind each other, not yet durable; see :meth:`sync`.
 
         Raises :class:`wal.errors.RecordTooLarge` before anything is written,
-        :class:`wal.errors.DiskFull` with the log cut back to what is durable, and
+        :class:`wal.errors.DiskFull` or `NoDescriptor` with the log cut back to what is durable, and
         :class:`wal.errors.OutcomeUnknown` with the log poisoned for any other failure.
         """
         self._check()
@@ -343,8 +344,8 @@ class Log:
     def change(self, change: Change) -> None:
         """Publish other live files; :meth:`remove_retired` comes next. For the writer.
 
-        Raises :class:`wal.errors.DiskFull` with nothing changed, `OutcomeUnknown` with the log
-        poisoned, and ValueError for a change that would lose history.
+        Raises :class:`wal.errors.DiskFull` or `NoDescriptor` with nothing changed, `OutcomeUnknown`
+        with the log poisoned, and ValueError for a change that would lose history.
         """
         self._check()
         durable, before = self._durable, (self._durable, self._checkpoints, self._retired)
@@ -358,7 +359,8 @@ class Log:
             if may_stand(self._space_dir, self._manifest_number + 1):
                 raise self._poison("changing the live files", error) from error
             self._durable, self._checkpoints, self._retired = before
-            raise DiskFull(f"the live files stay as they were: {error.strerror}") from error
+            kind = NoDescriptor if error.errno in NO_DESCRIPTOR else DiskFull
+            raise kind(f"the live files stay as they were: {error.strerror}") from error
 
     def remove_retired(self) -> tuple[str, ...]:
         """Remove what was let go of; from any thread: it takes its time. Returns what stays."""
@@ -491,13 +493,14 @@ class Log:
                 self._file.truncate(self._durable.chain.offset)
                 self._file.sync_data()
             except OSError as second:
-                raise self._poison("cutting back after a full disk", second) from second
+                raise self._poison("cutting back what was not stored", second) from second
             self._allocated = self._durable.chain.offset
             self._staged = self._durable.chain
             self._seek = list(self._durable.seek)
-            raise DiskFull(
-                f"no room left for {self._space_dir.path}: {error.strerror}. Nothing of the "
-                "request was stored; free some space and repeat it"
+            kind = NoDescriptor if error.errno in NO_DESCRIPTOR else DiskFull
+            raise kind(
+                f"{kind.lack} for {self._space_dir.path}: {error.strerror}. Nothing of the "
+                f"request was stored; {kind.advice} and repeat it"
             ) from error
 
     def _sync_file(self) -> None:

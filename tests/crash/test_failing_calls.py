@@ -31,7 +31,7 @@ from tests.crash.histories import (
 )
 from wal import sim_vfs
 from wal.codec import Draft
-from wal.errors import DiskFull, OutcomeUnknown, Poisoned, WalError
+from wal.errors import DiskFull, NoDescriptor, OutcomeUnknown, Poisoned, WalError
 from wal.log import NO_ROOM, Log
 from wal.sim_vfs import SimCrash, SimDisk, keep_everything, lose_everything
 
@@ -99,7 +99,7 @@ class Owner:
         try:
             log.append(drafts)
             log.sync()
-        except DiskFull as error:
+        except (DiskFull, NoDescriptor) as error:
             self.errors.append(error)
             assert log.failure is None, "a full disk is not the end of a log"
             self.refused.update(map(joined, drafts))

@@ -20,7 +20,7 @@ from tests.crash.machines import (
     outcome,
     submit_as_one_group,
 )
-from wal.errors import Closed, DiskFull, OutcomeUnknown, Poisoned
+from wal.errors import Closed, DiskFull, NoDescriptor, OutcomeUnknown, Poisoned
 from wal.opened import Ack
 from wal.sim_vfs import SimDisk, keep_everything, lose_everything, sample
 
@@ -104,7 +104,7 @@ def check_answers(disk: SimDisk, answers: Sequence[tuple[bytes, Ack | Exception 
     for payload, answer in answers:
         if isinstance(answer, Ack):
             assert held.get(payload) == answer.position, "an acknowledged request is gone"
-        elif isinstance(answer, DiskFull):
+        elif isinstance(answer, DiskFull | NoDescriptor):
             assert payload not in held, "a request that failed definitely was stored"
     log.close()
 

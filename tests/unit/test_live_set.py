@@ -14,7 +14,7 @@ from tests.crash import compactions as c
 from tests.crash.histories import SPACE, UUID, draft, fresh_space, joined
 from tests.crash.test_damage import disk_of
 from wal.codec import SegmentHeader
-from wal.errors import Damaged, DiskFull, Poisoned, Truncated
+from wal.errors import Damaged, DiskFull, NoDescriptor, Poisoned, Truncated
 from wal.live_set import Change, Sealed, plan_change, sealed_as
 from wal.log import Log
 from wal.manifest import Checkpoint
@@ -199,7 +199,7 @@ def test_whatever_call_fails_while_compacting_nothing_is_lost(
         disk.fail(op, number, code)
         try:
             c.compact(disk, log, machine)
-        except (OSError, Poisoned, DiskFull, Damaged):
+        except (OSError, Poisoned, DiskFull, NoDescriptor, Damaged):
             failed = True
         else:
             failed = False

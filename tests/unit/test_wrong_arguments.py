@@ -187,3 +187,9 @@ def test_an_embedder_that_fails_names_the_space(
     with pytest.raises(EmbedderUnavailable) as caught:
         call(alpha)
     assert caught.value.memory_space_id == "alpha"
+
+
+def test_what_is_added_to_an_error_is_told_by_it() -> None:
+    error = engram.Unavailable("the server is busy")
+    error.detail += "; 3 of 5 were stored"
+    assert str(error) == "the server is busy; 3 of 5 were stored"

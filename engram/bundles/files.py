@@ -37,7 +37,7 @@ _TMP: Final = ".tmp"
 @contextmanager
 def opened_target(target: Target, *, force: bool = False) -> Iterator[Writable]:
     """Where to write. A file that is named gets its name once all was written, durably; one that is
-    there already is replaced with `force` alone.
+    there already is replaced with `force` alone, and what is no file never is.
 
     Raises FileExistsError, and OSError.
     """
@@ -49,6 +49,7 @@ def opened_target(target: Target, *, force: bool = False) -> Iterator[Writable]:
     path = Path(target)
     if not force and os.path.lexists(path):
         raise FileExistsError(errno.EEXIST, "File exists", str(path))
+    _check_replaceable(path)
     unfinished = path.with_name(f".{path.name}.{secrets.token_hex(4)}{_TMP}")
     descriptor = os.open(unfinished, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600)
     try:
@@ -65,6 +66,16 @@ def opened_target(target: Target, *, force: bool = False) -> Iterator[Writable]:
             unfinished.unlink()
         raise
     _sync_folder(path.parent)
+
+
+def _check_replaceable(path: Path) -> None:
+    """Raise OSError for a folder, a pipe or a device: taking its name would destroy it, for all
+    who use it. Where a link leads to is looked at too: /dev/stdout may be one.
+    """
+    if path.is_dir():
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+    if path.exists() and not path.is_file():
+        raise OSError(errno.EINVAL, "Not a regular file", str(path))
 
 
 def _link(unfinished: Path, path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import closing, suppress
@@ -700,3 +701,26 @@ def test_whatever_happened_to_a_space_its_copy_is_the_same(
         assert told(part) == [event for event in wanted if event.position <= ends]
         whole = np.array([m.position for m in part.list(limit=1_000).memories])
         assert (whole <= ends).all()
+
+
+@pytest.mark.parametrize("linked", [False, True])
+def test_force_replaces_no_pipe_and_no_folder(
+    db: engram.Database, tmp_path: Path, linked: bool
+) -> None:
+    alpha, pipe, folder = filled(db), tmp_path / "pipe", tmp_path / "folder"
+    os.mkfifo(pipe)
+    folder.mkdir()
+    before = names(tmp_path)
+    for kept in (pipe, folder):
+        target = kept
+        if linked:
+            target = tmp_path / f"{kept.name}-link"
+            target.symlink_to(kept)
+            before = sorted([*before, target.name])
+        with pytest.raises(OSError, match=r"regular file|directory"):
+            alpha.export(target, force=True)
+    with pytest.raises(IsADirectoryError):
+        alpha.export("/", force=True)
+    assert pipe.is_fifo()
+    assert folder.is_dir()
+    assert names(tmp_path) == before

@@ -81,6 +81,7 @@ class State:
         self._memory_space_id = memory_space_id
         self._dimensions = dimensions
         self._position = 0
+        self._begun_behind = 0
         self.purge_after_us: int | None = None
         self.retention = KEEP_ALL
         self.purges = Purges()
@@ -140,7 +141,10 @@ class State:
             self.publish()
 
     def _apply(self, event: Event, position: int, time_us: int) -> None:
-        if self.deleted != isinstance(event, SpaceRestored):
+        restores = isinstance(event, SpaceRestored)
+        # A checkpoint does not say that the space was deleted at its very position.
+        may_be_deleted = self.deleted or 0 < self._begun_behind == position - 1
+        if (restores and not may_be_deleted) or (self.deleted and not restores):
             raise StateError(
                 f"position {position} follows the deletion of the space"
                 if self.deleted
@@ -288,7 +292,7 @@ class State:
         """
         check_columns(columns, dimensions)
         state = cls(memory_space_id, dimensions)
-        state._position = columns.position
+        state._position = state._begun_behind = columns.position
         state.retention = columns.retention
         state.purges = Purges.of(*columns.purges)
         state._documents = LayeredBytes(columns.documents)

@@ -311,6 +311,31 @@ def test_history_that_was_let_go_of_is_gone_also_from_what_is_kept(
     assert len(alpha.list(limit=1_000, as_of=at(oldest)).memories) == oldest
 
 
+def test_a_history_that_begins_between_a_deletion_and_its_undoing(
+    clock: SetClock,
+) -> None:
+    options = SMALL._replace(segment_bytes=1)  # so that each record has a segment of its own
+    with closing(Registry(SimDisk().root(), owner="a test", options=options, clock=clock)) as made:
+        made.create("alpha", CALLER).remember("one", id="one", embedding=UNIT)
+        made.delete("alpha")  # position 3
+        alpha = made.restore("alpha")
+        alpha.remember_many([{"content": "two", "id": "two", "embedding": UNIT}])
+        alpha.configure(retention="positions:3")
+        alpha.compact()
+        assert alpha.info().oldest_position == 4
+        assert [ids(alpha, position) for position in (3, 4, 5)] == [
+            ["one"],
+            ["one"],
+            ["one", "two"],
+        ]
+        assert ids(alpha.fork("copy", as_of=4), None) == ["one"]
+        (newest,) = [each for each in alpha._store().log.checkpoints if not each.base]
+        with closing(alpha._store().space_dir.open_dir("checkpoints")) as folder:
+            folder.remove(newest.name)
+        alpha._entry.let_go()
+        assert ids(alpha, None) == ["one", "two"]
+
+
 def test_a_copy_that_holds_no_history_is_what_it_was_made_as(
     small: engram.Database, clock: SetClock
 ) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import closing, suppress
 from datetime import UTC, datetime, timedelta, timezone
@@ -649,3 +650,46 @@ def answered(recall: engram.Recall) -> list[tuple[object, ...]]:
         (hit.memory.id, hit.memory.position, round(hit.score, 6), hit.why, hit.confidence)
         for hit in recall.results
     ]
+
+
+def test_the_past_holds_still_while_the_present_does_not(
+    small: engram.Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reading, "STEP_BYTES", 400)
+    alpha = small.create_space("alpha", embedding=CALLER)
+    for number in range(60):
+        alpha.remember(f"memory {number}", id=f"m{number}", embedding=[1, number, 0])
+    gone, done = list[str](), threading.Event()
+
+    def change() -> None:
+        try:
+            for number in range(0, 60, 4):
+                alpha.forget(f"m{number}")
+                alpha.revise(f"m{number + 1}", Changes(tags=["revised"]))
+                if number % 8 == 0:
+                    alpha.purge(f"m{number + 2}")
+                    gone.append(f"m{number + 2}")
+                elif number % 12 == 0:
+                    alpha.compact()
+        finally:
+            done.set()
+
+    def look(position: int) -> int:
+        looks, whole = 0, [f"m{number}" for number in range(position - 1)]
+        while not done.is_set() or not looks:
+            purged = set(gone)
+            found = ids_of(alpha.list(limit=100, as_of=position))
+            assert not purged & set(found)
+            assert found == [name for name in whole if name in found], "in order, none twice"
+            missing = set(whole) - set(found)
+            assert all(int(name[1:]) % 8 == 2 for name in missing), "nothing else is missing"
+            looks += 1
+        return looks
+
+    answers = at_once(4, lambda index: change() if index == 0 else look(10 + 15 * index))
+    assert [type(answer) for answer in answers] == [type(None), int, int, int], answers
+    assert len(ids_of(alpha.list(limit=100, as_of=61))) == 60 - len(gone)
+
+
+def ids_of(page: engram.Page) -> list[str]:
+    return [memory.id for memory in page.memories]

@@ -27,9 +27,10 @@ from engram.memory.times import from_us, to_us
 from engram.spaces import as_of as as_of_module
 from engram.spaces import reading
 from engram.spaces.compactor import Compactor
+from engram.spaces.past import PastStates
 from engram.spaces.registry import Registry
 from engram.spaces.space import Space
-from tests.unit.conftest import CALLER, START_NS, UNIT, SetClock, at_once
+from tests.unit.conftest import CALLER, START_NS, UNIT, SetClock, at_once, wait_until
 from wal.errors import DiskFull as NoRoom
 from wal.opened import LogOptions
 from wal.os_vfs import open_root
@@ -296,20 +297,26 @@ def test_history_that_was_let_go_of_is_gone_also_from_what_is_kept(
     alpha = small.create_space("alpha", embedding=CALLER)
     for number in range(60):
         clock.go_on(1)
+        brief = from_us(clock() // 1_000) + timedelta(seconds=0.5)
         alpha.remember(f"memory {number}", id=f"m{number}", embedding=[1, number, 0])
-    assert ids(alpha, 3) == ["m0", "m1"]
+        alpha.remember("brief", id="brief", embedding=UNIT, expires_at=brief)
+    assert ids(alpha, 3) == ["m0", "brief"]
     alpha.configure(retention="positions:5")
     alpha.compact()
     oldest = int(alpha.info().oldest_position or 0)
     assert oldest > 10
-    for when in (1, 3, oldest - 2, at(1), at(oldest - 2)):
+    begins = next(alpha.events()).time
+    for when in (1, 3, oldest - 2, at(1), begins - timedelta(microseconds=1)):
         with pytest.raises(HistoryGone, match=f"position {oldest}") as caught:
             alpha.list(as_of=when)
         assert caught.value.oldest_position == oldest
-    for position in (oldest - 1, oldest, oldest + 1):
-        found = alpha.list(limit=1_000, as_of=position).memories
-        assert [m.position for m in found] == list(range(2, position + 1))
-    assert len(alpha.list(limit=1_000, as_of=at(oldest)).memories) == oldest
+    for when in (oldest - 1, oldest, begins):
+        found = alpha.list(limit=1_000, as_of=when).memories
+        names = [memory.id for memory in found if memory.id != "brief"]
+        assert names == [f"m{number}" for number in range(len(names))]
+        assert all(m.expires_at is None or m.expires_at > begins for m in found)
+        assert max(memory.position for memory in found) >= oldest - 4
+        alpha.recall("memory", as_of=when)
 
 
 def test_a_history_that_begins_between_a_deletion_and_its_undoing(
@@ -384,7 +391,7 @@ def test_a_base_that_decayed_is_damage(small: engram.Database) -> None:
         alpha.list(as_of=oldest)
 
 
-@pytest.mark.parametrize("retention", ["all", "positions:1"])
+@pytest.mark.parametrize("retention", ["all", "positions:45", "positions:1"])
 def test_a_compaction_while_the_past_is_read(
     small: engram.Database, monkeypatch: pytest.MonkeyPatch, retention: str
 ) -> None:
@@ -402,8 +409,10 @@ def test_a_compaction_while_the_past_is_read(
         return real(entry, position, last)
 
     monkeypatch.setattr(reading, "_step", step)
-    if retention == "all":
+    if retention != "positions:1":
         assert len(ids(alpha, 20)) == 19
+        oldest = int(alpha.info().oldest_position or 0)
+        assert oldest == 1 if retention == "all" else 5 < oldest <= 20
         assert kept(alpha) == [], "what was begun before may be mapped from files that are gone"
         return
     with pytest.raises(HistoryGone) as caught:
@@ -415,12 +424,19 @@ def test_a_compaction_while_the_past_is_read(
 def test_two_who_ask_at_once_have_it_built_once(
     lived: Space, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real, built = as_of_module._build, list[int]()
+    real, built, asked = as_of_module._build, list[int](), list[int]()
+    real_state_at = PastStates.state_at
+
+    def state_at(self: PastStates, key: Any, *given: Any) -> Any:
+        asked.append(key)
+        return real_state_at(self, key, *given)
 
     def build(entry: Any, position: int) -> Any:
         built.append(position)
+        wait_until(lambda: len(asked) == 8)
         return real(entry, position)
 
+    monkeypatch.setattr(PastStates, "state_at", state_at)
     monkeypatch.setattr(as_of_module, "_build", build)
     answers = at_once(8, lambda index: ids(lived, 4 if index % 2 else at(3)))
     assert answers == [["b", "a"]] * 8

@@ -13,9 +13,12 @@ from typing import Final, Never
 
 from wal.live_set import CHECKPOINT_DIR, LOG_DIR
 from wal.manifest import manifest_number
+from wal.retire import CHECKPOINT_SUFFIX
+from wal.segment import TMP_SUFFIX
 from wal.vfs import Directory, File
 
 TRIES_MAX: Final = 100
+_HELD_SUFFIXES: Final = (".seg", CHECKPOINT_SUFFIX, TMP_SUFFIX)
 OPEN_MAX: Final = 256
 """Files kept open of one folder, the newest, so that a long log leaves descriptors to others."""
 
@@ -45,20 +48,26 @@ def _hold(space_dir: Directory, stack: ExitStack) -> _Held:
         with suppress(OSError):
             folder = space_dir.open_dir(name)
             stack.callback(folder.close)
-            names = folder.names()
-            folders[name] = _Held(folder, names, _opened(folder, names[-OPEN_MAX:], stack), {})
-    names = space_dir.names()
-    manifests = [name for name in names if manifest_number(name) is not None]
-    return _Held(space_dir, names, _opened(space_dir, manifests, stack), folders)
+            folders[name] = _held(folder, folder.names(), stack, {})
+    return _held(space_dir, space_dir.names(), stack, folders)
 
 
-def _opened(directory: Directory, names: list[str], stack: ExitStack) -> dict[str, File]:
+def _held(
+    directory: Directory, names: list[str], stack: ExitStack, folders: Mapping[str, Directory]
+) -> _Held:
+    """What is still there of `names`, the newest files of the log open."""
     files: dict[str, File] = {}
-    for name in names:
-        with suppress(OSError):
+    wanted = [n for n in names if n.endswith(_HELD_SUFFIXES) or manifest_number(n) is not None]
+    for name in wanted[-OPEN_MAX:]:
+        try:
             files[name] = directory.open(name)
+        except FileNotFoundError:
+            names.remove(name)  # let go of by a manifest before the one that is read
+        except OSError:
+            continue  # whoever asks for it is told so
+        else:
             stack.callback(files[name].close)
-    return files
+    return _Held(directory, names, files, folders)
 
 
 def _refuse(*_: object, **__: object) -> Never:

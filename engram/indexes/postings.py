@@ -116,6 +116,23 @@ class PostingsView:
             rows, values = [tail_rows[:0]], [tail_values[:0]]
         return Matches(np.concatenate(which), np.concatenate(rows), np.concatenate(values))
 
+    def frequencies(self, keys: Keys) -> npt.NDArray[np.int64]:
+        """How many postings each of the given keys has, int64 (q,); they must be distinct."""
+        counts = np.zeros(len(keys), np.int64)
+        for run in self._runs:
+            at = np.searchsorted(run.keys, keys)
+            at[at == len(run.keys)] = 0
+            found = run.keys[at] == keys
+            counts[found] += run.starts[at[found] + 1] - run.starts[at[found]]
+        tail = self._tail[0]
+        if len(tail) and len(keys):
+            order = np.argsort(keys)
+            at = np.searchsorted(keys, tail, sorter=order)
+            at[at == len(keys)] = 0
+            which = order[at]
+            counts += np.bincount(which[keys[which] == tail], minlength=len(keys))
+        return counts
+
     def rows_of(self, key: int) -> Rows:
         """The rows of one key, ascending, uint32."""
         return self.find(np.array([key], np.uint64)).rows

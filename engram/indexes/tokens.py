@@ -32,6 +32,9 @@ import Stemmer
 # Longer words (encoded data, mostly) are neither stemmed nor cached.
 WORD_CHARACTERS_MAX: Final = 64
 CACHED_WORDS_MAX: Final = 1 << 16
+# A head is a name or a title; what goes on for longer is neither.
+HEAD_CHARACTERS_MAX: Final = 80
+HEAD_WORDS_MAX: Final = 8
 STOPPED: Final = 0
 
 _STOP_LIST: Final = """
@@ -68,18 +71,27 @@ _UNSPACED: Final = re.compile(
 )
 
 
+# A name, a title or a sentence ends with one of these.
+_HEAD_END: Final = re.compile(
+    r"[:.?!,;](?=\s|$)|[\n\r(\u2014\u2013\u3002\uff1a\uff1f\uff01\u3001\uff0c]|\s-\s"
+)
+
+
 class Terms(NamedTuple):
     """The terms of some texts, text after text.
 
     `ids` and `occurrences` are uint64 and int64 (terms,): the distinct terms of each text, in order
     of first appearance, and how often each occurs there. `distinct` and `lengths` are int64
-    (texts,): how many entries belong to each text, and how long it is in terms.
+    (texts,): how many entries belong to each text, and how long it is in terms. `heads` is uint8
+    (texts,): how many of a text's first entries are its head, the name that it begins with, as in
+    "Ada Lovelace: wrote the first program" or "Berlin"; 0 without one.
     """
 
     ids: npt.NDArray[np.uint64]
     occurrences: npt.NDArray[np.int64]
     distinct: npt.NDArray[np.int64]
     lengths: npt.NDArray[np.int64]
+    heads: npt.NDArray[np.uint8]
 
 
 def tokenise(text: str) -> list[str]:
@@ -94,6 +106,7 @@ def tokenise_many(texts: Sequence[str]) -> Terms:
     occurrences: list[int] = []
     distinct: list[int] = []
     lengths: list[int] = []
+    heads = bytearray()
     id_of = _ids.__getitem__
     for text in texts:
         words = _words(text)
@@ -104,12 +117,23 @@ def tokenise_many(texts: Sequence[str]) -> Terms:
         occurrences.extend(counted.values())
         distinct.append(len(counted))
         lengths.append(len(kept))
+        heads.append(len(set(filter(None, map(id_of, _head(text))))))
     return Terms(
         np.fromiter(ids, np.uint64, len(ids)),
         np.fromiter(occurrences, np.int64, len(ids)),
         np.fromiter(distinct, np.int64, len(texts)),
         np.fromiter(lengths, np.int64, len(texts)),
+        np.frombuffer(heads, np.uint8),
     )
+
+
+def _head(text: str) -> list[str]:
+    """The words of a text's head, none if it has none."""
+    end = _HEAD_END.search(text, 0, HEAD_CHARACTERS_MAX)
+    if end is None and len(text) > HEAD_CHARACTERS_MAX:
+        return []
+    words = _words(text if end is None else text[: end.start()])
+    return words if len(words) <= HEAD_WORDS_MAX else []
 
 
 def term_id(term: str) -> int:

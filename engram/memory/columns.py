@@ -8,14 +8,16 @@ neither does what ended, forgotten or purged, at a position up to which history 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
 from engram.indexes.attributes import AttributeColumns
 from engram.indexes.columns import BytesView, LayeredView
+from engram.indexes.forward import ForwardColumns
 from engram.indexes.postings import Run, check_run, kept_of
+from engram.indexes.sequences import SequenceColumns
 from engram.memory.retention import Retention
 
 if TYPE_CHECKING:
@@ -52,7 +54,8 @@ NO_PAST: Final = Past(np.zeros(1, np.int64), np.empty(0, np.int64))
 class StateColumns(NamedTuple):
     """A state up to `position`. Columns have one row for each memory version kept, ascending by
     position; `forgotten` pairs rows with the positions they were forgotten at; `vectors` are a
-    float32 (rows, D) matrix and the inverse norms; `ids` hashes and rows.
+    float32 (rows, D) matrix and the inverse norms; `ids` hashes and rows. `forward` and `sequences`
+    are None in files of before there were any; what they hold follows from the documents.
     """
 
     position: int
@@ -71,6 +74,8 @@ class StateColumns(NamedTuple):
     ids: tuple[npt.NDArray[np.uint64], npt.NDArray[np.uint32]]
     forgotten: Int64Array
     past: Past
+    forward: ForwardColumns | None
+    sequences: SequenceColumns | None
 
     def named(self) -> Iterator[tuple[str, Array]]:
         """The columns by the names that a file gives them; `from_named` reads them again."""
@@ -110,7 +115,18 @@ def from_named(column: Mapping[str, Array]) -> StateColumns:
         ids=(column["ids.0"], column["ids.1"]),
         forgotten=column["forgotten"],
         past=Past(column["past.starts"], column["past.positions"]),
+        forward=_newer("forward", ForwardColumns, column),
+        sequences=_newer("sequences", SequenceColumns, column),
     )
+
+
+T = TypeVar("T", ForwardColumns, SequenceColumns)
+
+
+def _newer(prefix: str, kind: type[T], column: Mapping[str, Array]) -> T | None:
+    """Columns that the first checkpoints did not have."""
+    names = [f"{prefix}.{field}" for field in kind._fields]
+    return None if names[0] not in column else kind(*(column[name] for name in names))
 
 
 def _named(prefix: str, value: Any) -> Iterator[tuple[str, Array]]:
@@ -119,7 +135,7 @@ def _named(prefix: str, value: Any) -> Iterator[tuple[str, Array]]:
     elif isinstance(value, BytesView):
         yield f"{prefix}.data", value.data
         yield f"{prefix}.offsets", value.offsets
-    else:
+    elif value is not None:
         fields = getattr(value, "_fields", range(len(value)))
         for field, part in zip(fields, value, strict=True):
             yield from _named(f"{prefix}.{field}", part)
@@ -151,7 +167,11 @@ def check_columns(columns: StateColumns, dimensions: int) -> None:
         raise ValueError("its columns have other shapes than they should")
     for run in (columns.lexicon[0], postings):
         check_run(run)
-    for which in (columns.ids[1], columns.lexicon[0].rows, postings.rows, columns.forgotten[:, 0]):
+    for newer in (columns.forward, columns.sequences):
+        if newer is not None:
+            newer.check(rows)
+    named = (columns.ids[1], columns.lexicon[0].rows, postings.rows, columns.timeline[1])
+    for which in (*named, columns.forgotten[:, 0]):
         if len(which) and int(which.max()) >= rows:
             raise ValueError("its indexes name rows that it does not have")
 
@@ -169,7 +189,7 @@ def compact(frozen: Frozen, drop_to: int = 0, gone: Iterable[str] = ()) -> State
     purged[[*frozen.purged_rows.tolist(), *rows]] = True
     kept = newest & ~purged[labels] & (view.live | ~_ended_by(view, drop_to))
     new_rows = np.where(kept, np.cumsum(kept) - 1, -1)
-    run, lengths = view.lexicon.columns()
+    run, lengths, forward = view.lexicon.columns()
     attributes = view.attributes.columns()
     times, timed_rows = view.timeline.columns()
     hashes, id_rows = frozen.ids.columns()
@@ -193,6 +213,8 @@ def compact(frozen: Frozen, drop_to: int = 0, gone: Iterable[str] = ()) -> State
         ids=(hashes[ids_kept], new_rows[id_rows[ids_kept]].astype(np.uint32)),
         forgotten=np.column_stack((new_rows[forgotten[:, 0]], forgotten[:, 1])),
         past=_past(view, labels, kept, drop_to),
+        forward=forward.kept(kept),
+        sequences=view.sequences.columns().kept(kept),
     )
 
 

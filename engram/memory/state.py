@@ -23,6 +23,7 @@ from engram.indexes.attributes import Attributes
 from engram.indexes.columns import GrowingColumn, LayeredBytes
 from engram.indexes.ids import IdIndex
 from engram.indexes.lexicon import Lexicon
+from engram.indexes.sequences import Sequences
 from engram.indexes.timeline import Timeline
 from engram.indexes.vectors import LiveMask, Vectors
 from engram.memory.columns import NO_PAST, StateColumns, check_columns
@@ -44,6 +45,7 @@ from engram.memory.events import (
     SpaceRestored,
 )
 from engram.memory.model import Vector
+from engram.memory.older import newer_columns, times_of
 from engram.memory.payload import Batch
 from engram.memory.purges import Purges, husk
 from engram.memory.retention import KEEP_ALL, Retention
@@ -99,6 +101,7 @@ class State:
         self._lexicon = Lexicon()
         self._attributes = Attributes()
         self._timeline = Timeline()
+        self._sequences = Sequences()
         self._ids = IdIndex(self._id_at)
         self._past = NO_PAST
         # Rows applied but not yet in the columns, and what they mean for ids and older rows.
@@ -221,8 +224,10 @@ class State:
     def publish(self) -> None:
         """Make everything applied visible to readers, at once."""
         self._extend_columns()
-        for row in self._dead_rows:
+        dead = np.array(sorted(row for row in self._dead_rows if self._live.alive(row)), np.int64)
+        for row in dead.tolist():
             self._live.kill(row)
+        self._lexicon.bury(dead)
         if self._new_forgotten:
             self._forgotten.extend(self._new_forgotten)
         self._purged_rows.extend(self._new_purged)
@@ -255,6 +260,7 @@ class State:
             for version, stored in zip(versions, self._new_times_us, strict=True)
         ]
         self._timeline.extend(times_us, range(first_row, first_row + len(versions)))
+        self._sequences.extend([version.source for version in versions], times_us)
         self._live.append(len(versions))
 
     def _capture(self) -> View:
@@ -275,6 +281,7 @@ class State:
             self._previous.view(),
             self._forgotten.view(),
             self._past,
+            self._sequences.view(),
         )
 
     def freeze(self) -> Frozen:
@@ -291,6 +298,10 @@ class State:
         Raises :class:`StateError` for columns that do not belong together.
         """
         check_columns(columns, dimensions)
+        try:
+            forward, sequences = newer_columns(columns)
+        except msgspec.MsgspecError as error:
+            raise StateError(f"a memory cannot be read: {error}") from error
         state = cls(memory_space_id, dimensions)
         state._position = state._begun_behind = columns.position
         state.retention = columns.retention
@@ -305,9 +316,11 @@ class State:
         state._confidences = GrowingColumn.of(columns.confidences)
         state._live = LiveMask.of(columns.live)
         state._vectors = Vectors(dimensions, columns.vectors)
-        state._lexicon = Lexicon.of(*columns.lexicon)
+        state._lexicon = Lexicon.of(*columns.lexicon, forward)
+        state._lexicon.bury(np.flatnonzero(~columns.live))
         state._attributes = Attributes.of(columns.attributes)
         state._timeline = Timeline.of(*columns.timeline)
+        state._sequences = Sequences.of(sequences, times_of(columns))
         state._ids.restore(*columns.ids)
         state._past = columns.past
         state.view = state._capture()

@@ -12,6 +12,7 @@ import numpy.typing as npt
 from engram.indexes.attributes import AttributesView
 from engram.indexes.columns import LayeredView
 from engram.indexes.lexicon import LexiconView
+from engram.indexes.sequences import SequencesView
 from engram.indexes.timeline import TimelineView
 from engram.indexes.vectors import VectorsView
 from engram.memory.columns import Past
@@ -20,9 +21,14 @@ from engram.memory.model import Filter, Memory, Vector
 from engram.memory.times import from_us, to_us
 
 NO_ROW: Final = -1
-
 BoolArray = npt.NDArray[np.bool_]
 _decoder: Final = msgspec.msgpack.Decoder(MemoryStored | MemoryRevised | MemoryRestored)
+
+
+def version_in(document: bytes) -> MemoryVersion:
+    """A memory version as it lies in the column of documents. Raises msgspec.MsgspecError."""
+    version: MemoryVersion = _decoder.decode(document)
+    return version
 
 
 class View:
@@ -47,6 +53,7 @@ class View:
         "positions",
         "previous",
         "rows",
+        "sequences",
         "stored_us",
         "timeline",
         "vectors",
@@ -70,6 +77,7 @@ class View:
         previous: npt.NDArray[np.int64],
         forgotten: npt.NDArray[np.int64],
         past: Past,
+        sequences: SequencesView,
     ) -> None:
         self.memory_space_id = memory_space_id
         self.position = position
@@ -88,6 +96,7 @@ class View:
         self.previous = previous
         self.forgotten = forgotten
         self.past = past
+        self.sequences = sequences
 
     def newest(self) -> BoolArray:
         """The rows that no later version of their id follows, alive or not, bool (rows,)."""
@@ -165,12 +174,6 @@ def memory_of(
         position=position,
         embedding=embedding,
     )
-
-
-def version_in(document: bytes) -> MemoryVersion:
-    """A memory version as it lies in the column of documents."""
-    version: MemoryVersion = _decoder.decode(document)
-    return version
 
 
 def _us(time: datetime | None) -> int | None:

@@ -136,7 +136,7 @@ def test_a_word_repeated_beyond_counting_still_scores() -> None:
 def test_size_counts_rows_and_bytes() -> None:
     lexicon = lexicon_of(["deploy key", ""])
     assert len(lexicon) == 2
-    assert lexicon.nbytes == 2 * (8 + 4 + 2) + 2 * 4
+    assert lexicon.nbytes == 2 * (8 + 4 + 2) + 2 * 4 + 2 * 8 + 3 * 8 + 2 * 1
 
 
 def test_the_view_is_the_same_object_until_rows_come() -> None:

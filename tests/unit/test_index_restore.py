@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from engram.indexes.attributes import AttributeColumns, Attributes
 from engram.indexes.columns import BytesColumn, BytesView, GrowingColumn, LayeredBytes
+from engram.indexes.forward import ForwardColumns
 from engram.indexes.ids import IdIndex
 from engram.indexes.lexicon import Lexicon
 from engram.indexes.postings import Run
@@ -91,10 +92,16 @@ def test_a_lexicon_goes_on(documents: list[str], cut: int) -> None:
     whole.extend(documents)
     for text in documents[:cut]:
         first.extend([text])
-    run, lengths = first.view().columns()
-    restored = Lexicon.of(mapped_run(run), mapped(lengths))
+    run, lengths, forward = first.view().columns()
+    terms = ForwardColumns(*map(mapped, forward))
+    restored = Lexicon.of(mapped_run(run), mapped(lengths), terms)
     restored.extend(documents[cut:])
     live = np.ones(len(documents), np.bool_)
+    rows = np.arange(len(documents))
+    for expected, found in zip(
+        whole.view().terms.of(rows), restored.view().terms.of(rows), strict=True
+    ):
+        assert found.tolist() == expected.tolist()
     for query in ("deploy key", "lunch", "nothing at all"):
         expected, found = whole.view().score(query, live), restored.view().score(query, live)
         assert found.scores.tobytes() == expected.scores.tobytes()

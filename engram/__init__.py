@@ -65,6 +65,8 @@ if TYPE_CHECKING:
         Receipt,
         Remembered,
         SpaceInfo,
+        Spread,
+        Step,
         Why,
     )
     from engram.memory.retention import Retention
@@ -120,6 +122,8 @@ __all__ = [
     "SpaceInvalid",
     "SpaceLocked",
     "SpaceNotFound",
+    "Spread",
+    "Step",
     "TooLarge",
     "Unavailable",
     "Why",

@@ -9,7 +9,7 @@ import typer
 from engram.cli.completion import complete_space
 
 Kind = Literal["episode", "belief", "fact"]
-Mode = Literal["similarity", "lexical", "hybrid"]
+Mode = Literal["similarity", "lexical", "hybrid", "spreading"]
 
 SpaceOption = Annotated[
     str | None,

@@ -27,7 +27,7 @@ from engram.cli.options import (
 from engram.cli.times import moment_of, time_of
 
 if TYPE_CHECKING:
-    from engram import Recall
+    from engram import Recall, Spread
 
 LimitOption = Annotated[
     int,
@@ -37,7 +37,22 @@ ModeOption = Annotated[
     Mode | None,
     typer.Option(
         "--mode",
-        help="By meaning, by words or by both. Left out, what the space allows.",
+        help="By meaning, by words, by both, or also by association. Left out, what the cue "
+        "allows.",
+        show_default=False,
+    ),
+]
+
+SureOption = Annotated[
+    float | None,
+    typer.Option("--min-confidence", help="Only memories at least this sure, from 0 to 1."),
+]
+SpreadOption = Annotated[
+    str | None,
+    typer.Option(
+        "--spread",
+        metavar="JSON",
+        help="How far activation goes, e.g. '{\"max_hops\": 2}'; also decay and threshold.",
         show_default=False,
     ),
 ]
@@ -52,10 +67,8 @@ def recall(
     source: SourceFilterOption = None,
     since: FromOption = None,
     until: ToOption = None,
-    min_confidence: Annotated[
-        float | None,
-        typer.Option("--min-confidence", help="Only memories at least this sure, from 0 to 1."),
-    ] = None,
+    min_confidence: SureOption = None,
+    spread: SpreadOption = None,
     as_of: AsOfOption = None,
     explain: Annotated[
         bool, typer.Option("--explain", help="Show the parts that each score is the sum of.")
@@ -72,9 +85,10 @@ def recall(
     """Find the memories that best answer a question.
 
     CONFIDENCE is how likely each one is to answer it, with an interval; SCORE only ranks them. With
-    --explain, SCORE = SIMILARITY + LEXICAL, which were scaled from COSINE and BM25. The recall
-    itself becomes an event of the space, with a digest of the question in place of its words;
-    with --as-of it does not.
+    --explain, SCORE = SIMILARITY + LEXICAL + WINDOW + ACTIVATION: the memory's own match, scaled
+    from COSINE and BM25, that of its neighbours in its source, and what came along associations,
+    with the strongest path below. The recall itself becomes an event of the space, with a digest
+    of the question in place of its words; with --as-of it does not.
 
     \b
     Example:  engram space create alpha --if-not-exists && engram remember "Backups run at two" \
@@ -99,6 +113,7 @@ def recall(
             mode=mode,
             filter=wanted,
             min_confidence=min_confidence,
+            spread=None if spread is None else _spread(spread),
             as_of=when,
             explain=explain,
             record=not no_record,
@@ -106,18 +121,33 @@ def recall(
     if as_json:
         output.print_json(found)
     else:
-        _print_found(found, explain)
+        _show(found, explain)
     if when is not None:
         output.print_hint(f"as of position {found.position}")
     elif not no_record and not found.recorded:
         output.print_hint("this recall could not be recorded in the space's history")
 
 
-def _print_found(found: Recall, explain: bool) -> None:
+def _show(found: Recall, explain: bool) -> None:
     if not found.results:
         output.print_hint(f"nothing in {found.memory_space_id} answers that")
         return
     titles = render.EXPLAINED_TITLES if explain else render.HIT_TITLES
     output.print_table(titles, map(render.hit_row, found.results))
     if explain:
-        output.print_hint(f"mode {found.mode}; score = similarity + lexical")
+        for line in render.path_lines(found.results):
+            output.print_line(line)
+        output.print_hint(f"mode {found.mode}; score = similarity + lexical + window + activation")
+
+
+def _spread(text: str) -> Spread:
+    import msgspec
+
+    from engram import Invalid, Spread
+
+    try:
+        return msgspec.json.decode(text, type=Spread)
+    except (msgspec.MsgspecError, UnicodeEncodeError) as error:
+        raise Invalid.of(
+            "--spread", f"must be JSON with max_hops, decay or threshold in it: {error}"
+        ) from error

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 
@@ -17,7 +17,7 @@ CONTENT_CHARACTERS_MAX: Final = 400
 LIST_TITLES: Final = ("POSITION", "TIME", "ID", "MEMORY")
 HIT_TITLES: Final = ("SCORE", "CONFIDENCE", "ID", "MEMORY")
 EXPLAINED_TITLES: Final = (
-    *("SCORE", "SIMILARITY", "LEXICAL", "COSINE", "BM25"),
+    *("SCORE", "SIMILARITY", "LEXICAL", "WINDOW", "ACTIVATION", "COSINE", "BM25"),
     *HIT_TITLES[1:],
 )
 SPACE_TITLES: Final = ("SPACE", "CREATED", "EMBEDDING", "DIMENSIONS")
@@ -76,6 +76,8 @@ def hit_row(hit: Hit) -> tuple[str, ...]:
         parts = (
             f"{why.similarity:.3f}",
             f"{why.lexical:.3f}",
+            f"{why.window:.3f}",
+            f"{why.activation:.3f}",
             "-" if why.cosine is None else f"{why.cosine:.3f}",
             "-" if why.bm25 is None else f"{why.bm25:.3f}",
         )
@@ -87,6 +89,15 @@ def hit_row(hit: Hit) -> tuple[str, ...]:
         printable(hit.memory.id),
         memory_line(hit.memory),
     )
+
+
+def path_lines(hits: Iterable[Hit]) -> Iterator[str]:
+    """For each memory that was reached by associations, the strongest way there."""
+    for hit in hits:
+        path = () if hit.why is None else hit.why.path
+        if path:
+            steps = [f"-{s.relation} {s.weight:.2f}-> {printable(s.to_id)}" for s in path]
+            yield " ".join((printable(path[0].from_id), *steps))
 
 
 def event_parts(event: Event) -> tuple[str, str, str, str]:

@@ -44,6 +44,7 @@ from engram.memory.model import (
     Receipt,
     Remembered,
     SpaceInfo,
+    Spread,
     Vector,
 )
 from engram.memory.retention import Retention
@@ -402,6 +403,7 @@ class AsyncSpace:
         filter: Filter | None = None,
         min_confidence: float | None = None,
         as_of: AsOf | None = None,
+        spread: Spread | None = None,
         explain: bool = False,
         record: bool = True,
     ) -> Recall:
@@ -421,6 +423,7 @@ class AsyncSpace:
             filter=filter,
             min_confidence=min_confidence,
             as_of=as_of,
+            spread=spread,
             explain=explain,
             record=record,
         )

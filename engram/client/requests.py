@@ -17,7 +17,7 @@ import msgspec
 from engram import limits
 from engram.errors import Invalid, TooLarge
 from engram.memory import validate as check
-from engram.memory.model import MODES, Changes, EmbeddingSpec, Filter, NewMemory
+from engram.memory.model import MODES, Changes, EmbeddingSpec, Filter, NewMemory, Spread
 from engram.memory.retention import check_retention
 from engram.spaces.ids import check_space_id
 from engram.spaces.requests import (
@@ -199,6 +199,7 @@ def recall_body(
     filter: Filter | None,
     min_confidence: object,
     as_of: object,
+    spread: Spread | None,
     explain: bool,
     record: bool,
 ) -> Body:
@@ -219,6 +220,7 @@ def recall_body(
         "filter": _filter_body(filter) or None,
         "min_confidence": certain,
         "as_of": check.check_as_of("as_of", as_of),
+        "spread": check.check_spread("spread", spread),
         "explain": True if explain else None,
         "record": None if record else False,
     }

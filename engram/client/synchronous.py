@@ -45,6 +45,7 @@ from engram.memory.model import (
     Receipt,
     Remembered,
     SpaceInfo,
+    Spread,
     Vector,
 )
 from engram.memory.retention import Retention
@@ -360,6 +361,7 @@ class ClientSpace:
         filter: Filter | None = None,
         min_confidence: float | None = None,
         as_of: AsOf | None = None,
+        spread: Spread | None = None,
         explain: bool = False,
         record: bool = True,
     ) -> Recall:
@@ -374,6 +376,7 @@ class ClientSpace:
             filter=filter,
             min_confidence=min_confidence,
             as_of=as_of,
+            spread=spread,
             explain=explain,
             record=record,
         )

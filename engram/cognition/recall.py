@@ -1,14 +1,21 @@
-"""Recall: scoring every visible memory against a cue, over columns. Pure.
+"""Recall: the memories that answer a cue best, and why. Pure.
 
-Two channels say how well a memory matches: the cosine of its vector with the cue's, and BM25 of its
-words. Each is scaled over the memories that pass the filter, and their weighted sum is the score:
+In the modes `similarity`, `lexical` and `hybrid` a score is what a memory says for itself, scaled
+among those that pass the filter (`engram.cognition.matching`):
 
     score = similarity + lexical
-    similarity = w · (cosine − min) / (max − min)        lexical = (1 − w) · bm25 / max
 
-with w = 1 when only the vector speaks, 0 when only the words do, and SIMILARITY_WEIGHT when both
-do. Sums of scaled scores beat reciprocal ranks here, and no channel gates the other: a memory found
-by its words alone stays in. Equal scores are ordered newest first.
+In mode `spreading` half of that comes from the memory's window, scaled among all visible memories,
+and what the best matches remind of is added (`engram.cognition.spreading`):
+
+    score = similarity + lexical + window + activation
+    similarity, lexical: as above, times (1 − WINDOW_WEIGHT)
+    window = WINDOW_WEIGHT · (similarity + lexical of the window)
+    activation = ACTIVATION_WEIGHT · what was lit
+
+The seeds are the SEEDS best by the first three, in proportion to their SEED_POWERth power, and the
+memories that are the cue. Parts and scores are rounded to 1e-6 before they are compared, and equal
+ones ordered by id, so that no order of storing, no thread and no version of numpy shows.
 """
 
 from __future__ import annotations
@@ -18,24 +25,21 @@ from typing import Final, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from engram.cognition.confidence import VECTOR_EVIDENCE, activation, interval, probability
-from engram.memory.model import Filter, Hit, Mode, Vector, Why
+from engram.cognition.confidence import activation, interval, probability
+from engram.cognition.matching import Cue, Match, match_all, own_parts, window_parts
+from engram.cognition.spreading import Edge, Lit, spread
+from engram.memory.model import Filter, Hit, Mode, Spread, Step, Why
 from engram.memory.view import BoolArray, View
 
-SIMILARITY_WEIGHT: Final = 0.4
-"""Tuned for the default embedder on LoCoMo, see docs/benchmarks; flat between .3 and .5."""
+WINDOW_WEIGHT: Final = 0.5
+ACTIVATION_WEIGHT: Final = 4.0
+SEEDS: Final = 20
+SEED_POWER: Final = 4
+"""All four tuned on LoCoMo, see docs/benchmarks; a fifth more or less changes little."""
+DECIMALS: Final = 6
 
-Floats = npt.NDArray[np.float32]
-
-
-class Cue(NamedTuple):
-    """What to look for: words, a direction (shape (dimensions,)), or both. `exclude` lists rows
-    that must not answer, because they are the cue.
-    """
-
-    text: str | None
-    vector: Vector | None
-    exclude: tuple[int, ...] = ()
+Floats = npt.NDArray[np.float64]
+Int64Array = npt.NDArray[np.int64]
 
 
 class Wanted(NamedTuple):
@@ -47,110 +51,171 @@ class Wanted(NamedTuple):
     min_confidence: float | None
     explain: bool
     now_us: int
+    spread: Spread = Spread()
 
 
-class _Match(NamedTuple):
-    """The channels over all rows; one that does not speak is None."""
+class _Scored(NamedTuple):
+    """Memories with their scores and the parts of these: rows, int64 (n,), and float64 (n,) each.
+    `candidates` are the places of those that may answer; `lit` is what was lit, if anything was.
+    """
 
-    cosine: Floats | None
-    bm25: Floats | None
-    coverage: Floats | None
-    evidence: float
+    rows: Int64Array
+    candidates: npt.NDArray[np.intp]
+    similarity: Floats
+    lexical: Floats
+    window: Floats
+    activation: Floats
+    scores: Floats
+    lit: Lit | None
 
 
 def recall(view: View, cue: Cue, wanted: Wanted) -> list[Hit]:
     """The best matches, best first; at most `wanted.limit`."""
     visible = view.visible(wanted.now_us)
-    candidates = view.matching(wanted.filter, visible)
+    match = match_all(view, cue, wanted.mode, visible)
+    answering = view.matching(wanted.filter, visible)
     if cue.exclude:
-        candidates = candidates.copy()
-        candidates[list(cue.exclude)] = False
-    match = _match(view, cue, wanted.mode, visible)
-    if match.cosine is None:
-        if match.bm25 is None:
-            return []
-        candidates = candidates & (match.bm25 > 0)
-    rows = np.flatnonzero(candidates)
-    if not len(rows):
+        answering = answering.copy()
+        answering[list(cue.exclude)] = False
+    if match.silent or not answering.any():
         return []
-    similarity, lexical = _parts(match, rows)
+    if wanted.mode == "spreading":
+        scored = _spreading(view, cue, wanted, match, visible, answering)
+    else:
+        scored = _matching(match, answering)
+    candidates = scored.candidates
+    if wanted.min_confidence is not None:
+        sure = _confidence(view, match, scored.rows[candidates])[1] >= wanted.min_confidence
+        candidates = candidates[sure]
+    chosen = candidates[
+        best(view, scored.rows[candidates], scored.scores[candidates], wanted.limit)
+    ]
+    strength, point = _confidence(view, match, scored.rows[chosen])
+    return [
+        _hit(view, match, scored, i, Sure(*sure), wanted.explain)
+        for i, *sure in zip(chosen.tolist(), strength.tolist(), point.tolist(), strict=True)
+    ]
+
+
+class Sure(NamedTuple):
+    """How strongly a memory was activated above the threshold, and how probable that makes it."""
+
+    strength: float
+    point: float
+
+
+def _confidence(view: View, match: Match, rows: Int64Array) -> tuple[Floats, Floats]:
     strength = activation(
         None if match.cosine is None else match.cosine[rows],
         None if match.coverage is None else match.coverage[rows],
     )
-    point = probability(strength, view.confidences[rows])
-    scores = similarity + lexical
-    if wanted.min_confidence is not None:
-        sure = point >= wanted.min_confidence
-        rows, scores, point, strength = rows[sure], scores[sure], point[sure], strength[sure]
-        similarity, lexical = similarity[sure], lexical[sure]
-    hits = []
-    for i in _best(scores, wanted.limit):
-        row = int(rows[i])
-        memory = view.memory(row)
-        why = None
-        if wanted.explain:
-            why = Why(
-                similarity=float(similarity[i]),
-                lexical=float(lexical[i]),
-                cosine=None if match.cosine is None else float(match.cosine[row]),
-                bm25=None if match.bm25 is None else float(match.bm25[row]),
-                positions=(memory.position,),
+    return strength, probability(strength, view.confidences[rows])
+
+
+def _hit(view: View, match: Match, scored: _Scored, i: int, sure: Sure, explain: bool) -> Hit:
+    row = int(scored.rows[i])
+    path = [] if scored.lit is None else scored.lit.path(row)
+    direct = scored.similarity[i] + scored.lexical[i] + scored.window[i]
+    return Hit(
+        memory=view.memory(row),
+        score=float(scored.scores[i]),
+        confidence=interval(sure.point, match.evidence),
+        activation=sure.strength,
+        hops=len(path) if scored.activation[i] > direct else 0,
+        why=_why(view, match, scored, i, path) if explain else None,
+    )
+
+
+def _matching(match: Match, answering: BoolArray) -> _Scored:
+    """Each memory for itself, scaled among those that may answer."""
+    if match.cosine is None and match.bm25 is not None:
+        answering = answering & (match.bm25 > 0)
+    rows = np.flatnonzero(answering)
+    nothing = np.zeros(len(rows))
+    similarity, lexical = np.round(own_parts(match, rows), DECIMALS)
+    scores = np.round(similarity + lexical, DECIMALS)
+    everyone = np.arange(len(rows))
+    return _Scored(rows, everyone, similarity, lexical, nothing, nothing, scores, None)
+
+
+def _spreading(
+    view: View, cue: Cue, wanted: Wanted, match: Match, visible: BoolArray, answering: BoolArray
+) -> _Scored:
+    """With windows and associations. A filter decides who answers, not who may be thought of."""
+    compared = visible
+    if cue.exclude:
+        compared = visible.copy()
+        compared[list(cue.exclude)] = False
+    rows = np.flatnonzero(compared)
+    own, beside = (
+        own_parts(match, rows),
+        window_parts(match, view.sequences.neighbours(visible), rows),
+    )
+    similarity = np.round((1.0 - WINDOW_WEIGHT) * own.similarity, DECIMALS)
+    lexical = np.round((1.0 - WINDOW_WEIGHT) * own.lexical, DECIMALS)
+    window = np.round(WINDOW_WEIGHT * (beside.similarity + beside.lexical), DECIMALS)
+    scores = np.round(similarity + lexical + window, DECIMALS)
+    lit = _lit(view, cue, wanted, visible, rows, scores)
+    gained = np.zeros(view.rows)
+    gained[lit.rows] = np.round(ACTIVATION_WEIGHT * lit.activation, DECIMALS)
+    activated = gained[rows]
+    scores = np.round(scores + activated, DECIMALS)
+    may = answering[rows]
+    if match.cosine is None:
+        may &= scores > 0
+    candidates = np.flatnonzero(may)
+    return _Scored(rows, candidates, similarity, lexical, window, activated, scores, lit)
+
+
+def _lit(
+    view: View, cue: Cue, wanted: Wanted, visible: BoolArray, rows: Int64Array, scores: Floats
+) -> Lit:
+    """Spread from the best matches, and from the memories that are the cue."""
+    chosen = best(view, rows, scores, SEEDS)
+    shares = np.zeros(view.rows)
+    shares[rows[chosen]] = scores[chosen].clip(0) ** SEED_POWER
+    shares[[row for row in cue.exclude if visible[row]]] = 1.0
+    seeds = np.flatnonzero(shares)
+    total = shares[seeds].sum()
+    return spread(view, seeds, shares[seeds] / (total or 1.0), visible, wanted.spread)
+
+
+def _why(view: View, match: Match, scored: _Scored, i: int, path: list[Edge]) -> Why:
+    row = int(scored.rows[i])
+    ids = {at: view.version(at).id for edge in path for at in (edge.from_row, edge.to_row)}
+    positions = {int(view.positions[at]) for at in (row, *ids)}
+    return Why(
+        similarity=float(scored.similarity[i]),
+        lexical=float(scored.lexical[i]),
+        window=float(scored.window[i]),
+        activation=float(scored.activation[i]),
+        cosine=None if match.cosine is None else float(match.cosine[row]),
+        bm25=None if match.bm25 is None else float(match.bm25[row]),
+        path=tuple(
+            Step(
+                from_id=ids[edge.from_row],
+                to_id=ids[edge.to_row],
+                weight=round(edge.weight, DECIMALS),
+                relation=edge.relation,
             )
-        hits.append(
-            Hit(
-                memory=memory,
-                score=float(scores[i]),
-                confidence=interval(float(point[i]), match.evidence),
-                activation=float(strength[i]),
-                hops=0,
-                why=why,
-            )
-        )
-    return hits
+            for edge in path
+        ),
+        positions=tuple(sorted(positions)),
+    )
 
 
-def _match(view: View, cue: Cue, mode: Mode, visible: BoolArray) -> _Match:
-    cosine = bm25 = coverage = None
-    evidence = 0.0
-    if mode != "lexical" and cue.vector is not None:
-        cosine = view.vectors.cosine(cue.vector)
-        evidence += VECTOR_EVIDENCE
-    if mode != "similarity" and cue.text is not None:
-        lexical = view.lexicon.score(cue.text, visible)
-        if lexical.query_terms:
-            bm25, coverage = lexical.scores, lexical.coverage
-            evidence += lexical.query_terms
-    return _Match(cosine, bm25, coverage, evidence)
-
-
-def _parts(
-    match: _Match, rows: npt.NDArray[np.intp]
-) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-    """The weighted, scaled channels at `rows`, float64 (len(rows),) each."""
-    similarity = np.zeros(len(rows))
-    lexical = np.zeros(len(rows))
-    weight = SIMILARITY_WEIGHT if match.bm25 is not None else 1.0
-    if match.cosine is not None:
-        cosine = match.cosine[rows].astype(np.float64)
-        low, high = cosine.min(), cosine.max()
-        # One candidate, or all alike: each is as near as any.
-        similarity = weight * ((cosine - low) / (high - low) if high > low else cosine * 0 + 1)
-    if match.bm25 is not None:
-        bm25 = match.bm25[rows].astype(np.float64)
-        high = bm25.max()
-        if high > 0:
-            lexical = (1.0 - (weight if match.cosine is not None else 0.0)) * bm25 / high
-    return similarity, lexical
-
-
-def _best(scores: npt.NDArray[np.float64], limit: int) -> npt.NDArray[np.intp]:
-    """Indices of the `limit` highest scores, highest first, the later of equals first."""
+def best(view: View, rows: Int64Array, scores: Floats, limit: int) -> npt.NDArray[np.intp]:
+    """Indices of the `limit` highest scores, highest first, and of equals in the order of ids."""
     chosen = np.arange(len(scores))
     if len(scores) > limit:
-        # Everything at or above the limit-th score, so that ties at the edge are broken by age
-        # and not by how the partition happened to fall.
+        # Everything at or above the limit-th score, so that ties at the edge are broken by id and
+        # not by how the partition happened to fall.
         chosen = np.flatnonzero(scores >= np.partition(scores, -limit)[-limit])
-    order = np.lexsort((-chosen, -scores[chosen]))[:limit]
-    best: npt.NDArray[np.intp] = chosen[order]
-    return best
+    chosen = chosen[np.argsort(-scores[chosen], kind="stable")]
+    equal = np.flatnonzero(scores[chosen][1:] == scores[chosen][:-1])
+    if len(equal):
+        tied = set(equal.tolist()) | set((equal + 1).tolist())
+        ids = {at: view.version(int(rows[chosen[at]])).id for at in tied}
+        order = sorted(range(len(chosen)), key=lambda at: (-scores[chosen[at]], ids.get(at, "")))
+        chosen = chosen[order]
+    return chosen[:limit]

@@ -123,8 +123,10 @@ class LexiconView:
         # Sorted, so that sums are made in the same order however the question is worded.
         terms = np.sort(tokenise_many([query]).ids)
         which, found_rows, occurrences = self._postings.find(terms)
-        alive = live[found_rows]
-        which, found_rows, occurrences = which[alive], found_rows[alive], occurrences[alive]
+        # Run after run as they are found; by term, the rows of each run are behind each other.
+        order = np.argsort(which, kind="stable")
+        order = order[live[found_rows[order]]]
+        which, found_rows, occurrences = which[order], found_rows[order], occurrences[order]
         if not len(which):
             return ScoredPostings(which, found_rows, np.empty(0), np.zeros(len(terms)))
         live_rows, mean_length = self._live_figures(live)

@@ -17,9 +17,9 @@ from engram.memory.retention import Retention
 
 SpaceState = Literal["active", "read_only", "poisoned", "damaged", "deleted"]
 Kind = Literal["episode", "belief", "fact"]
-Mode = Literal["similarity", "lexical", "hybrid"]
+Mode = Literal["similarity", "lexical", "hybrid", "spreading"]
 KINDS: tuple[Kind, ...] = ("episode", "belief", "fact")
-MODES: tuple[Mode, ...] = ("similarity", "lexical", "hybrid")
+MODES: tuple[Mode, ...] = ("similarity", "lexical", "hybrid", "spreading")
 Vector = npt.NDArray[np.float32]
 Metadata = dict[str, Any]
 AsOf = int | datetime
@@ -102,22 +102,49 @@ class Confidence(msgspec.Struct, frozen=True):
     upper: float
 
 
-class Why(msgspec.Struct, frozen=True, kw_only=True):
-    """The parts of a score: `score = similarity + lexical`.
+class Spread(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How far activation goes, in mode `spreading`: how many associations at most, which part of it
+    each passes on (0 to 1), and below how much of what the cue gave in all it goes no further.
+    """
 
-    `cosine` and `bm25` are the raw figures the parts were scaled from; `positions` are the log
-    positions the memory rests on.
+    max_hops: int = 4
+    decay: float = 0.5
+    threshold: float = 0.01
+
+
+class Step(msgspec.Struct, frozen=True, kw_only=True):
+    """One association that activation went along, between the memories of two ids. `weight` is its
+    share of all that leads on from the first; `relation` is `time`, `words` or `mention`.
+    """
+
+    from_id: str = msgspec.field(name="from")
+    to_id: str = msgspec.field(name="to")
+    weight: float
+    relation: str
+
+
+class Why(msgspec.Struct, frozen=True, kw_only=True):
+    """The parts of a score: `score = similarity + lexical + window + activation`.
+
+    `cosine` and `bm25` are the raw figures of the memory itself. `path` is the strongest way along
+    which it was lit, from a memory that the cue matched. `positions` are the log positions of the
+    memory and of those on the path.
     """
 
     similarity: float
     lexical: float
+    window: float = 0.0
+    activation: float = 0.0
     cosine: float | None
     bm25: float | None
+    path: tuple[Step, ...] = ()
     positions: tuple[int, ...]
 
 
 class Hit(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """One recalled memory. `hops` is 0 for a direct match."""
+    """One recalled memory. `hops` is 0 for a direct match; else the greater part of its score came
+    along so many associations.
+    """
 
     memory: Memory
     score: float

@@ -17,7 +17,7 @@ import numpy as np
 
 from engram import limits
 from engram.errors import EmbedderMismatch, Invalid, TooLarge
-from engram.memory.model import KINDS, EmbeddingSpec, Kind, Metadata, Vector
+from engram.memory.model import KINDS, EmbeddingSpec, Kind, Metadata, Spread, Vector
 
 CALLER: str = "caller"
 """The embedding model of a space whose vectors come with its memories."""
@@ -130,6 +130,23 @@ def check_confidence(field: str, value: object) -> float:
     if not 0.0 <= value <= 1.0:
         raise Invalid.of(field, "must lie between 0 and 1")
     return float(value)
+
+
+def check_spread(field: str, value: object) -> Spread | None:
+    """How far activation is to go, from 0 hops on."""
+    if value is None:
+        return None
+    if not isinstance(value, Spread):
+        raise Invalid.of(field, f"must be a Spread, not {type(value).__name__}")
+    hops, most = value.max_hops, limits.SPREAD_HOPS_MAX
+    if isinstance(hops, bool) or not isinstance(hops, int) or not 0 <= hops <= most:
+        raise Invalid.of(f"{field}.max_hops", f"must be a whole number between 0 and {most}")
+    check_confidence(f"{field}.decay", value.decay)
+    threshold = check_confidence(f"{field}.threshold", value.threshold)
+    if threshold < limits.SPREAD_THRESHOLD_MIN:
+        least = f"{limits.SPREAD_THRESHOLD_MIN:f}".rstrip("0")
+        raise Invalid.of(f"{field}.threshold", f"must be at least {least}")
+    return value
 
 
 def check_time(field: str, value: object) -> datetime | None:

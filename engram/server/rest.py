@@ -201,6 +201,7 @@ def _recalled(space: Space, body: RecallBody) -> Recall:
         filter=body.filter.filter() if body.filter is not None else None,
         min_confidence=body.min_confidence,
         as_of=body.as_of,
+        spread=body.spread,
         explain=body.explain,
         record=body.record,
     )

@@ -36,6 +36,7 @@ from engram.memory.model import (
     Mode,
     NewMemory,
     SpaceInfo,
+    Spread,
     Vector,
 )
 from engram.memory.retention import Retention, checked_retention, parse_retention
@@ -210,6 +211,7 @@ class RecallBody(msgspec.Struct, forbid_unknown_fields=True):
     filter: FilterBody | None = None
     min_confidence: float | None = None
     as_of: int | AwareTime | None = None
+    spread: Spread | None = None
     explain: bool = False
     record: bool = True
 

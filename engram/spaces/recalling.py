@@ -11,11 +11,11 @@ from typing import Final
 import numpy as np
 
 from engram import limits
-from engram.cognition.recall import Cue
+from engram.cognition.matching import Cue
 from engram.errors import Invalid, MemoryNotFound
 from engram.memory import validate as check
 from engram.memory.events import MemoryRecalled
-from engram.memory.model import Hit, Mode, Vector
+from engram.memory.model import Hit, Mode, Spread, Vector
 from engram.memory.view import View
 from engram.spaces.identity import Identity
 
@@ -68,11 +68,14 @@ def cue_of(
     return Cue(" ".join(texts) if texts else None, vector, tuple(rows))
 
 
-def mode_for(cue: Cue, asked: Mode | None) -> Mode:
+def mode_for(cue: Cue, asked: Mode | None, spread: Spread | None) -> Mode:
     """The mode asked for, or else the one that uses all of a cue.
 
-    Raises :class:`engram.errors.Invalid` if the cue lacks what the mode needs.
+    Raises :class:`engram.errors.Invalid` if the cue lacks what the mode needs, or the mode what
+    `spread` is about.
     """
+    if spread is not None and asked not in {None, "spreading"}:
+        raise Invalid.of("spread", f"has no meaning in mode {asked}; it needs spreading")
     if asked == "similarity" and cue.vector is None:
         raise Invalid.of(
             "mode",
@@ -83,9 +86,7 @@ def mode_for(cue: Cue, asked: Mode | None) -> Mode:
         raise Invalid.of("mode", "lexical needs words: give `query` or `memory_ids`")
     if asked is not None:
         return asked
-    if cue.vector is None:
-        return "lexical"
-    return "similarity" if cue.text is None else "hybrid"
+    return "spreading" if spread is not None or cue.text is not None else "similarity"
 
 
 def recalled(

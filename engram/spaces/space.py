@@ -41,6 +41,7 @@ from engram.memory.model import (
     Recall,
     Remembered,
     SpaceInfo,
+    Spread,
     Vector,
 )
 from engram.memory.retention import Retention, check_retention
@@ -358,15 +359,17 @@ class Space(Portable):
         filter: Filter | None = None,
         min_confidence: float | None = None,
         as_of: AsOf | None = None,
+        spread: Spread | None = None,
         explain: bool = False,
         record: bool = True,
     ) -> Recall:
         """The memories that best answer a cue: words, a vector, memories, or several of these.
 
         Memories given as a cue are not in the answer. `mode` None chooses by what the cue and the
-        space allow, and the answer names the choice. With `record`, the recall itself becomes an
-        event (`memory.recalled`, with a digest of the query) soon after the answer; where that
-        cannot be, on a full disk for one, the answer comes all the same and says so.
+        space allow, and the answer names the choice; `spread` says how far `spreading` goes. With
+        `record`, the recall itself becomes an event (`memory.recalled`, with a digest of the query)
+        soon after the answer; where that cannot be, on a full disk for one, the answer comes all
+        the same and says so.
 
         With `as_of` it is what the space would have answered once that position was applied, or at
         that time: nothing that came later counts, but that what was purged since is gone. Where
@@ -380,6 +383,7 @@ class Space(Portable):
         check_limit("limit", limit, limits.RECALL_LIMIT_MAX)
         if min_confidence is not None:
             check.check_confidence("min_confidence", min_confidence)
+        check.check_spread("spread", spread)
         check.check_flag("explain", explain)
         check.check_flag("record", record)
         if mode is not None and not (isinstance(mode, str) and mode in MODES):
@@ -398,8 +402,8 @@ class Space(Portable):
             dimensions=self._spec.dimensions,
             embed=self._embed if words_embedded else None,
         )
-        chosen = mode_for(cue, mode)
-        wanted = Wanted(chosen, limit, filter, min_confidence, explain, now_us)
+        chosen = mode_for(cue, mode, spread)
+        wanted = Wanted(chosen, limit, filter, min_confidence, explain, now_us, spread or Spread())
         hits = recall(view, cue, wanted)
         recall_id = new_id()
         # What is looked up in the past is no use of a memory, which may be another one by now.

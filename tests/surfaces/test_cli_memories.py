@@ -183,11 +183,18 @@ def test_lists_and_recalls_can_be_narrowed(
 def test_a_recall_can_explain_itself(run: CommandLine, places: Places) -> None:
     run.set(ENGRAM_SPACE="alpha")
     done = both(run, places, "recall", "backup", "--explain", "--no-record", "--mode", "lexical")
-    titles = ["SCORE", "SIMILARITY", "LEXICAL", "COSINE", "BM25", "CONFIDENCE", "ID", "MEMORY"]
-    assert done.out.splitlines()[0].split() == titles
-    assert done.err == "mode lexical; score = similarity + lexical\n"
+    titles = "SCORE SIMILARITY LEXICAL WINDOW ACTIVATION COSINE BM25 CONFIDENCE ID MEMORY"
+    assert done.out.splitlines()[0].split() == titles.split()
+    assert done.err == "mode lexical; score = similarity + lexical + window + activation\n"
     row = done.out.splitlines()[1].split()
     assert float(row[0]) == pytest.approx(float(row[1]) + float(row[2]), abs=0.002)
+    far = ("--no-record", "--explain", "--spread", '{"max_hops": 3, "decay": 0.9}')
+    spread = both(run, places, "recall", "lunch", *far)
+    assert spread.err.startswith("mode spreading;")
+    for wrong in ("{", '{"hops": 1}', '{"max_hops": "far"}', "3"):
+        refused = both(run, places, "recall", "lunch", "--spread", wrong)
+        assert refused.code == 2
+        assert "--spread" in refused.err
     certain = both(run, places, "recall", "backup", "--min-confidence", "1", "--no-record")
     assert (certain.out, certain.err) == ("", "nothing in alpha answers that\n")
 

@@ -378,7 +378,7 @@ def test_recall_answers_by_the_contract(client: TestClient, alpha: str) -> None:
     ]
     assert document["memory_space_id"] == "alpha"
     assert document["position"] == position
-    assert document["mode"] in {"similarity", "lexical", "hybrid"}
+    assert document["mode"] == "spreading"
     assert document["recorded"] is True
     best = document["results"][0]
     assert list(best) == ["memory", "score", "confidence", "activation", "hops"]
@@ -392,6 +392,13 @@ def test_recall_answers_by_the_contract(client: TestClient, alpha: str) -> None:
     assert explained["mode"] == "hybrid"
     for hit in explained["results"]:
         assert hit["why"]["similarity"] + hit["why"]["lexical"] == pytest.approx(hit["score"])
+    spread = {"query": "deploy key", "explain": True, "spread": {"max_hops": 1, "decay": 0.9}}
+    for hit in client.post(f"{alpha}/recall", json=spread).json()["results"]:
+        parts = ("similarity", "lexical", "window", "activation")
+        assert sum(hit["why"][part] for part in parts) == pytest.approx(hit["score"])
+        assert all(
+            step.keys() == {"from", "to", "weight", "relation"} for step in hit["why"]["path"]
+        )
 
 
 def test_recall_filters_and_takes_other_cues(client: TestClient, alpha: str) -> None:

@@ -1,0 +1,237 @@
+"""What a memory leads to: its associations, worked out of the indexes when somebody asks. Pure.
+
+Three kinds follow from the memories themselves, whichever came first:
+
+    time     what stands one or two places before or after it in its source, by 1 and 1/2
+    words    what shares a word with it that at most 8 visible memories have
+    mention  what holds the whole of its head, the name its text begins with, and what has a head
+             that it holds; the rarest word of the head must be in at most 16 visible memories
+
+A word that df of N memories have weighs √(idf / (df − 1)), so that one which many share says less
+of each: the fan effect (Anderson 1974). Of words and mentions a memory keeps its 8 strongest. Each
+kind is normalised by itself before they are added, by KIND_WEIGHTS, so that none drowns another;
+what a memory leads to adds up to 1.
+"""
+
+from __future__ import annotations
+
+from typing import Final, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from engram.indexes.sequences import NO_ROW
+from engram.memory.view import BoolArray, View
+
+KINDS: Final = ("time", "words", "mention")
+KIND_WEIGHTS: Final = (1.0, 0.5, 1.0)
+TIME_WEIGHTS: Final = (1.0, 0.5)
+"""By how many places away."""
+WORDS_SHARED_MAX: Final = 8
+HEADS_SHARED_MAX: Final = 16
+DEGREE: Final = 8
+# More equally strong associations than this are not told apart by leaving some out, but all left.
+DEGREE_MAX: Final = 64
+# Words that so many living memories have are not looked at, whether or not some have expired.
+LOOKED_AT_MAX: Final = 64
+
+Int64Array = npt.NDArray[np.int64]
+Floats = npt.NDArray[np.float64]
+
+
+class Edges(NamedTuple):
+    """Associations of some rows: entry i leads from row number `which[i]` of those asked for to
+    `rows[i]`, by `weights[i]`, for the reason KINDS[`kinds[i]`]. int64, int64, float64, int64.
+    """
+
+    which: Int64Array
+    rows: Int64Array
+    weights: Floats
+    kinds: Int64Array
+
+
+class _Pairs(NamedTuple):
+    """Edges of one kind, not normalised yet; a pair may stand there several times."""
+
+    which: Int64Array
+    rows: Int64Array
+    weights: Floats
+
+
+def associations(view: View, rows: Int64Array, visible: BoolArray) -> Edges:
+    """All associations of `rows`, int64 (q,) and distinct, among the visible, bool (view.rows,)."""
+    shared = _Shared(view, rows, visible)
+    kinds = (_beside(view, rows, visible), _by_words(shared), _by_mention(view, shared))
+    found = [
+        _normalised(pairs, len(rows), weight)
+        for pairs, weight in zip(kinds, KIND_WEIGHTS, strict=True)
+    ]
+    which = np.concatenate([pairs.which for pairs in found])
+    weights = np.concatenate([pairs.weights for pairs in found])
+    weights /= np.bincount(which, weights, len(rows))[which]
+    numbers = np.repeat(np.arange(len(found)), [len(pairs.which) for pairs in found])
+    return Edges(which, np.concatenate([pairs.rows for pairs in found]), weights, numbers)
+
+
+def _beside(view: View, rows: Int64Array, visible: BoolArray) -> _Pairs:
+    neighbours = view.sequences.neighbours(visible)
+    which, others, weights = list[Int64Array](), list[Int64Array](), list[Floats]()
+    for step in neighbours:
+        at, number = rows, np.arange(len(rows))
+        for weight in TIME_WEIGHTS:
+            at = step[at]
+            number, at = number[at != NO_ROW], at[at != NO_ROW]
+            which.append(number)
+            others.append(at)
+            weights.append(np.full(len(at), weight))
+    return _Pairs(np.concatenate(which), np.concatenate(others), np.concatenate(weights))
+
+
+class _Shared:
+    """The rarer words of some rows, and the visible rows that have them too.
+
+    Words go by number: `terms` are all of those rows, `frequency` says how many visible memories
+    have each, or FREQUENT. The entries of `which` and `numbers` say which row has which word;
+    those of `pairs`, `others` and `by` which row shares which word with whom.
+    """
+
+    FREQUENT: Final = 1 << 30
+
+    def __init__(self, view: View, rows: Int64Array, visible: BoolArray) -> None:
+        self.rows = rows
+        of_rows = view.lexicon.terms.of(rows)
+        self.which = of_rows.which
+        self.is_head = of_rows.is_head
+        self.terms, self.numbers = np.unique(of_rows.ids, return_inverse=True)
+        self.frequency = np.full(len(self.terms), self.FREQUENT)
+        few = np.flatnonzero(view.lexicon.unburied(self.terms) <= LOOKED_AT_MAX)
+        postings = view.lexicon.rows_with(self.terms[few])
+        seen = visible[postings.rows]
+        term, holder = few[postings.which[seen]], postings.rows[seen].astype(np.int64)
+        counts = np.bincount(term, minlength=len(self.terms))
+        self.frequency[few] = counts[few]
+        order = np.lexsort((holder, term))
+        begins = np.concatenate(([0], np.cumsum(counts)))
+        rare = np.flatnonzero(self.frequency[self.numbers] <= HEADS_SHARED_MAX)
+        sizes = counts[self.numbers[rare]]
+        entry = np.repeat(rare, sizes)
+        place = np.arange(len(entry)) - np.repeat(np.cumsum(sizes) - sizes, sizes)
+        self.pairs, self.by = self.which[entry], self.numbers[entry]
+        self.others = holder[order[begins[self.by] + place]]
+        apart = self.others != rows[self.pairs]
+        self.pairs, self.by, self.others = self.pairs[apart], self.by[apart], self.others[apart]
+        live = int(np.count_nonzero(visible))
+        idf = np.log1p((live - self.frequency + 0.5).clip(0) / (self.frequency + 0.5))
+        self.weight = np.sqrt(idf / np.maximum(self.frequency - 1, 1))
+
+
+def _by_words(shared: _Shared) -> _Pairs:
+    few = shared.frequency[shared.by] <= WORDS_SHARED_MAX
+    by = shared.by[few]
+    return _strongest(_Pairs(shared.pairs[few], shared.others[few], shared.weight[by]))
+
+
+def _by_mention(view: View, shared: _Shared) -> _Pairs:
+    """Whoever holds another's head shares its rarest word with it, and so is among the pairs."""
+    candidates = np.unique(shared.pairs * view.rows + shared.others)
+    which, others = candidates // view.rows, candidates % view.rows
+    distinct, place = np.unique(others, return_inverse=True)
+    of_others = view.lexicon.terms.of(distinct)
+    number = np.searchsorted(shared.terms, of_others.ids)
+    number[number == len(shared.terms)] = 0
+    known = shared.terms[number] == of_others.ids if len(shared.terms) else number.astype(bool)
+    theirs = _Holders(of_others.which, number, of_others.is_head, known, len(distinct))
+    ours = _Holders(
+        shared.which,
+        shared.numbers,
+        shared.is_head,
+        np.ones(len(shared.which), np.bool_),
+        len(shared.rows),
+    )
+    weights = ours.held_by(theirs, which, place, shared) + theirs.held_by(
+        ours, place, which, shared
+    )
+    found = weights > 0
+    return _strongest(_Pairs(which[found], others[found], weights[found]))
+
+
+class _Holders:
+    """Some rows' words and heads. A word that is not `known` is none of `_Shared.terms`."""
+
+    def __init__(
+        self,
+        which: Int64Array,
+        numbers: Int64Array,
+        is_head: BoolArray,
+        known: BoolArray,
+        rows: int,
+    ) -> None:
+        self._words = np.sort(which[known] * (1 << 32) + numbers[known])
+        self._begins = np.concatenate(([0], np.cumsum(np.bincount(which[is_head], minlength=rows))))
+        self._heads = np.where(known[is_head], numbers[is_head], -1)
+
+    def held_by(
+        self, others: _Holders, which: Int64Array, by: Int64Array, shared: _Shared
+    ) -> Floats:
+        """For each pair, what it weighs that row `by[i]` of the others holds all of the head of
+        row `which[i]`: float64, 0 where it does not.
+        """
+        sizes = self._begins[which + 1] - self._begins[which]
+        pair = np.repeat(np.arange(len(which)), sizes)
+        place = np.arange(len(pair)) - np.repeat(np.cumsum(sizes) - sizes, sizes)
+        word = self._heads[self._begins[which[pair]] + place]
+        sought = by[pair] * (1 << 32) + word
+        at = np.searchsorted(others._words, sought)
+        at[at == len(others._words)] = 0
+        missing = word < 0
+        if len(others._words):
+            missing = missing | (others._words[at] != sought)
+        frequency = np.where(missing, shared.FREQUENT, shared.frequency[word])
+        rarest = np.full(len(which), shared.FREQUENT)
+        np.minimum.at(rarest, pair, frequency)
+        whole = (np.bincount(pair[missing], minlength=len(which)) == 0) & (sizes > 0)
+        whole &= (rarest >= 2) & (rarest <= HEADS_SHARED_MAX)
+        live = np.zeros(len(which))
+        # Of the rarest words of a head, any weighs the same.
+        is_rarest = whole[pair] & (frequency == rarest[pair])
+        live[pair[is_rarest]] = shared.weight[word[is_rarest]]
+        return live
+
+
+def _strongest(pairs: _Pairs) -> _Pairs:
+    """Each pair once, with its weights added up, and of each row's the DEGREE strongest.
+
+    Of equally strong ones either all stay or none, so that nothing depends on the order of rows.
+    """
+    if not len(pairs.which):
+        return pairs
+    width = int(pairs.rows.max()) + 1
+    keys, place = np.unique(pairs.which * width + pairs.rows, return_inverse=True)
+    weights: Floats = np.round(np.bincount(place, pairs.weights), 12)
+    which = keys // width
+    order = np.lexsort((-weights, which))
+    ordered = which[order]
+    strength: Floats = weights[order]
+    begins = np.searchsorted(ordered, ordered)
+    rank = np.arange(len(order)) - begins
+    # The strength of the first that is one too many, for each row that has so many.
+    bar = _at_rank(ordered, strength, rank, DEGREE + 1)[ordered]
+    top = strength[begins]
+    kept = strength > np.where(top > bar, bar, 0.0)
+    kept &= (top > bar) | (_at_rank(ordered, strength, rank, DEGREE_MAX + 1)[ordered] == 0)
+    chosen = np.sort(order[kept])
+    return _Pairs(which[chosen], keys[chosen] % width, weights[chosen])
+
+
+def _at_rank(which: Int64Array, strength: Floats, rank: Int64Array, number: int) -> Floats:
+    """For each row the strength of its `number`th strongest, 0 where there are fewer."""
+    found = np.zeros(int(which.max()) + 1)
+    at = rank == number - 1
+    found[which[at]] = strength[at]
+    return found
+
+
+def _normalised(pairs: _Pairs, rows: int, weight: float) -> _Pairs:
+    """With the weights of each row adding up to `weight`."""
+    totals = np.bincount(pairs.which, pairs.weights, rows)
+    return pairs._replace(weights=weight * pairs.weights / totals[pairs.which])

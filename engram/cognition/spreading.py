@@ -1,0 +1,111 @@
+"""Spreading activation: what the memories that a cue lights up remind of in turn. Pure.
+
+A walk that begins at the best matches and goes on along their associations, hop by hop:
+
+    x₀ = the seeds' shares, which add up to 1
+    x₍h₊₁₎(to) = decay · Σ over from: x₍h₎(from) · weight(from → to)
+    activation = x₁ + x₂ + … + x₍max_hops₎
+
+It is a random walk with restart (as HippoRAG, Gutiérrez et al. 2024) cut off after some hops, with
+the seeds' own mass taken out: who was matched does not gain by that alone. A memory whose
+activation in a hop is below the threshold does not pass it on, so that work is bounded by what is
+lit and not by what there is. Cycles converge, since each hop loses by the decay.
+
+The strongest path to a memory is that along which the product of shares, weights and decays is the
+greatest; it is found on the way.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from engram.cognition.associations import KINDS, associations
+from engram.memory.model import Spread
+from engram.memory.view import BoolArray, View
+
+Int64Array = npt.NDArray[np.int64]
+Floats = npt.NDArray[np.float64]
+
+
+class Edge(NamedTuple):
+    """One association on a path, by rows."""
+
+    from_row: int
+    to_row: int
+    weight: float
+    relation: str
+
+
+class _Hop(NamedTuple):
+    """What one hop has reached: rows, ascending, with the strength of the strongest path there, and
+    by which association the last step of it was: from where, how strong, and of which kind.
+    """
+
+    rows: Int64Array
+    strengths: Floats
+    parents: Int64Array
+    weights: Floats
+    kinds: Int64Array
+
+    def at(self, row: int) -> int | None:
+        place = int(np.searchsorted(self.rows, row))
+        return place if place < len(self.rows) and self.rows[place] == row else None
+
+
+class Lit(NamedTuple):
+    """What was lit: rows, int64 (n,) and ascending, with their activation, float64 (n,) and > 0."""
+
+    rows: Int64Array
+    activation: Floats
+    seeds: Int64Array
+    hops: tuple[_Hop, ...]
+
+    def path(self, row: int) -> list[Edge]:
+        """The strongest path that leads to a row; none for one that was not reached."""
+        found = [(hop.strengths[at], -n) for n, hop in self._holding(row) for at in [hop.at(row)]]
+        if not found:
+            return []
+        number = -max(found)[1]
+        steps = []
+        while number >= 0:
+            hop = self.hops[number]
+            at = hop.at(row)
+            if at is None:
+                raise RuntimeError("a path leads through what was not reached")
+            parent = int(hop.parents[at])
+            steps.append(Edge(parent, row, float(hop.weights[at]), KINDS[hop.kinds[at]]))
+            row, number = parent, number - 1
+        return steps[::-1]
+
+    def _holding(self, row: int) -> list[tuple[int, _Hop]]:
+        return [(n, hop) for n, hop in enumerate(self.hops) if hop.at(row) is not None]
+
+
+def spread(view: View, seeds: Int64Array, shares: Floats, visible: BoolArray, how: Spread) -> Lit:
+    """Light the seeds, int64 (k,) and ascending, by their shares, and follow what they lead to."""
+    rows, strengths = seeds, shares
+    values: Floats = shares
+    total = np.zeros(view.rows)
+    hops: list[_Hop] = []
+    for _ in range(how.max_hops):
+        passing = values >= how.threshold
+        rows, strengths, values = rows[passing], strengths[passing], values[passing]
+        edges = associations(view, rows, visible)
+        if not len(edges.rows):
+            break
+        flow = how.decay * edges.weights
+        reached, place = np.unique(edges.rows, return_inverse=True)
+        along = flow * strengths[edges.which]
+        # The strongest of all that lead to a row comes first.
+        order = np.lexsort((edges.kinds, rows[edges.which], -along, place))
+        first = order[np.searchsorted(place[order], np.arange(len(reached)))]
+        values = np.bincount(place, flow * values[edges.which], len(reached)).astype(np.float64)
+        parents = rows[edges.which[first]]
+        hops.append(_Hop(reached, along[first], parents, edges.weights[first], edges.kinds[first]))
+        total[reached] += values
+        rows, strengths = reached, along[first]
+    lit = np.flatnonzero(total)
+    return Lit(lit, total[lit], seeds, tuple(hops))

@@ -1,0 +1,448 @@
+"""Mode `spreading` against the documented formulas, written down once more in plain Python."""
+
+from __future__ import annotations
+
+import math
+import os
+import subprocess
+import sys
+from collections import defaultdict
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from itertools import pairwise
+from typing import Any, NamedTuple
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from engram.cognition.matching import Cue
+from engram.cognition.recall import Wanted, recall
+from engram.indexes.lexicon import K1, B
+from engram.indexes.tokens import tokenise
+from engram.memory.columns import compact
+from engram.memory.events import Event, MemoryForgotten, MemoryRevised, MemoryStored
+from engram.memory.model import Filter, Hit, Spread
+from engram.memory.payload import NO_VECTORS, Batch
+from engram.memory.state import State
+
+WORDS = ["deploy", "key", "monday", "lunch", "paris", "vault", "cat", "server", "noon", "rota"]
+HEADS = ["", "", "Ada: ", "Paris vault. ", "Cat (tom): "]
+texts = st.builds(
+    lambda head, words: head + " ".join(words),
+    st.sampled_from(HEADS),
+    st.lists(st.sampled_from(WORDS), min_size=1, max_size=6),
+)
+vectors = st.tuples(*[st.integers(-3, 3).map(float)] * 3).filter(any)
+
+
+class Turn(NamedTuple):
+    """A memory that may be seen; `head` has the words of the name that it begins with."""
+
+    id: str
+    text: str
+    source: str | None
+    minute: int
+    order: int
+    vector: tuple[float, ...]
+    own: float = 1.0
+
+    @property
+    def head(self) -> list[str]:
+        for mark in (":", ".", "("):
+            if mark in self.text:
+                return tokenise(
+                    self.text[: min(self.text.index(m) for m in ":.(" if m in self.text)]
+                )
+        return tokenise(self.text) if len(self.text) <= 80 and len(self.text.split()) <= 8 else []
+
+
+class Model:
+    """All of it over lists and dictionaries."""
+
+    def __init__(self, turns: list[Turn]) -> None:
+        self.turns = {turn.id: turn for turn in turns}
+        self.terms = {turn.id: tokenise(turn.text) for turn in turns}
+        self.before, self.after = {}, {}
+        for source in {turn.source for turn in turns} - {None}:
+            chain = sorted(
+                (turn for turn in turns if turn.source == source),
+                key=lambda turn: (turn.minute, turn.order),
+            )
+            for first, second in pairwise(chain):
+                self.before[second.id], self.after[first.id] = first.id, second.id
+        self.holders: dict[str, set[str]] = defaultdict(set)
+        for id_, terms in self.terms.items():
+            for term in terms:
+                self.holders[term].add(id_)
+
+    def idf(self, term: str) -> float:
+        df, n = len(self.holders[term]), len(self.turns)
+        return math.log1p((n - df + 0.5) / (df + 0.5))
+
+    def bm25(self, query: str) -> dict[str, dict[str, float]]:
+        """What each term of the question adds to each memory."""
+        mean = sum(map(len, self.terms.values())) / len(self.terms)
+        found: dict[str, dict[str, float]] = {}
+        for term in set(tokenise(query)):
+            found[term] = {}
+            for id_ in self.holders[term]:
+                tf, length = self.terms[id_].count(term), len(self.terms[id_])
+                norm = tf + K1 * (1 - B + B * length / mean)
+                found[term][id_] = self.idf(term) * tf / norm
+        return found
+
+    def parts(self, query: str, vector: tuple[float, ...]) -> dict[str, tuple[float, float, float]]:
+        """Similarity, lexical and window of each."""
+        cosine = {id_: _cosine(turn.vector, vector) for id_, turn in self.turns.items()}
+        words = self.bm25(query)
+        three = {id_: (id_, self.before.get(id_), self.after.get(id_)) for id_ in self.turns}
+        bm25 = {id_: sum(by.get(id_, 0) for by in words.values()) for id_ in self.turns}
+        window_cosine = {
+            id_: cosine[id_] + 0.5 * sum(cosine[n] for n in ns[1:] if n is not None)
+            for id_, ns in three.items()
+        }
+        window_bm25 = {
+            id_: sum(max(by.get(n, 0) for n in ns if n is not None) for by in words.values())
+            for id_, ns in three.items()
+        }
+        own = _scaled(cosine, bm25)
+        beside = _scaled(window_cosine, window_bm25)
+        return {id_: (0.5 * own[id_][0], 0.5 * own[id_][1], 0.5 * sum(beside[id_])) for id_ in own}
+
+    def leads_to(self, id_: str) -> dict[str, float]:
+        kinds = [(1.0, self._time(id_)), (0.5, self._words(id_)), (1.0, self._mention(id_))]
+        kinds = [(weight, found) for weight, found in kinds if found]
+        shares: dict[str, float] = defaultdict(float)
+        for weight, found in kinds:
+            for other, strength in found.items():
+                shares[other] += weight * strength / sum(found.values())
+        total = sum(weight for weight, _ in kinds)
+        return {other: share / total for other, share in shares.items()}
+
+    def _time(self, id_: str) -> dict[str, float]:
+        found: dict[str, float] = {}
+        for step in (self.before, self.after):
+            at: str | None = id_
+            for weight in (1.0, 0.5):
+                at = step.get(at) if at is not None else None
+                if at is not None:
+                    found[at] = weight
+        return found
+
+    def _strength(self, term: str) -> float:
+        return math.sqrt(self.idf(term) / (len(self.holders[term]) - 1))
+
+    def _words(self, id_: str) -> dict[str, float]:
+        found: dict[str, float] = defaultdict(float)
+        for term in set(self.terms[id_]):
+            if 2 <= len(self.holders[term]) <= 8:
+                for other in self.holders[term] - {id_}:
+                    found[other] += self._strength(term)
+        return _strongest(found)
+
+    def _mention(self, id_: str) -> dict[str, float]:
+        found: dict[str, float] = defaultdict(float)
+        for other in self.turns.keys() - {id_}:
+            for head_of, text_of in ((id_, other), (other, id_)):
+                head = set(self.turns[head_of].head)
+                if head and head <= set(self.terms[text_of]):
+                    rarest = min(head, key=lambda term: (len(self.holders[term]), term))
+                    if len(self.holders[rarest]) <= 16:
+                        found[other] += self._strength(rarest)
+        return _strongest(found)
+
+    def activation(self, seeds: dict[str, float], how: Spread) -> dict[str, float]:
+        lit: dict[str, float] = defaultdict(float)
+        now = seeds
+        for _ in range(how.max_hops):
+            reached: dict[str, float] = defaultdict(float)
+            for id_, value in now.items():
+                if value >= how.threshold:
+                    for other, share in self.leads_to(id_).items():
+                        reached[other] += how.decay * value * share
+            for id_, value in reached.items():
+                lit[id_] += value
+            now = reached
+        return lit
+
+    def recall(self, query: str, vector: tuple[float, ...], how: Spread) -> dict[str, list[float]]:
+        parts = {id_: [round(p, 6) for p in ps] for id_, ps in self.parts(query, vector).items()}
+        scores = {id_: round(sum(ps), 6) for id_, ps in parts.items()}
+        seeds = sorted(scores, key=lambda id_: (-scores[id_], id_))[:20]
+        powers = {id_: max(scores[id_], 0) ** 4 for id_ in seeds}
+        total = sum(powers.values()) or 1.0
+        lit = self.activation({id_: power / total for id_, power in powers.items()}, how)
+        return {id_: [*ps, round(4.0 * lit.get(id_, 0.0), 6)] for id_, ps in parts.items()}
+
+
+def _strongest(found: dict[str, float]) -> dict[str, float]:
+    ordered = sorted((round(v, 12) for v in found.values()), reverse=True)
+    if len(ordered) <= 8:
+        return dict(found)
+    bar = ordered[8] if ordered[8] < ordered[0] else 0.0
+    return {id_: v for id_, v in found.items() if round(v, 12) > bar}
+
+
+def _cosine(one: tuple[float, ...], other: tuple[float, ...]) -> float:
+    return (
+        sum(a * b for a, b in zip(one, other, strict=True)) / math.hypot(*one) / math.hypot(*other)
+    )
+
+
+def _scaled(cosine: dict[str, float], bm25: dict[str, float]) -> dict[str, tuple[float, float]]:
+    low, high, most = min(cosine.values()), max(cosine.values()), max(bm25.values())
+    return {
+        id_: (
+            0.4 * ((cosine[id_] - low) / (high - low) if high - low > 1e-6 else 1.0),
+            0.6 * (bm25[id_] / most if most else 0.0),
+        )
+        for id_ in cosine
+    }
+
+
+def version(turn: Turn, revision: int) -> dict[str, Any]:
+    return {
+        "id": turn.id,
+        "revision": revision,
+        "kind": "episode",
+        "content": turn.text,
+        "tags": (),
+        "metadata": {},
+        "confidence": 1.0,
+        "occurred_us": turn.minute * 60_000_000,
+        "expires_us": None,
+        "source": turn.source,
+    }
+
+
+class History:
+    """Events applied to a state, and the memories that live behind them."""
+
+    def __init__(self) -> None:
+        self.state = State("alpha", 3)
+        self.turns: dict[str, Turn] = {}
+        self.position = 0
+
+    def store(self, turn: Turn, revision: int = 1) -> None:
+        kind = MemoryStored if revision == 1 else MemoryRevised
+        self.apply(kind(**version(turn, revision)), [turn.vector])
+        self.turns[turn.id] = turn._replace(order=self.position)
+
+    def forget(self, id_: str) -> None:
+        self.apply(MemoryForgotten(id=id_, revision=1, reason="request"))
+        del self.turns[id_]
+
+    def apply(self, event: Event, vectors: list[tuple[float, ...]] | None = None) -> None:
+        self.position += 1
+        matrix = NO_VECTORS if vectors is None else np.array(vectors, np.float32)
+        self.state.apply(Batch([event], matrix), self.position, self.position * 1_000_000)
+
+    def reopened(self) -> None:
+        """As from a checkpoint."""
+        self.state.publish()
+        self.state = State.of("alpha", 3, compact(self.state.freeze()))
+
+
+def answers(history: History, cue: Cue, how: Spread) -> list[Hit]:
+    history.state.publish()
+    return recall(history.state.view, cue, Wanted("spreading", 1_000, None, None, True, 0, how))
+
+
+turns = st.tuples(texts, st.sampled_from([None, "a", "b"]), st.integers(0, 4), vectors)
+steps = st.one_of(
+    st.tuples(st.just("store"), turns),
+    st.tuples(st.sampled_from(["forget", "revise"]), st.integers(0, 99)),
+    st.tuples(st.sampled_from(["publish", "reopen"]), st.none()),
+)
+paces = st.builds(
+    Spread,
+    max_hops=st.integers(0, 4),
+    decay=st.sampled_from([0.3, 0.5, 0.9]),
+    threshold=st.just(0.0001),
+)
+
+
+def lived(history: History, what: list[tuple[str, Any]]) -> None:
+    for number, (step, given_) in enumerate(what):
+        if step == "store":
+            history.store(Turn(f"m{number}", *given_[:3], 0, given_[3]))
+        elif step in {"forget", "revise"} and history.turns:
+            turn = sorted(history.turns.values())[given_ % len(history.turns)]
+            if step == "forget":
+                history.forget(turn.id)
+            else:
+                history.store(turn, revision=2)
+        elif step == "publish":
+            history.state.publish()
+        elif step == "reopen":
+            history.reopened()
+
+
+@settings(deadline=None, max_examples=300)
+@given(what=st.lists(steps, max_size=24), query=texts, vector=vectors, how=paces)
+def test_every_part_is_what_the_formulas_give(
+    what: list[tuple[str, Any]], query: str, vector: tuple[float, ...], how: Spread
+) -> None:
+    """Over random histories, published and compacted anywhere."""
+    history = History()
+    lived(history, what)
+    found = {hit.memory.id: hit for hit in answers(history, Cue(query, np.float32(vector)), how)}
+    assert found.keys() == history.turns.keys()
+    if not found:
+        return
+    expected = Model(list(history.turns.values())).recall(query, vector, how)
+    for id_, hit in found.items():
+        assert hit.why is not None
+        told = [hit.why.similarity, hit.why.lexical, hit.why.window, hit.why.activation]
+        assert told == pytest.approx(expected[id_], abs=2e-5)
+        assert hit.score == pytest.approx(sum(told), abs=1e-9)
+        assert (len(hit.why.path) > 0) == (hit.why.activation > 0)
+    assert list(found) == sorted(found, key=lambda id_: (-found[id_].score, id_))
+
+
+def conversation(history: History, *lines: str, source: str | None = "talk") -> None:
+    for line in lines:
+        number = len(history.turns)
+        history.store(Turn(f"m{number}", line, source, number, 0, (1.0, 0.0, 0.0)))
+
+
+FAR = Spread()
+
+
+def answer(history: History, text: str, how: Spread = FAR, **more: Any) -> dict[str, Hit]:
+    history.state.publish()
+    wanted = Wanted("spreading", 1_000, None, None, True, 0, how)._replace(**more)
+    return {hit.memory.id: hit for hit in recall(history.state.view, Cue(text, None), wanted)}
+
+
+def test_a_path_leads_from_what_matched_over_each_association() -> None:
+    history = History()
+    conversation(history, "zebra crossing", "blue paint")
+    conversation(history, "blue whale", source=None)
+    found = answer(history, "zebra", Spread(max_hops=2))
+    assert set(found) == {"m0", "m1", "m2"}
+    why = found["m2"].why
+    assert why is not None
+    assert [(s.from_id, s.to_id, s.relation) for s in why.path] == [
+        ("m0", "m1", "time"),
+        ("m1", "m2", "words"),
+    ]
+    assert why.positions == (1, 2, 3)
+    assert [found[id_].hops for id_ in ("m0", "m2")] == [0, 2]
+    (first,) = [step for step in why.path if step.from_id == "m0"]
+    assert first.weight == 1.0
+    # What m0 gave is halved twice; m1, half a match by its window, is a seed of a 16th of that.
+    # Of what m1 leads to words are .5, and time 1.
+    shares = (16 / 17, 1 / 17)
+    assert why.activation == pytest.approx(
+        4 * (0.25 * shares[0] + 0.5 * shares[1]) * 0.5 / 1.5, abs=1e-5
+    )
+
+
+def test_a_head_is_mentioned_wherever_all_of_it_stands() -> None:
+    history = History()
+    conversation(history, "Ada Lovelace: a mathematician", source=None)
+    conversation(history, "they named it after Lovelace, and after Ada Byron too", source=None)
+    conversation(history, "Ada is a programming language", source=None)
+    found = answer(history, "mathematician")
+    path = {id_: [s.relation for s in hit.why.path] for id_, hit in found.items() if hit.why}
+    assert path["m1"] == ["mention"]
+    assert path["m2"] == ["words"]
+
+
+def test_without_hops_nothing_is_lit() -> None:
+    history = History()
+    conversation(history, "zebra crossing", "blue paint", source=None)
+    assert set(answer(history, "zebra", Spread(max_hops=0))) == {"m0"}
+    assert set(answer(history, "zebra", Spread(decay=0.0))) == {"m0"}
+
+
+def test_a_filter_decides_who_answers_and_not_who_is_thought_of() -> None:
+    history = History()
+    conversation(history, "zebra crossing", "blue paint", "at lunch")
+    only = Filter(since=datetime.fromtimestamp(60, UTC))
+    assert set(answer(history, "zebra", filter=only)) == {"m1", "m2"}
+
+
+def test_what_is_forgotten_or_expired_leads_nowhere() -> None:
+    history = History()
+    conversation(history, "zebra crossing", "blue paint", "blue whale")
+    history.forget("m1")
+    history.state.publish()
+    found = answer(history, "zebra")
+    assert [(s.to_id, s.relation) for s in found["m2"].why.path] == [("m2", "time")]  # type: ignore[union-attr]
+    fading = version(Turn("m3", "zebra stripes", None, 9, 0, (1.0, 0.0, 0.0)), 1)
+    history.apply(MemoryStored(**{**fading, "expires_us": 1_000}), [(1.0, 0.0, 0.0)])
+    assert "m3" in answer(history, "crossing", now_us=999)
+    assert set(answer(history, "crossing", now_us=1_000)) == {"m0", "m2"}
+
+
+def test_memories_given_as_cue_light_others_and_do_not_answer() -> None:
+    history = History()
+    conversation(history, "zebra crossing", "blue paint", "at lunch")
+    history.state.publish()
+    cue = Cue(None, np.float32((0.0, 1.0, 0.0)), exclude=(0,))
+    wanted = Wanted("spreading", 10, None, None, True, 0)
+    found = {hit.memory.id: hit for hit in recall(history.state.view, cue, wanted)}
+    assert set(found) == {"m1", "m2"}
+    assert found["m1"].why.path[0].from_id == "m0"  # type: ignore[union-attr]
+
+
+def test_a_hub_with_a_hundred_thousand_neighbours_lights_none_of_them_much() -> None:
+    """A word that all have says nothing, and is not followed."""
+    history = History()
+    hub = [Turn(f"h{n:06}", "common word", "day", n, 0, (1.0, 0.0, 0.0)) for n in range(100_000)]
+    versions = [MemoryStored(**version(turn, 1)) for turn in hub]
+    matrix = np.tile(np.float32([1, 0, 0]), (len(hub), 1))
+    history.state.apply(Batch(versions, matrix), 1, 0)
+    history.position = len(hub)
+    conversation(history, "zebra common word", source="day")
+    found = answer(history, "zebra", limit=5)
+    assert next(iter(found)) == "m0"
+    assert {"h000000", "h000001"} <= set(found)  # of its own time
+    assert not any(s.relation == "words" for hit in found.values() for s in hit.why.path)  # type: ignore[union-attr]
+
+
+@given(
+    order=st.permutations(range(8)),
+    lines=st.lists(texts, min_size=8, max_size=8),
+    query=texts,
+)
+def test_the_order_of_storing_does_not_show(order: list[int], lines: list[str], query: str) -> None:
+    def stored(numbers: Iterable[int]) -> list[tuple[str, float, float, int]]:
+        history = History()
+        for number in numbers:
+            source = f"s{number % 2}"
+            vector = (1.0, float(number), 0.0)
+            history.store(Turn(f"m{number}", lines[number], source, number, 0, vector))
+        hits = answers(history, Cue(query, np.float32([1, 1, 0])), Spread())
+        return [(h.memory.id, h.score, h.confidence.point, h.hops) for h in hits]
+
+    assert stored(order) == stored(range(8))
+
+
+def test_equal_histories_give_equal_answers_under_any_hash_seed() -> None:
+    code = """
+import msgspec, numpy as np
+from tests.unit.test_spreading import History, conversation, answers
+from engram.cognition.matching import Cue
+from engram.memory.model import Spread
+history = History()
+conversation(history, "Ada: deploy key", "paris lunch", "deploy on monday", "lunch in paris")
+conversation(history, "key vault", "Ada has a cat", source="other")
+cue = Cue("deploy lunch", np.float32([1, 2, 3]))
+print(msgspec.json.encode(answers(history, cue, Spread())))
+"""
+    told = {
+        subprocess.run(
+            [sys.executable, "-c", code],
+            env={**os.environ, "PYTHONHASHSEED": seed, "OPENBLAS_NUM_THREADS": threads},
+            capture_output=True,
+            check=True,
+        ).stdout
+        for seed, threads in (("0", "1"), ("1", "2"), ("2", "4"))
+    }
+    assert len(told) == 1
+    assert len(told.pop()) > 1_000

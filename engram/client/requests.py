@@ -17,7 +17,7 @@ import msgspec
 from engram import limits
 from engram.errors import Invalid, TooLarge
 from engram.memory import validate as check
-from engram.memory.model import MODES, Changes, EmbeddingSpec, Filter, NewMemory, Spread
+from engram.memory.model import Changes, EmbeddingSpec, Filter, NewMemory, Spread
 from engram.memory.retention import check_retention
 from engram.spaces.ids import check_space_id
 from engram.spaces.requests import (
@@ -206,8 +206,7 @@ def recall_body(
     """A recall. `record` is said only where it differs from the default."""
     check_limit("limit", limit, limits.RECALL_LIMIT_MAX)
     check_cue_ids(memory_ids)
-    if mode is not None and not (isinstance(mode, str) and mode in MODES):
-        raise Invalid.of("mode", f"must be one of {', '.join(MODES)}, or left out")
+    check.check_mode("mode", mode)
     certain = None
     if min_confidence is not None:
         certain = check.check_confidence("min_confidence", min_confidence)

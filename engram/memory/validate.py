@@ -17,7 +17,7 @@ import numpy as np
 
 from engram import limits
 from engram.errors import EmbedderMismatch, Invalid, TooLarge
-from engram.memory.model import KINDS, EmbeddingSpec, Kind, Metadata, Spread, Vector
+from engram.memory.model import KINDS, MODES, EmbeddingSpec, Kind, Metadata, Spread, Vector
 
 CALLER: str = "caller"
 """The embedding model of a space whose vectors come with its memories."""
@@ -130,6 +130,11 @@ def check_confidence(field: str, value: object) -> float:
     if not 0.0 <= value <= 1.0:
         raise Invalid.of(field, "must lie between 0 and 1")
     return float(value)
+
+
+def check_mode(field: str, value: object) -> None:
+    if value is not None and not (isinstance(value, str) and value in MODES):
+        raise Invalid.of(field, f"must be one of {', '.join(MODES)}, or left out")
 
 
 def check_spread(field: str, value: object) -> Spread | None:

@@ -24,7 +24,6 @@ from engram.memory import validate as check
 from engram.memory.decide import Command, Configure, Forget, Observe, Remember, Restore, Revise
 from engram.memory.events import MemoryVersion
 from engram.memory.model import (
-    MODES,
     AsOf,
     Changes,
     Compaction,
@@ -386,8 +385,7 @@ class Space(Portable):
         check.check_spread("spread", spread)
         check.check_flag("explain", explain)
         check.check_flag("record", record)
-        if mode is not None and not (isinstance(mode, str) and mode in MODES):
-            raise Invalid.of("mode", f"must be one of {', '.join(MODES)}, or left out")
+        check.check_mode("mode", mode)
         filter = checked_filter(filter)
         check_cue_ids(memory_ids)
         store = self._store()

@@ -40,6 +40,9 @@ def test_what_was_written_is_read_as_it_was(version: str, root: Path) -> None:
             found, wanted = read[name][part], expected[name][part]
             if isinstance(wanted, dict):  # what has been added since is not asked about
                 found = {key: found.get(key) for key in wanted}
+            if part == "recalled":  # scores are rounded, and not always at the same step
+                assert [id_ for id_, _ in found] == [id_ for id_, _ in wanted]
+                wanted = [[id_, pytest.approx(score, abs=5e-6)] for id_, score in wanted]
             assert found == wanted, (name, part)
     for key, value in expected["deleted"].items():
         assert read["deleted"][key] == value

@@ -43,6 +43,7 @@ if TYPE_CHECKING:
         TooLarge,
         Unavailable,
     )
+    from engram.memory.completion import Completion, Filled, Known, Voter
     from engram.memory.model import (
         Changes,
         Compaction,
@@ -81,6 +82,7 @@ __all__ = [
     "Changes",
     "Client",
     "Compaction",
+    "Completion",
     "Confidence",
     "DataRootUnusable",
     "Database",
@@ -92,11 +94,13 @@ __all__ = [
     "EngramError",
     "Event",
     "ExportReport",
+    "Filled",
     "Filter",
     "Forgotten",
     "HistoryGone",
     "Hit",
     "Invalid",
+    "Known",
     "Memory",
     "MemoryExists",
     "MemoryNotFound",
@@ -126,6 +130,7 @@ __all__ = [
     "Step",
     "TooLarge",
     "Unavailable",
+    "Voter",
     "Why",
     "__version__",
     "open",
@@ -137,6 +142,10 @@ _HOMES = {
     "Database": ("engram.spaces.database", "Database"),
     "Space": ("engram.spaces.space", "Space"),
     "AsyncClient": ("engram.client.asynchronous", "AsyncClient"),
+    "Completion": ("engram.memory.completion", "Completion"),
+    "Filled": ("engram.memory.completion", "Filled"),
+    "Known": ("engram.memory.completion", "Known"),
+    "Voter": ("engram.memory.completion", "Voter"),
     "Retention": ("engram.memory.retention", "Retention"),
     "Client": ("engram.client.synchronous", "Client"),
 }

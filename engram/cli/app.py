@@ -11,6 +11,7 @@ import typer.main
 
 from engram.cli import (
     compact,
+    complete,
     configuration,
     drill,
     forget,
@@ -35,6 +36,7 @@ app = typer.Typer(
 )
 app.command("remember")(remember.remember)
 app.command("recall")(recall.recall)
+app.command("complete")(complete.complete)
 app.command("get")(memories.get)
 app.command("list")(memories.list_memories)
 app.command("revise")(memories.revise)

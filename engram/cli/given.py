@@ -1,4 +1,4 @@
-"""Contents and metadata as they are given on a command line or on standard input."""
+"""Contents, metadata and vectors as they are given on a command line or on standard input."""
 
 from __future__ import annotations
 
@@ -43,3 +43,17 @@ def metadata_of(text: str | None) -> dict[str, Any] | None:
     if not isinstance(value, dict):
         raise Invalid.of("--metadata", f"is not an object; {example}")
     return value
+
+
+def numbers_of(option: str, text: str | None) -> list[float | None] | None:
+    """The list of numbers, with null among them or not, that an option holds."""
+    if text is None:
+        return None
+    import msgspec
+
+    try:
+        return msgspec.json.decode(text, type=list[float | None])
+    except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
+        raise Invalid.of(
+            option, f"is not a JSON list of numbers and null ({error}); give it as '[0.5, null]'"
+        ) from None

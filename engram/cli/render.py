@@ -9,10 +9,13 @@ from typing import TYPE_CHECKING, Any, Final
 from engram.cli.output import one_line, printable
 
 if TYPE_CHECKING:
-    from engram import Event, Hit, Memory, SpaceInfo
+    from engram import Event, Filled, Hit, Memory, SpaceInfo
 
 CONTENT_CHARACTERS_MAX: Final = 400
 """How much of a memory a line of a table shows; `get` shows all of it."""
+
+VOTERS_SHOWN: Final = 3
+"""How many memories a completed field is shown with; --json shows all that were asked for."""
 
 LIST_TITLES: Final = ("POSITION", "TIME", "ID", "MEMORY")
 HIT_TITLES: Final = ("SCORE", "CONFIDENCE", "ID", "MEMORY")
@@ -98,6 +101,22 @@ def path_lines(hits: Iterable[Hit]) -> Iterator[str]:
         if path:
             steps = [f"-{s.relation} {s.weight:.2f}-> {printable(s.to_id)}" for s in path]
             yield " ".join((printable(path[0].from_id), *steps))
+
+
+def filled_row(name: str, filled: Filled[Any]) -> tuple[str, ...]:
+    """A completed field: its name, how sure it is, its value, and the memories that say so."""
+    value = filled.value
+    if isinstance(value, datetime):
+        text = time_text(value)
+    else:
+        text = value if isinstance(value, str) else _json(value)
+    text = " ".join(text.split())
+    if len(text) > CONTENT_CHARACTERS_MAX:
+        text = text[:CONTENT_CHARACTERS_MAX] + " ..."
+    voters = ", ".join(f"{voter.id} {voter.weight:.2f}" for voter in filled.evidence[:VOTERS_SHOWN])
+    more = len(filled.evidence) - VOTERS_SHOWN
+    shown = f"{voters} and {more} more" if more > 0 else voters
+    return (printable(name), f"{filled.confidence:.2f}", one_line(text), one_line(shown))
 
 
 def event_parts(event: Event) -> tuple[str, str, str, str]:

@@ -23,6 +23,7 @@ from engram.client.feed import EventFeed
 from engram.client.transfers import download, upload
 from engram.client.transport import Transport, seconds
 from engram.feed.reader import check_types
+from engram.memory.completion import Completion, Known
 from engram.memory.model import (
     AsOf,
     Changes,
@@ -429,6 +430,29 @@ class AsyncSpace:
         )
         path = f"{self._path}/recall"
         return read(await self._transport.request("POST", path, body=body), Recall, self._id)
+
+    async def complete(
+        self,
+        query: str | None = None,
+        *,
+        embedding: Sequence[float | None] | Vector | None = None,
+        known: Known | Mapping[str, Any] | None = None,
+        beta: float = limits.BETA_DEFAULT,
+        limit: int = 10,
+        include_embedding: bool = False,
+    ) -> Completion:
+        """Fill in a partial cue from what the space remembers; see `engram.Space.complete`.
+
+        Raises :class:`engram.errors.Invalid`, `TooLarge` and `EmbedderUnavailable`.
+        """
+        body = requests.complete_body(
+            query, embedding=embedding, known=known, beta=beta, limit=limit
+        )
+        parameters = requests.include_parameters(include_embedding)
+        answer = await self._transport.request(
+            "POST", f"{self._path}/complete", parameters=parameters, body=body
+        )
+        return read(answer, Completion, self._id)
 
     async def export(self, file: Target, *, force: bool = False) -> ExportReport:
         """Write the space into one file, a bundle: its memories, and its history as it is retained.

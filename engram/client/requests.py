@@ -21,7 +21,9 @@ from engram.memory.model import Changes, EmbeddingSpec, Filter, NewMemory, Sprea
 from engram.memory.retention import check_retention
 from engram.spaces.ids import check_space_id
 from engram.spaces.requests import (
+    check_beta,
     check_cue_ids,
+    check_known,
     check_limit,
     checked_filter,
     new_memory,
@@ -228,6 +230,42 @@ def recall_body(
     return _given(body)
 
 
+def complete_body(
+    query: object,
+    *,
+    embedding: object,
+    known: object,
+    beta: object,
+    limit: int,
+) -> Body:
+    """A partial cue; of its vector, null stands for what is not known."""
+    check_limit("limit", limit, limits.RECALL_LIMIT_MAX)
+    sharpness = check_beta(beta)
+    given = check_known(known)
+    fields = {
+        "content": given.content,
+        "tags": given.tags or None,
+        "kind": given.kind,
+        "source": given.source,
+        "from": given.since,
+        "to": given.until,
+        "metadata": given.metadata or None,
+    }
+    body = {
+        "query": None if query is None else check.check_query("query", query),
+        "embedding": None if embedding is None else _partial_vector("embedding", embedding),
+        "known": _given(fields) or None,
+    }
+    if not _given(body):
+        raise Invalid("no cue was given: name at least one of query, embedding, known")
+    return {**_given(body), "beta": sharpness, "limit": limit}
+
+
+def include_parameters(include_embedding: object) -> Parameters:
+    included = check.check_flag("include_embedding", include_embedding)
+    return [("include", "embedding")] if included else []
+
+
 def purge_body(filter: Filter) -> Body:
     return {"filter": _filter_body(purging_filter(filter)), "purge": True}
 
@@ -263,6 +301,18 @@ def _cue_vector(field: str, value: object) -> list[float]:
         raise Invalid.of(field, "must be a list of numbers")
     numbers: list[float] = check.check_cue_vector(field, value, dimensions).tolist()
     return numbers
+
+
+def _partial_vector(field: str, value: object) -> list[float | None]:
+    """As :func:`_cue_vector`, with None where a component is not known."""
+    try:
+        dimensions = len(value)  # type: ignore[arg-type]  # that is what is being tried
+    except TypeError:
+        dimensions = 0
+    if dimensions == 0:
+        raise Invalid.of(field, "must be a list of numbers")
+    vector, known = check.check_partial_vector(field, value, dimensions)
+    return [x if there else None for x, there in zip(vector.tolist(), known, strict=True)]
 
 
 def _time(value: datetime) -> str:

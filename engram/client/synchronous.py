@@ -24,6 +24,7 @@ from engram import limits
 from engram.client.asynchronous import HEARTBEAT_TIMEOUT_S, TIMEOUT_S, AsyncClient, AsyncSpace
 from engram.client.feed import EventFeed
 from engram.errors import Unavailable
+from engram.memory.completion import Completion, Known
 from engram.memory.model import (
     AsOf,
     Changes,
@@ -379,6 +380,27 @@ class ClientSpace:
             spread=spread,
             explain=explain,
             record=record,
+        )
+
+    def complete(
+        self,
+        query: str | None = None,
+        *,
+        embedding: Sequence[float | None] | Vector | None = None,
+        known: Known | Mapping[str, Any] | None = None,
+        beta: float = limits.BETA_DEFAULT,
+        limit: int = 10,
+        include_embedding: bool = False,
+    ) -> Completion:
+        """Fill in a partial cue from what the space remembers; see `engram.Space.complete`."""
+        return self._loop.call(
+            self._space.complete,
+            query,
+            embedding=embedding,
+            known=known,
+            beta=beta,
+            limit=limit,
+            include_embedding=include_embedding,
         )
 
     @property

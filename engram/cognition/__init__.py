@@ -1,1 +1,1 @@
-"""How a cue finds memories: matching, scoring, confidence."""
+"""How a cue finds memories (matching, scoring, confidence) and how it is filled in by them."""

@@ -30,6 +30,8 @@ from engram.indexes.columns import CAPACITY_MIN, GrowingColumn
 
 # Below this length a vector has no direction that float32 could hold; it is similar to nothing.
 NORM_MIN: Final = 1e-30
+# Rows that are copied at a time, where a pass needs a copy: 4 MiB at 256 dimensions.
+ROWS_PER_BLOCK: Final = 4_096
 
 BoolArray = npt.NDArray[np.bool_]
 Float32Array = npt.NDArray[np.float32]
@@ -92,6 +94,45 @@ class VectorsView:
             start += len(norms)
         # Rounding may leave an equal direction a hair above 1.
         return np.clip(scores, -1.0, 1.0, out=scores)
+
+    def cosine_over(self, query: Float32Array, known: BoolArray) -> Float32Array:
+        """As :meth:`cosine`, but over the components that are `known`, bool (D,), alone.
+
+        A row that is zero in all of them has cosine 0.
+        """
+        masked = np.where(known, query, 0).astype(np.float64)
+        norm = float(np.sqrt(np.vecdot(masked, masked)))
+        scores = np.zeros(len(self), np.float32)
+        if norm <= NORM_MIN:
+            return scores
+        unit = (masked / norm)[known].astype(np.float32)
+        start = 0
+        for matrix, _ in self.parts:
+            for first in range(0, len(matrix), ROWS_PER_BLOCK):
+                block = np.ascontiguousarray(matrix[first : first + ROWS_PER_BLOCK, known])
+                end = start + len(block)
+                np.multiply(np.vecdot(block, unit), inverse_norms(block), out=scores[start:end])
+                start = end
+        return np.clip(scores, -1.0, 1.0, out=scores)
+
+    def combined(
+        self, rows: npt.NDArray[np.intp], weights: npt.NDArray[np.float64]
+    ) -> npt.NDArray[np.float64]:
+        """The sum of the unit vectors in `rows`, (n,), times `weights`, (n,): float64 (D,).
+
+        Added up in order of rows, in blocks, whatever the number of threads.
+        """
+        total = np.zeros(self.parts[0][0].shape[1], np.float64)
+        start = 0
+        for matrix, norms in self.parts:
+            here = (rows >= start) & (rows < start + len(norms))
+            inside, factors = rows[here] - start, weights[here]
+            for first in range(0, len(inside), ROWS_PER_BLOCK):
+                chosen = inside[first : first + ROWS_PER_BLOCK]
+                factor = factors[first : first + ROWS_PER_BLOCK] * norms[chosen]
+                total += np.add.reduce(matrix[chosen] * factor[:, np.newaxis], axis=0)
+            start += len(norms)
+        return total
 
     def row(self, row: int) -> Float32Array:
         """The vector at `row` as it was given, float32 (D,), read-only."""

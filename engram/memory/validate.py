@@ -14,6 +14,7 @@ from typing import Any
 
 import msgspec
 import numpy as np
+import numpy.typing as npt
 
 from engram import limits
 from engram.errors import EmbedderMismatch, Invalid, TooLarge
@@ -264,6 +265,29 @@ def check_cue_vector(field: str, value: object, dimensions: int) -> Vector:
             field, f"has length {norm:g}; a vector needs a direction that float32 can hold"
         )
     return wide.astype(np.float32)
+
+
+def check_partial_vector(
+    field: str, value: object, dimensions: int
+) -> tuple[Vector, npt.NDArray[np.bool_]]:
+    """A vector of which some components may not be known: None, or NaN.
+
+    Returns it with 0 in their places, float32 (dimensions,), and which are known, bool
+    (dimensions,). What is known has to have a direction.
+    """
+    filled: object = value
+    if isinstance(value, list | tuple):
+        gaps = [x is None or (isinstance(x, float | np.floating) and x != x) for x in value]
+        known = ~np.array(gaps, np.bool_)
+        filled = [0.0 if gap else x for x, gap in zip(value, gaps, strict=True)]
+    elif isinstance(value, np.ndarray) and value.dtype.kind == "f":
+        known = ~np.isnan(value)
+        filled = np.where(known, value, 0.0)
+    else:
+        known = np.ones(dimensions, np.bool_)
+    if known.shape == (dimensions,) and not known.any():
+        raise Invalid.of(field, "has no component that is known; leave it out")
+    return check_cue_vector(field, filled, dimensions), known
 
 
 def check_embedding_spec(spec: EmbeddingSpec) -> EmbeddingSpec:

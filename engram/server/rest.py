@@ -21,6 +21,7 @@ from engram.server.calls import Call
 from engram.server.resolver import agree, named_space, resolve
 from engram.server.wire import (
     ChangesBody,
+    CompleteBody,
     ForkBody,
     MemoryBody,
     NewSpaceBody,
@@ -110,7 +111,12 @@ def list_memories(space: Space, call: Call) -> Answer:
     return Answer(200, page)
 
 
-_FIELDS_HERE: Final = {"filter.since": "filter.from", "filter.until": "filter.to"}
+_FIELDS_HERE: Final = {
+    "filter.since": "filter.from",
+    "filter.until": "filter.to",
+    "known.since": "known.from",
+    "known.until": "known.to",
+}
 """What the engine calls by the names of its own API."""
 
 
@@ -177,6 +183,21 @@ def recall(space: Space, call: Call) -> Answer:
     body = decode(call.body, RecallBody)
     with _fields_named_as_here():
         return Answer(200, _recalled(space, body))
+
+
+def complete(space: Space, call: Call) -> Answer:
+    included = call.query.includes({"embedding"})
+    body = decode(call.body, CompleteBody)
+    with _fields_named_as_here():
+        completion = space.complete(
+            body.query,
+            embedding=body.embedding,
+            known=None if body.known is None else body.known.known(),
+            beta=body.beta,
+            limit=body.limit,
+            include_embedding="embedding" in included,
+        )
+    return Answer(200, completion)
 
 
 @contextmanager
@@ -313,6 +334,7 @@ SPACE_OPERATIONS: Final = (
     SpaceOperation("POST", "/fork", fork, takes_body=True),
     SpaceOperation("GET", "/memories/{id}/history", memory_history),
     SpaceOperation("POST", "/recall", recall, takes_body=True),
+    SpaceOperation("POST", "/complete", complete, frozenset({"include"}), takes_body=True),
     SpaceOperation("POST", "/reopen", reopen),
 )
 

@@ -26,7 +26,9 @@ from typing import (
 import msgspec
 import numpy as np
 
+from engram import limits
 from engram.errors import FieldError, Invalid, Malformed
+from engram.memory.completion import Known
 from engram.memory.model import (
     Changes,
     EmbeddingSpec,
@@ -217,6 +219,39 @@ class RecallBody(msgspec.Struct, forbid_unknown_fields=True):
 
     def cue_vector(self) -> Vector | None:
         return _vector(self.embedding)
+
+
+class KnownBody(msgspec.Struct, forbid_unknown_fields=True):
+    """Fields of a memory that are known."""
+
+    content: str | None = None
+    tags: list[str] = []
+    kind: Kind | None = None
+    source: str | None = None
+    from_: AwareTime | None = msgspec.field(default=None, name="from")
+    to: AwareTime | None = None
+    metadata: Metadata = {}
+
+    def known(self) -> Known:
+        return Known(
+            content=self.content,
+            tags=tuple(self.tags),
+            kind=self.kind,
+            source=self.source,
+            since=self.from_,
+            until=self.to,
+            metadata=self.metadata,
+        )
+
+
+class CompleteBody(msgspec.Struct, forbid_unknown_fields=True):
+    """A partial cue; null stands for components of its vector that are not known."""
+
+    query: str | None = None
+    embedding: list[float | None] | None = None
+    known: KnownBody | None = None
+    beta: float = limits.BETA_DEFAULT
+    limit: int = 10
 
 
 class _MemoriesKey(msgspec.Struct):

@@ -15,6 +15,7 @@ from engram import limits
 from engram.errors import Invalid
 from engram.indexes.attributes import validate_metadata_filter
 from engram.memory import validate as check
+from engram.memory.completion import Known
 from engram.memory.events import MemoryStored
 from engram.memory.model import Changes, Filter, NewMemory
 from engram.memory.times import to_us
@@ -92,6 +93,38 @@ def purging_filter(filter: Filter) -> Filter:
     if checked is None or checked == Filter():
         raise Invalid.of("filter", "needs a condition; to purge everything, purge the space")
     return checked
+
+
+def check_beta(value: object) -> float:
+    """The sharpness of attention, or a refusal."""
+    low, high = limits.BETA_MIN, limits.BETA_MAX
+    if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high:
+        raise Invalid.of("beta", f"must be a number from {low:g} to {high:g}")
+    return float(value)
+
+
+def check_known(known: object) -> Known:
+    """The known fields in plain values, if they can be compared with those of memories."""
+    if known is None:
+        return Known()
+    if isinstance(known, Mapping):
+        unknown = sorted(str(key) for key in set(known) - set(Known.__struct_fields__))
+        if unknown:
+            names = ", ".join(Known.__struct_fields__)
+            raise Invalid.of(f"known.{unknown[0]}", f"is not a field of a cue: {names}")
+        known = Known(**known)
+    if not isinstance(known, Known):
+        raise Invalid.of("known", f"must be an engram.Known, not {type(known).__name__}")
+    content, kind = known.content, known.kind
+    return Known(
+        content=None if content is None else check.check_query("known.content", content),
+        tags=check.check_tags("known.tags", known.tags),
+        kind=None if kind is None else check.check_kind("known.kind", kind),
+        source=check.check_source("known.source", known.source),
+        since=check.check_time("known.since", known.since),
+        until=check.check_time("known.until", known.until),
+        metadata=validate_metadata_filter(known.metadata, "known.metadata"),
+    )
 
 
 def version_of(field: str, new: NewMemory) -> MemoryStored:

@@ -47,6 +47,7 @@ from engram.memory.retention import Retention, check_retention
 from engram.memory.view import memory_of
 from engram.spaces import purging
 from engram.spaces.as_of import Moment, moment
+from engram.spaces.completing import Completing
 from engram.spaces.description import describe
 from engram.spaces.portable import Portable, Receive
 from engram.spaces.recalling import cue_of, found, mode_for, recalled
@@ -67,7 +68,7 @@ if TYPE_CHECKING:
     from engram.spaces.store import Committed, Store
 
 
-class Space(Portable):
+class Space(Completing, Portable):
     """One memory space. Get it from :meth:`engram.Database.space` or `create_space`.
 
     Every method may raise :class:`engram.errors.SpaceDamaged`, `SpaceLocked` (another process has

@@ -16,6 +16,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
 
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -111,8 +112,15 @@ def answers(space: engram.Space, query: str, words: tuple[str, ...]) -> object:
             query, embedding=vector, filter=Filter(tags_any=words[:1]), limit=2, record=False
         ),
     ]
+    completed = [
+        space.complete(query, embedding=None if vector is None else [vector[0], None]),
+        space.complete(known={"tags": words[:1], "content": query}, beta=2),
+    ]
     # repr of a float is exact
-    return [(answer.position, answer.mode, repr(answer.results)) for answer in found]
+    return [
+        *((answer.position, answer.mode, repr(answer.results)) for answer in found),
+        *(repr(msgspec.structs.replace(answer, took_ms=0.0)) for answer in completed),
+    ]
 
 
 def everything(space: engram.Space) -> object:
@@ -273,6 +281,34 @@ def test_equal_ids_in_different_spaces_are_different_memories(tmp_path: Path) ->
             for other in SPACES:
                 found = [hit.memory.content for hit in space.recall(f"secret of {other}").results]
                 assert found == ([] if name == "alpha" else [f"the secret of {name}"])
+
+
+def test_spaces_with_the_same_contents_never_complete_each_other(tmp_path: Path) -> None:
+    with data_root(tmp_path / "data") as db:
+        spaces = create(db, ["gamma", "delta"])
+        for name, space in spaces.items():
+            for number in range(20):
+                space.remember(
+                    f"secret {number}",
+                    id=f"m{number}",
+                    source=f"{name} {number}",
+                    metadata={"of": name},
+                    embedding=[1.0, float(number)],
+                )
+        spaces["gamma"].forget("m7")
+        for name, space in spaces.items():
+            for cue in ({"embedding": [1.0, 7.0]}, {"known": {"content": "secret 7"}}):
+                for beta in (0.01, 32.0, 1_000.0):
+                    answer = space.complete(**cue, beta=beta, limit=1_000)  # type: ignore[arg-type]
+                    assert answer.metadata["of"].value == name
+                    assert answer.metadata["of"].confidence == pytest.approx(1, abs=1e-4)
+                    assert answer.source is not None
+                    assert answer.source.value.startswith(name)
+                    voters = {voter.id: voter.position for voter in answer.attractor}
+                    held = {m.id: m.position for m in space.list(limit=100).memories}
+                    assert voters.items() <= held.items()
+        other = {"known": {"metadata": {"of": "delta"}}}
+        assert spaces["gamma"].complete(**other).metadata["of"].value == "gamma"  # type: ignore[arg-type]
 
 
 def test_a_busy_space_shares_no_writer_with_another(tmp_path: Path) -> None:

@@ -220,6 +220,41 @@ def test_a_feed_without_end_is_told_up_to_now(run: CommandLine, places: Places) 
     assert both(run, places, "watch", "--no-follow", "--after", "2").out == ""
 
 
+def test_a_cue_is_filled_in(run: CommandLine, places: Places) -> None:
+    run.set(ENGRAM_SPACE="alpha")
+    shown = both(run, places, "complete", "--source", "menu")
+    assert shown.code == 0
+    rows = [re.split(r"  +", line.strip()) for line in shown.out.splitlines()]
+    assert ["content", "1.00", "Lunch is at noon", "lunch 1.00"] in rows
+    assert ["metadata.a", "1.00", "1", "lunch 1.00"] in rows
+    assert "settled on one memory" in shown.out
+    asked = ("complete", "backup", "--tag", "ops", "--tag", "n1", "-n", "1", "--json")
+    (document,) = both(run, places, *asked).documents
+    assert document["attractor"][0]["id"] == "backup-1"
+    assert {tag["value"] for tag in document["tags"]} == {"ops", "n1"}
+    fields = ("--content", "lunch", "--kind", "fact", "--metadata", '{"a": {"$gt": 0}}')
+    (document,) = both(run, places, "complete", *fields, "--from", "2020-01-01", "--json").documents
+    assert document["content"]["value"] == "Lunch is at noon"
+    vector = ("--embedding", "[0.5, null]", "--include-embedding", "--space", "vectors")
+    (document,) = both(run, places, "complete", *vector, "--json").documents
+    assert document["embedding"] == [1.0, 0.0]
+    empty = both(run, places, "complete", "x", "--space", "empty")
+    assert (empty.code, empty.out) == (0, "")
+    assert "nothing in empty" in empty.err
+    for wrong in (
+        ["complete"],
+        ["complete", "x", "--beta", "0"],
+        ["complete", "x", "--kind", "rumour"],
+        ["complete", "x", "--metadata", "[]"],
+        ["complete", "--embedding", "1, 2", "--space", "vectors"],
+        ["complete", "--embedding", "[1]", "--space", "vectors"],
+        ["complete", "--embedding", "[null, null]", "--space", "vectors"],
+        ["complete", "x", "--from", "yesterday"],
+    ):
+        refused = both(run, places, *wrong)
+        assert (refused.code, refused.out) == (2, ""), wrong
+
+
 def test_spaces_are_made_listed_and_shown_alike(run: CommandLine, places: Places) -> None:
     made = both(run, places, "space", "create", "made", "--dimensions", "3", "--json")
     assert (made.code, made.documents[0]["created"]) == (0, True)

@@ -424,6 +424,18 @@ REFUSED: dict[str, tuple[type[Exception], Callable[[Any], Any]]] = {
     "no cue": (errors.Invalid, lambda s: s.recall()),
     "an empty cue": (errors.Invalid, lambda s: s.recall("")),
     "a limit of none": (errors.Invalid, lambda s: s.recall("x", limit=0)),
+    "nothing to complete": (errors.Invalid, lambda s: s.complete()),
+    "no field to complete by": (errors.Invalid, lambda s: s.complete(known={"colour": "red"})),
+    "gaps alone": (errors.Invalid, lambda s: s.complete(embedding=[None] * 3)),
+    "a vector to complete of the wrong length": (
+        errors.Invalid,
+        lambda s: s.complete(embedding=[1.0, None]),
+    ),
+    "a sharpness of none": (errors.Invalid, lambda s: s.complete("x", beta=0)),
+    "an inclusion that is none": (
+        errors.Invalid,
+        lambda s: s.complete("x", include_embedding="embedding"),
+    ),
     "no such mode": (errors.Invalid, lambda s: s.recall("x", mode="guess")),
     "a vector that is none": (errors.Invalid, lambda s: s.recall(embedding="abc")),
     "a vector of the wrong length": (errors.Invalid, lambda s: s.recall(embedding=[1.0])),
@@ -522,6 +534,58 @@ def test_a_feed_goes_on_with_what_is_written(space: Any) -> None:
             event = next(events)
             assert (event.type, event.position) == ("memory.stored", stored.position)
             assert event.memory == stored
+
+
+CUES: dict[str, dict[str, Any]] = {
+    "a vector": {"embedding": [0.1, 0.9, 0.2], "include_embedding": True},
+    "a partial vector": {"embedding": [None, 1, None], "beta": 5, "limit": 2},
+    "an array with gaps": {"embedding": np.array([np.nan, 1.0, 0.5], np.float32)},
+    "a text": {"query": "noon in the kitchen"},
+    "fields": {
+        "known": engram.Known(
+            content="noon", tags=("a",), kind="fact", source="s", since=NOON, until=NOON
+        )
+    },
+    "fields as a mapping": {"known": {"metadata": {"n": {"$gte": 2}}}, "beta": 0.5},
+    "all of it": {"query": "n", "embedding": [1.0, 0, 0], "known": {"tags": ["b"]}},
+}
+
+
+@pytest.mark.parametrize("cue", CUES.values(), ids=CUES.keys())
+def test_a_completion_answers_the_same(vectors: Any, tmp_path: Path, cue: dict[str, Any]) -> None:
+    memories = [
+        NewMemory(
+            id=f"m{n}",
+            content=f"{n} at noon",
+            kind="fact" if n % 2 else "episode",
+            tags=("a", "b")[: n % 3],
+            source="s" if n else None,
+            metadata={"n": n, "in": {"the": ["kitchen", n % 2]}},
+            occurred_at=NOON + timedelta(hours=n),
+            embedding=np.eye(3, dtype=np.float32)[n % 3] + np.float32(n / 10),
+        )
+        for n in range(6)
+    ]
+    vectors.remember_many(memories)
+    with engram.open(tmp_path / "beside") as beside:
+        same = beside.create_space("same", embedding=CALLER)
+        same.remember_many(memories)
+        answer, expected = vectors.complete(**cue), same.complete(**cue)
+        assert plain(answer) == plain(expected)
+        assert answer.memory_space_id == vectors.id
+        assert type(answer) is engram.Completion
+        assert answer.occurred_at is None or type(answer.occurred_at.value) is datetime
+        assert answer.took_ms > 0
+    if answer.embedding is not None:
+        assert answer.embedding.dtype == np.float32
+
+
+def test_every_door_completes_alike() -> None:
+    shapes = []
+    for door in (engram.Space, ClientSpace, AsyncSpace):
+        _, *parameters = inspect.signature(door.complete).parameters.values()
+        shapes.append([str(parameter) for parameter in parameters])
+    assert shapes[0] == shapes[1] == shapes[2]
 
 
 def test_a_recall_is_put_on_record_unless_told_otherwise(space: Any) -> None:

@@ -96,6 +96,7 @@ ROUTES: dict[tuple[str, str], dict[str, Any]] = {
     ("POST", "/fork"): {"json": {"memory_space_id": "a-copy"}},
     ("GET", "/memories/{id}/history"): {},
     ("POST", "/recall"): {"json": {"query": "something"}},
+    ("POST", "/complete"): {"json": {"query": "something"}},
     ("POST", "/reopen"): {},
 }
 SPACE_PREFIX = "/api/v1/spaces/{space}"

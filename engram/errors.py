@@ -98,6 +98,11 @@ class MemoryNotFound(EngramError):
     status, grpc, exit_code = 404, "NOT_FOUND", 3
 
 
+class LinkNotFound(EngramError):
+    problem, title = "link-not-found", "Link not found"
+    status, grpc, exit_code = 404, "NOT_FOUND", 3
+
+
 class RouteNotFound(EngramError):
     problem, title = "not-found", "No such resource"
     status, grpc, exit_code = 404, "UNIMPLEMENTED", 3

@@ -19,6 +19,7 @@ from engram.memory.columns import compact
 from engram.memory.events import (
     Event,
     MemoryForgotten,
+    MemoryLinked,
     MemoryPurged,
     MemoryRecalled,
     MemoryVersion,
@@ -42,6 +43,10 @@ def check_rows(state: State, position: int) -> None:
     try:
         if view.position != position:
             raise BundleError(0, "its base stands for another position")
+        if int(view.links.entries().positions.max(initial=0)) > position:
+            raise BundleError(0, "its base holds a link that it does not stand for")
+        for relation in view.links.relations:
+            _check_link(relation, 1.0)
         for row in range(view.rows):
             view.history(row)
             version = view.version(row)
@@ -96,6 +101,8 @@ def check_event(event: Event) -> None:
             check_version(event)
         case MemoryForgotten() | MemoryPurged():
             _check_named(event.id, event.revision)
+        case MemoryLinked():
+            _check_link(event.relation, event.weight)
         case MemoryRecalled():
             if len(event.ids) != len(event.scores) or not all(map(math.isfinite, event.scores)):
                 raise BundleError(0, "it holds a recall whose scores make no sense")
@@ -120,6 +127,14 @@ def check_version(version: MemoryVersion, *, husk_may_be: bool = False) -> None:
             raise Invalid.of("tags", "holds one twice")
     except (Invalid, TooLarge) as error:
         raise _cannot_be(error) from error
+
+
+def _check_link(relation: str, weight: float) -> None:
+    try:
+        validate.check_relation("relation", relation)
+        validate.check_weight("weight", weight)
+    except Invalid as error:
+        raise BundleError(0, f"it holds a link that cannot be: {error.detail}") from error
 
 
 def check_numbers(vectors: Array) -> None:

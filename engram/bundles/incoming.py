@@ -30,7 +30,7 @@ from engram.bundles.codec import (
 )
 from engram.bundles.credible import check_event, check_numbers, check_rows
 from engram.errors import Malformed, OutcomeUnknown
-from engram.memory.columns import compact
+from engram.memory.columns import compact, newer_columns
 from engram.memory.events import SpaceCreated
 from engram.memory.payload import PayloadError, decode_batch, encode_batch
 from engram.memory.state import State, StateError
@@ -204,6 +204,9 @@ class _Building:
         identity = self._identity
         nothing = State(identity.memory_space_id, identity.embedding.dimensions)
         empty = dict(compact(nothing.freeze()).named())
+        for newer in newer_columns(empty):
+            if newer.isdisjoint(columns):  # of a space from before there were any
+                empty = {name: column for name, column in empty.items() if name not in newer}
         shapes = {name: (column.dtype, column.ndim) for name, column in columns.items()}
         if shapes != {name: (column.dtype, column.ndim) for name, column in empty.items()}:
             raise BundleError(0, "its base has other columns than a base has")

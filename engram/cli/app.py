@@ -15,6 +15,7 @@ from engram.cli import (
     configuration,
     drill,
     forget,
+    links,
     log,
     memories,
     output,
@@ -43,6 +44,9 @@ app.command("revise")(memories.revise)
 app.command("forget")(forget.forget)
 app.command("restore")(memories.restore)
 app.command("history")(memories.history)
+app.command("link")(links.link)
+app.command("unlink")(links.unlink)
+app.command("links")(links.links)
 app.command("compact")(compact.compact)
 app.command("watch")(watch.watch)
 app.command("status")(status.status)

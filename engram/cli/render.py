@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 from engram.cli.output import one_line, printable
 
 if TYPE_CHECKING:
-    from engram import Event, Filled, Hit, Memory, SpaceInfo
+    from engram import Event, Filled, Hit, Link, Memory, SpaceInfo
 
 CONTENT_CHARACTERS_MAX: Final = 400
 """How much of a memory a line of a table shows; `get` shows all of it."""
@@ -23,6 +23,7 @@ EXPLAINED_TITLES: Final = (
     *("SCORE", "SIMILARITY", "LEXICAL", "WINDOW", "ACTIVATION", "COSINE", "BM25"),
     *HIT_TITLES[1:],
 )
+LINK_TITLES: Final = ("POSITION", "WEIGHT", "SOURCE", "RELATION", "TARGET")
 SPACE_TITLES: Final = ("SPACE", "CREATED", "EMBEDDING", "DIMENSIONS")
 ENDED_TITLES: Final = ("SPACE", "STATE", "CREATED", "CAN BE RESTORED UNTIL")
 STATUS_TITLES: Final = ("SPACE", "STATE", "MEMORIES", "POSITION", "SIZE")
@@ -47,6 +48,12 @@ def memory_row(memory: Memory) -> tuple[str, ...]:
     """For :data:`LIST_TITLES`. The time is when it happened, else when it was stored."""
     time = time_text(memory.occurred_at or memory.stored_at)
     return (str(memory.position), time, printable(memory.id), memory_line(memory))
+
+
+def link_row(link: Link) -> tuple[str, ...]:
+    """For :data:`LINK_TITLES`."""
+    ends = printable(link.source), printable(link.target)
+    return (str(link.position), f"{link.weight:g}", ends[0], printable(link.relation), ends[1])
 
 
 def memory_fields(memory: Memory) -> Iterator[tuple[str, str]]:
@@ -133,6 +140,9 @@ def _what_happened(event: Event) -> str:
     if event.memory is not None:
         revised = f" (revision {event.memory.revision})" if event.memory.revision > 1 else ""
         return f"{event.memory.id}{revised}: {memory_line(event.memory)}"
+    if event.relation is not None:
+        weight = "" if event.weight is None else f" ({event.weight:g})"
+        return f"{event.source} -[{event.relation}]-> {event.target}{weight}"
     if event.type == "memory.forgotten":
         return f"{event.id} ({'expired' if event.reason == 'expired' else 'on request'})"
     if event.results is not None:

@@ -15,7 +15,16 @@ import numpy as np
 
 from engram import errors
 from engram.errors import EngramError, FieldError, HistoryGone, ServerAnswerInvalid
-from engram.memory.model import Event, Origin, PurgeReceipt, Recall, Receipt, SpaceInfo, Vector
+from engram.memory.model import (
+    Event,
+    LinksPage,
+    Origin,
+    PurgeReceipt,
+    Recall,
+    Receipt,
+    SpaceInfo,
+    Vector,
+)
 
 JSON: Final = "application/json"
 PROBLEM: Final = "application/problem+json"
@@ -182,6 +191,8 @@ def _spaces_in(document: object) -> set[str]:
         inner = document.events
     elif isinstance(document, Event):
         inner = () if document.memory is None else (document.memory,)
+    elif isinstance(document, LinksPage):
+        inner = document.links
     else:
         inner = getattr(document, "memories", ())
     return spaces.union(*map(_spaces_in, inner)) if isinstance(inner, tuple) else spaces

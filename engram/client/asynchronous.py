@@ -20,6 +20,7 @@ from engram.client.answers import (
     read,
 )
 from engram.client.feed import EventFeed
+from engram.client.linking import AsyncLinking
 from engram.client.transfers import download, upload
 from engram.client.transport import Transport, seconds
 from engram.feed.reader import check_types
@@ -218,7 +219,7 @@ class AsyncClient:
         await self.close()
 
 
-class AsyncSpace:
+class AsyncSpace(AsyncLinking):
     """One memory space of a server. Get it from :meth:`AsyncClient.space` or `create_space`.
 
     Every method may raise :class:`engram.errors.SpaceNotFound`, and what the embedded verb of the

@@ -25,6 +25,7 @@ from engram.spaces.requests import (
     check_cue_ids,
     check_known,
     check_limit,
+    checked_ends,
     checked_filter,
     new_memory,
     purging_filter,
@@ -55,6 +56,41 @@ def memory_path(space_id: str, memory_id: object) -> str:
     return (
         f"{space_path(space_id)}/memories/{quote(check.check_memory_id('id', memory_id), safe='')}"
     )
+
+
+def links_path(space_id: str) -> str:
+    return f"{space_path(space_id)}/links"
+
+
+def link_path(space_id: str, source: object, target: object) -> str:
+    """The path of the links of a memory to another."""
+    ends = (quote(end, safe="") for end in checked_ends(source, target))
+    return "/".join((links_path(space_id), *ends))
+
+
+def link_body(source: object, target: object, weight: object, relation: object) -> Body:
+    one, other = checked_ends(source, target)
+    return {
+        "source": one,
+        "target": other,
+        "relation": check.check_relation("relation", relation),
+        "weight": check.check_weight("weight", weight),
+    }
+
+
+def unlink_parameters(relation: object) -> Parameters:
+    if relation is None:
+        return []
+    return [("relation", check.check_relation("relation", relation))]
+
+
+def links_parameters(memory_id: object, limit: object, after: object) -> Parameters:
+    parameters = [("memory_id", check.check_memory_id("memory_id", memory_id))]
+    check_limit("limit", limit, limits.LIST_LIMIT_MAX)
+    parameters.append(("limit", str(limit)))
+    if after is not None:
+        parameters.append(("after", str(position("after", after))))
+    return parameters
 
 
 def embedding_body(spec: EmbeddingSpec | None) -> Body:

@@ -36,6 +36,8 @@ from engram.memory.model import (
     Filter,
     Forgotten,
     Kind,
+    Link,
+    LinksPage,
     Memory,
     Mode,
     NewMemory,
@@ -47,8 +49,10 @@ from engram.memory.model import (
     Remembered,
     SpaceInfo,
     Spread,
+    Unlinked,
     Vector,
 )
+from engram.memory.relations import RELATED
 from engram.memory.retention import Retention
 
 if TYPE_CHECKING:
@@ -350,6 +354,27 @@ class ClientSpace:
         None if there was none.
         """
         return self._loop.call(self._space.purge_matching, filter)
+
+    def link(
+        self,
+        source: str,
+        target: str,
+        *,
+        weight: float = 1.0,
+        relation: str = RELATED,
+    ) -> Link:
+        """Link a memory to another, durably; see `AsyncSpace.link`."""
+        return self._loop.call(self._space.link, source, target, weight=weight, relation=relation)
+
+    def unlink(self, source: str, target: str, relation: str | None = None) -> Unlinked:
+        """Remove the link of a memory to another, durably; see `AsyncSpace.unlink`."""
+        return self._loop.call(self._space.unlink, source, target, relation)
+
+    def links(
+        self, memory_id: str, *, limit: int = limits.LIST_LIMIT_DEFAULT, after: int | None = None
+    ) -> LinksPage:
+        """The links that begin or end at a memory, a page of them; see `AsyncSpace.links`."""
+        return self._loop.call(self._space.links, memory_id, limit=limit, after=after)
 
     def recall(
         self,

@@ -11,8 +11,10 @@ from engram.memory.events import Event as Logged
 from engram.memory.events import (
     HistoryRedacted,
     MemoryForgotten,
+    MemoryLinked,
     MemoryPurged,
     MemoryRecalled,
+    MemoryUnlinked,
     MemoryVersion,
     SpaceCompacted,
     SpaceConfigured,
@@ -66,6 +68,8 @@ class Told:
 
 def _size(event: Logged) -> int:
     """What an event takes in memory, about: its content and metadata, as values and encoded."""
+    if isinstance(event, MemoryLinked | MemoryUnlinked):
+        return _EVENT_BYTES + 2 * len(event.source + event.target + event.relation)
     if not isinstance(event, MemoryVersion):
         return _EVENT_BYTES
     metadata = len(msgspec.msgpack.encode(event.metadata)) if event.metadata else 0
@@ -95,6 +99,8 @@ def _event(event: Logged, space: SpaceName, position: int, time_us: int) -> Even
             return Event(**common, redacted_from=position, redacted_to=position)
         case MemoryForgotten():
             return Event(**common, id=event.id, revision=event.revision, reason=event.reason)
+        case MemoryLinked() | MemoryUnlinked():
+            return Event(**common, **msgspec.structs.asdict(event))
         case MemoryRecalled():
             return Event(
                 **common,

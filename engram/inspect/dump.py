@@ -159,7 +159,7 @@ def _ids(event: Event) -> tuple[str, ...]:
         return (event.memory.id,)
     if event.results is not None:
         return tuple(result.id for result in event.results)
-    return () if event.id is None else (event.id,)
+    return tuple(each for each in (event.id, event.source, event.target) if each is not None)
 
 
 def event_fields(event: Event, vector: Vector | None) -> dict[str, Any]:

@@ -9,6 +9,8 @@ Where what they leaned on is lost, they become the nearest event that keeps what
     a restoration of one that lives               revises it, for the same reason
     a restoration of one never stored             is stored: it holds the memory's whole state
     a forgetting of one that does not live        is left out: there is nothing to forget
+    a link of one that does not live, the end of
+    a link that is not there                      is left out: there is nothing to link, or to end
     what the space itself went through, but for
     its settings                                  is left out: it happened to another space
     a memory whose vector has another length      is left out: no search could compare it
@@ -30,11 +32,13 @@ from engram.memory.events import (
     Event,
     HistoryRedacted,
     MemoryForgotten,
+    MemoryLinked,
     MemoryPurged,
     MemoryRecalled,
     MemoryRestored,
     MemoryRevised,
     MemoryStored,
+    MemoryUnlinked,
     MemoryVersion,
     SpaceCompacted,
     SpaceConfigured,
@@ -43,6 +47,7 @@ from engram.memory.events import (
 )
 from engram.memory.model import Vector
 from engram.memory.payload import NO_VECTORS, Batch
+from engram.memory.purges import is_purged
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +72,7 @@ class Rescue:
         self._purged = purged or {}
         self._living: set[str] = set()
         self._forgotten: set[str] = set()
+        self._links: dict[str, set[tuple[str, str, str]]] = {}
         self.changes: list[Change] = []
 
     @property
@@ -86,9 +92,11 @@ class Rescue:
         return Batch(events, np.stack(rows) if rows else NO_VECTORS)
 
     def recover(self, event: Event, vector: Vector | None) -> Batch:
-        """What the new log gets of what a checkpoint knows of, a memory or that one was forgotten;
-        may be empty.
+        """What the new log gets of what a checkpoint knows of: a memory, a link, or that a memory
+        was forgotten; may be empty.
         """
+        if isinstance(event, MemoryLinked):
+            return Batch([event] if self._link(event) else [], NO_VECTORS)
         if isinstance(event, MemoryForgotten):
             if event.id not in self._living:
                 return Batch([], NO_VECTORS)
@@ -98,14 +106,15 @@ class Rescue:
         if not isinstance(event, MemoryVersion):
             raise ValueError(f"a checkpoint knows nothing of {event_type(event)}")
         lives = event.id in self._living
-        self._living.add(event.id)
+        if not lives:
+            self._begin(event.id)
         made = MemoryRevised if lives else MemoryStored
         rows = NO_VECTORS if vector is None else vector[np.newaxis]
         return Batch([made(**msgspec.structs.asdict(event))], rows)
 
     def _event(self, event: Event, vector: Vector | None, position: int) -> Event | None:
         match event:
-            case MemoryVersion() | MemoryForgotten() if position < self._purged.get(event.id, 0):
+            case _ if is_purged(event, position, self._purged):
                 return None
             case MemoryVersion() if vector is not None and len(vector) != self._dimensions:
                 reason = f"its vector has {len(vector)} dimensions, the space {self._dimensions}"
@@ -114,23 +123,32 @@ class Rescue:
             case MemoryStored():
                 if event.id in self._living:
                     return self._as_revised(event, position)
-                self._living.add(event.id)
+                self._begin(event.id)
             case MemoryRevised():
                 if event.id not in self._living:
-                    self._living.add(event.id)
+                    self._begin(event.id)
                     return self._as_stored(event, position)
             case MemoryRestored():
                 if event.id in self._living:
                     return self._as_revised(event, position)
-                self._living.add(event.id)
                 if event.id not in self._forgotten:
+                    self._begin(event.id)
                     return self._as_stored(event, position)
+                self._living.add(event.id)
             case MemoryForgotten():
                 if event.id not in self._living:
                     self._left_out(event, position, "what it forgets is lost, or gone")
                     return None
                 self._living.remove(event.id)
                 self._forgotten.add(event.id)
+            case MemoryLinked():
+                if not self._link(event):
+                    self._left_out(event, position, "what it links is lost, or gone")
+                    return None
+            case MemoryUnlinked():
+                if not self._unlink(event):
+                    self._left_out(event, position, "the link it ends is lost, or gone")
+                    return None
             case MemoryRecalled() | SpaceConfigured():
                 pass
             case SpaceCreated() if position == 1:
@@ -141,6 +159,31 @@ class Rescue:
                 self._left_out(event, position, "it happened to the space, not in it")
                 return None
         return event
+
+    def _begin(self, memory_id: str) -> None:
+        """A memory lives from here on, without the links of what its id led to before."""
+        self._living.add(memory_id)
+        for key in self._links.pop(memory_id, ()):
+            for end in key[:2]:
+                self._links.get(end, set()).discard(key)
+
+    def _link(self, event: MemoryLinked) -> bool:
+        if not {event.source, event.target} <= self._living:
+            return False
+        for end in (event.source, event.target):
+            key = (event.source, event.target, event.relation)
+            self._links.setdefault(end, set()).add(key)
+        return True
+
+    def _unlink(self, event: MemoryUnlinked) -> bool:
+        key = (event.source, event.target, event.relation)
+        if not {event.source, event.target} <= self._living or key not in self._links.get(
+            event.source, ()
+        ):
+            return False
+        for end in (event.source, event.target):
+            self._links[end].remove(key)
+        return True
 
     def _as_revised(self, event: MemoryStored | MemoryRestored, position: int) -> MemoryRevised:
         reason = "the memory lives already; that it was forgotten is lost"

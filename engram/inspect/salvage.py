@@ -33,9 +33,10 @@ from engram.inspect.reading import Found, Lost, Missing, Torn, read
 from engram.inspect.recovered import Recovered, recovered
 from engram.inspect.rescue import Change, Rescue
 from engram.inspect.sources import OpenLog, Segment
-from engram.memory.events import MemoryForgotten, MemoryPurged, MemoryVersion, SpaceCreated
+from engram.memory.events import MemoryPurged, MemoryVersion, SpaceCreated
 from engram.memory.model import EmbeddingSpec
 from engram.memory.payload import NO_VECTORS, Batch, PayloadError, decode_batch, encode_batch
+from engram.memory.purges import is_purged
 from engram.memory.state import State, StateError
 from engram.memory.validate import CALLER
 from engram.spaces.identity import Identity, write_identity
@@ -280,9 +281,7 @@ def salvage_lines(log: OpenLog, found: Findings, report: Salvaged) -> Iterator[d
         told = tell(batch, name, record.position, record.time_ns)
         for logged, entry in zip(batch.events, told, strict=True):
             vector = next(vectors) if isinstance(logged, MemoryVersion) else None
-            if isinstance(logged, MemoryVersion | MemoryForgotten) and (
-                entry.position < found.purged.get(logged.id, 0)
-            ):
+            if is_purged(logged, entry.position, found.purged):
                 continue
             line = EventLine(segment, record, entry.event, vector)
             yield event_document(line, embeddings=True)

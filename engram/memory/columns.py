@@ -16,6 +16,7 @@ import numpy.typing as npt
 from engram.indexes.attributes import AttributeColumns
 from engram.indexes.columns import BytesView, LayeredView
 from engram.indexes.forward import ForwardColumns
+from engram.indexes.links import LinkColumns, check_links, no_links
 from engram.indexes.postings import Run, check_run, kept_of
 from engram.indexes.sequences import SequenceColumns
 from engram.memory.retention import Retention
@@ -32,7 +33,7 @@ Parts = list[Array]
 
 
 class Past(NamedTuple):
-    """For each of the first rows the positions of what happened to its id before, ascending.
+    """For each of the first rows the positions of what else happened to its id, ascending.
 
     Row i has `positions[starts[i] : starts[i + 1]]`, both int64.
     """
@@ -40,12 +41,11 @@ class Past(NamedTuple):
     starts: Int64Array
     positions: Int64Array
 
-    def of(self, row: int) -> list[int]:
-        """The positions before `row`; none for a row behind the first ones."""
+    def of(self, row: int) -> Int64Array:
+        """The positions of a row; none for one behind the first ones."""
         if row + 1 >= len(self.starts):
-            return []
-        found: list[int] = self.positions[self.starts[row] : self.starts[row + 1]].tolist()
-        return found
+            return self.positions[:0]
+        return self.positions[self.starts[row] : self.starts[row + 1]]
 
 
 NO_PAST: Final = Past(np.zeros(1, np.int64), np.empty(0, np.int64))
@@ -54,8 +54,9 @@ NO_PAST: Final = Past(np.zeros(1, np.int64), np.empty(0, np.int64))
 class StateColumns(NamedTuple):
     """A state up to `position`. Columns have one row for each memory version kept, ascending by
     position; `forgotten` pairs rows with the positions they were forgotten at; `vectors` are a
-    float32 (rows, D) matrix and the inverse norms; `ids` hashes and rows. `forward` and `sequences`
-    are None in files of before there were any; what they hold follows from the documents.
+    float32 (rows, D) matrix and the inverse norms; `ids` hashes and rows; `restored` positions of
+    restorations, ascending. `forward` and `sequences` are None in files of before there were any;
+    what they hold follows from the documents.
     """
 
     position: int
@@ -76,6 +77,8 @@ class StateColumns(NamedTuple):
     past: Past
     forward: ForwardColumns | None
     sequences: SequenceColumns | None
+    restored: Int64Array
+    links: LinkColumns
 
     def named(self) -> Iterator[tuple[str, Array]]:
         """The columns by the names that a file gives them; `from_named` reads them again."""
@@ -87,11 +90,14 @@ class StateColumns(NamedTuple):
 
 
 def from_named(column: Mapping[str, Array]) -> StateColumns:
-    """The columns of a file. Raises KeyError for one that is missing."""
+    """The columns of a file. Raises KeyError for one that is missing; but those of
+    :data:`SINCE_LINKS` are all missing in one from before there were links.
+    """
 
     def run(prefix: str) -> Run:
         return Run(*(column[f"{prefix}.{part}"] for part in Run._fields))
 
+    later = not SINCE_LINKS.isdisjoint(column)
     positions, age_s = column["retention"].tolist()
     return StateColumns(
         position=int(column["position"][0]),
@@ -117,6 +123,8 @@ def from_named(column: Mapping[str, Array]) -> StateColumns:
         past=Past(column["past.starts"], column["past.positions"]),
         forward=_newer("forward", ForwardColumns, column),
         sequences=_newer("sequences", SequenceColumns, column),
+        restored=column["restored"] if later else np.empty(0, np.int64),
+        links=_links_of(column) if later else no_links(),
     )
 
 
@@ -129,6 +137,12 @@ def _newer(prefix: str, kind: type[T], column: Mapping[str, Array]) -> T | None:
     return None if names[0] not in column else kind(*(column[name] for name in names))
 
 
+def _links_of(column: Mapping[str, Array]) -> LinkColumns:
+    parts: list[Any] = [column[f"links.{part}"] for part in LinkColumns._fields[:-1]]
+    parts.append(BytesView(column["links.names.data"], column["links.names.offsets"]))
+    return LinkColumns(*parts)
+
+
 def _named(prefix: str, value: Any) -> Iterator[tuple[str, Array]]:
     if isinstance(value, np.ndarray):
         yield prefix, value
@@ -139,6 +153,21 @@ def _named(prefix: str, value: Any) -> Iterator[tuple[str, Array]]:
         fields = getattr(value, "_fields", range(len(value)))
         for field, part in zip(fields, value, strict=True):
             yield from _named(f"{prefix}.{field}", part)
+
+
+SINCE_LINKS: Final = frozenset(
+    name
+    for prefix, value in (("restored", NO_PAST.positions), ("links", no_links()))
+    for name, _ in _named(prefix, value)
+)
+"""The columns that checkpoints have since there are links."""
+_SINCE: Final = ("forward.", "sequences.")
+
+
+def newer_columns(names: Iterable[str]) -> tuple[frozenset[str], ...]:
+    """Of the columns of a checkpoint those that the first ones did not have, by what came when."""
+    since = {prefix: [n for n in names if n.startswith(prefix)] for prefix in _SINCE}
+    return (SINCE_LINKS, *(frozenset(group) for group in since.values()))
 
 
 def check_columns(columns: StateColumns, dimensions: int) -> None:
@@ -167,6 +196,7 @@ def check_columns(columns: StateColumns, dimensions: int) -> None:
         raise ValueError("its columns have other shapes than they should")
     for run in (columns.lexicon[0], postings):
         check_run(run)
+    check_links(columns.links, rows)
     for newer in (columns.forward, columns.sequences):
         if newer is not None:
             newer.check(rows)
@@ -176,18 +206,22 @@ def check_columns(columns: StateColumns, dimensions: int) -> None:
             raise ValueError("its indexes name rows that it does not have")
 
 
-def compact(frozen: Frozen, drop_to: int = 0, gone: Iterable[str] = ()) -> StateColumns:
+def compact(
+    frozen: Frozen, drop_to: int = 0, gone: Iterable[str] = (), back: Iterable[str] = ()
+) -> StateColumns:
     """A frozen state as columns, without what needs no row any more; see the module.
 
     History is going to begin behind `drop_to`. The ids in `gone` leave nothing either: they are
-    purged, if later than this state is of.
+    purged, if later than this state is of. Those in `back` are restored later, and keep their rows
+    for the sake of their links.
     """
     view = frozen.view
     newest, labels = _newest_of_each(view)
-    rows = [row for memory_id in gone if (row := frozen.ids.get(memory_id)) is not None]
     purged = np.zeros(view.rows, np.bool_)
-    purged[[*frozen.purged_rows.tolist(), *rows]] = True
-    kept = newest & ~purged[labels] & (view.live | ~_ended_by(view, drop_to))
+    purged[[*frozen.purged_rows.tolist(), *_rows_of(frozen, gone)]] = True
+    ended = _ended_by(view, drop_to)
+    ended[_rows_of(frozen, back)] = False
+    kept = newest & ~purged[labels] & (view.live | ~ended)
     new_rows = np.where(kept, np.cumsum(kept) - 1, -1)
     run, lengths, forward = view.lexicon.columns()
     attributes = view.attributes.columns()
@@ -196,6 +230,7 @@ def compact(frozen: Frozen, drop_to: int = 0, gone: Iterable[str] = ()) -> State
     ids_kept = new_rows[id_rows] >= 0
     times_kept = new_rows[timed_rows] >= 0
     forgotten = view.forgotten[new_rows[view.forgotten[:, 0]] >= 0]
+    links, links_gone = view.links.kept(new_rows)
     return StateColumns(
         position=view.position,
         retention=frozen.retention,
@@ -212,10 +247,16 @@ def compact(frozen: Frozen, drop_to: int = 0, gone: Iterable[str] = ()) -> State
         timeline=(times[times_kept], new_rows[timed_rows[times_kept]].astype(np.uint32)),
         ids=(hashes[ids_kept], new_rows[id_rows[ids_kept]].astype(np.uint32)),
         forgotten=np.column_stack((new_rows[forgotten[:, 0]], forgotten[:, 1])),
-        past=_past(view, labels, kept, drop_to),
         forward=forward.kept(kept),
         sequences=view.sequences.columns().kept(kept),
+        past=_past(view, labels, kept, drop_to, links_gone, purged),
+        restored=_restored(frozen, drop_to, purged[labels]),
+        links=links,
     )
+
+
+def _rows_of(frozen: Frozen, ids: Iterable[str]) -> list[int]:
+    return [row for memory_id in ids if (row := frozen.ids.get(memory_id)) is not None]
 
 
 def _newest_of_each(view: View) -> tuple[BoolArray, Int64Array]:
@@ -264,15 +305,41 @@ def _joined(parts: Parts) -> Array:
     return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
 
-def _past(view: View, labels: Int64Array, kept: BoolArray, drop_to: int) -> Past:
-    """The positions, behind `drop_to`, of what is dropped of the ids that are kept."""
+def _restored(frozen: Frozen, drop_to: int, purged: BoolArray) -> Int64Array:
+    """The restorations that are part of history, which those of the purged rows are not."""
+    view, positions = frozen.view, frozen.restored
+    before = np.repeat(purged[: len(view.past.starts) - 1], np.diff(view.past.starts))
+    gone = np.concatenate((view.positions[purged], view.past.positions[before]))
+    kept: Int64Array = positions[(positions > drop_to) & ~np.isin(positions, gone)]
+    return kept
+
+
+def _past(
+    view: View,
+    labels: Int64Array,
+    kept: BoolArray,
+    drop_to: int,
+    links_gone: Int64Array,
+    purged: BoolArray,
+) -> Past:
+    """The positions, behind `drop_to`, of what is dropped of the ids that are kept. What links with
+    a purged memory were is no part of the history of the other one either.
+    """
     dropped = ~kept & kept[labels]
     ended = view.forgotten[dropped[view.forgotten[:, 0]]]
     counts = np.diff(view.past.starts)
     before = np.repeat(labels[: len(counts)], counts)
-    rows = np.concatenate((labels[dropped], labels[ended[:, 0]], before))
-    positions = np.concatenate((view.positions[dropped], ended[:, 1], view.past.positions))
+    linked = np.concatenate((links_gone, view.links.past))
+    ends = labels[linked[:, :2]]
+    rows = np.concatenate((labels[dropped], labels[ended[:, 0]], before, *ends.T))
+    positions = np.concatenate(
+        (view.positions[dropped], ended[:, 1], view.past.positions, *[linked[:, 2]] * 2)
+    )
     wanted = kept[rows] & (positions > drop_to)
+    if purged.any():
+        with_purged = view.links.positions(np.flatnonzero(purged[labels]))
+        wanted &= ~np.isin(positions, with_purged)
+        wanted &= ~np.isin(positions, view.past.positions[purged[before]])
     rows, positions = rows[wanted], positions[wanted]
     order = np.lexsort((positions, rows))
     new_rows = np.cumsum(kept) - 1

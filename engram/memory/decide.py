@@ -12,14 +12,23 @@ from typing import Any, NamedTuple, Protocol
 
 import msgspec
 
-from engram.errors import Invalid, MemoryExists, MemoryNotFound, SpaceExists, SpaceNotFound
+from engram.errors import (
+    Invalid,
+    LinkNotFound,
+    MemoryExists,
+    MemoryNotFound,
+    SpaceExists,
+    SpaceNotFound,
+)
 from engram.memory.events import (
     MemoryForgotten,
+    MemoryLinked,
     MemoryPurged,
     MemoryRecalled,
     MemoryRestored,
     MemoryRevised,
     MemoryStored,
+    MemoryUnlinked,
     MemoryVersion,
     SpaceCompacted,
     SpaceConfigured,
@@ -69,6 +78,20 @@ class Restore(NamedTuple):
     now_us: int
 
 
+class Associate(NamedTuple):
+    """Link a memory to another, or set the weight of that link anew."""
+
+    link: MemoryLinked
+    now_us: int
+
+
+class Dissociate(NamedTuple):
+    """Remove the link of a memory to another."""
+
+    link: MemoryUnlinked
+    now_us: int
+
+
 class Observe(NamedTuple):
     """Something happened that is to be on record; nothing about it can be refused."""
 
@@ -103,6 +126,8 @@ Command = (
     | Forget
     | Purge
     | Restore
+    | Associate
+    | Dissociate
     | Observe
     | NoteCompaction
     | Configure
@@ -134,6 +159,9 @@ class Known(Protocol):
     def vector(self, memory_id: str) -> Vector:
         """The vector of the id's newest version, shape (dimensions,)."""
 
+    def linked(self, source: str, target: str, relation: str) -> bool:
+        """Whether two living memories are linked so."""
+
 
 def decide(known: Known, command: Command, memory_space_id: str) -> Batch:
     """The events `command` causes; raises what its caller is to get when it is refused."""
@@ -157,6 +185,8 @@ def decide(known: Known, command: Command, memory_space_id: str) -> Batch:
             return Batch(list(_purged(known, command.ids, memory_space_id)), NO_VECTORS)
         case Restore():
             return _restore(known, command, memory_space_id)
+        case Associate() | Dissociate():
+            return _linked(known, command, memory_space_id)
         case Observe() | NoteCompaction():
             return Batch([command.event], NO_VECTORS)
         case Configure():
@@ -209,6 +239,21 @@ def _restore(known: Known, command: Restore, memory_space_id: str) -> Batch:
     old = _forgotten(known, command.id, command.now_us, memory_space_id)
     fields = {**msgspec.structs.asdict(old), "revision": old.revision + 1}
     return Batch([MemoryRestored(**fields)], known.vector(command.id).reshape(1, -1))
+
+
+def _linked(known: Known, command: Associate | Dissociate, memory_space_id: str) -> Batch:
+    link = command.link
+    for memory_id in (link.source, link.target):
+        _living(known, memory_id, command.now_us, memory_space_id)
+    if isinstance(command, Dissociate) and not known.linked(
+        link.source, link.target, link.relation
+    ):
+        raise LinkNotFound(
+            f"memory {link.source!r} has no link {link.relation!r} to {link.target!r} in space "
+            f"{memory_space_id!r}",
+            memory_space_id=memory_space_id,
+        )
+    return Batch([link], NO_VECTORS)
 
 
 def _forgotten(known: Known, memory_id: str, now_us: int, memory_space_id: str) -> MemoryVersion:

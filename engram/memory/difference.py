@@ -39,7 +39,8 @@ def _same(name: str, one: Array, other: Array) -> bool:
 
 def _sorted(columns: StateColumns) -> StateColumns:
     """With each distinct metadata value once in their table, in the order of their bytes: how they
-    came to stand there depends on what was compacted when.
+    came to stand there depends on what was compacted when. And without the restorations, which
+    checkpoints from before there were links do not tell of.
     """
     postings, kinds, values, numbers = columns.attributes
     blobs = [values.get(row) for row in range(len(values))]
@@ -58,4 +59,4 @@ def _sorted(columns: StateColumns) -> StateColumns:
         ),
         numbers[[0, *(first_of[blob] for blob in distinct)]],
     )
-    return columns._replace(attributes=attributes)
+    return columns._replace(attributes=attributes, restored=columns.restored[:0])

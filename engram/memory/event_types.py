@@ -19,6 +19,8 @@ class EventType(StrEnum):
     MEMORY_FORGOTTEN = "memory.forgotten"
     MEMORY_RESTORED = "memory.restored"
     MEMORY_PURGED = "memory.purged"
+    MEMORY_LINKED = "memory.linked"
+    MEMORY_UNLINKED = "memory.unlinked"
     MEMORY_RECALLED = "memory.recalled"
     HISTORY_REDACTED = "history.redacted"
 

@@ -113,7 +113,26 @@ class MemoryPurged(msgspec.Struct, frozen=True, array_like=True, kw_only=True, t
 class HistoryRedacted(
     msgspec.Struct, frozen=True, array_like=True, kw_only=True, tag="history.redacted"
 ):
-    """Here stood an event of a memory that was purged."""
+    """Here stood an event of a memory that was purged, or of one of its links."""
+
+
+class MemoryLinked(msgspec.Struct, frozen=True, array_like=True, kw_only=True, tag="memory.linked"):
+    """A living memory was linked to another, or the weight of that link was set anew."""
+
+    source: str
+    target: str
+    relation: str
+    weight: float
+
+
+class MemoryUnlinked(
+    msgspec.Struct, frozen=True, array_like=True, kw_only=True, tag="memory.unlinked"
+):
+    """A link between two living memories was removed."""
+
+    source: str
+    target: str
+    relation: str
 
 
 class MemoryRecalled(
@@ -143,6 +162,8 @@ Event = (
     | MemoryForgotten
     | MemoryRestored
     | MemoryPurged
+    | MemoryLinked
+    | MemoryUnlinked
     | MemoryRecalled
     | HistoryRedacted
 )

@@ -197,6 +197,36 @@ class Forgotten(msgspec.Struct, frozen=True, kw_only=True):
     position: int
 
 
+class Link(msgspec.Struct, frozen=True, kw_only=True):
+    """A directed link between two memories, of a weight above 0 and up to 1.
+
+    `position` is that of the event that set it.
+    """
+
+    memory_space_id: str
+    source: str
+    target: str
+    relation: str
+    weight: float
+    position: int
+
+
+class LinksPage(msgspec.Struct, frozen=True, kw_only=True):
+    """One page of a memory's links by ascending position; `next` continues it, None at the end."""
+
+    links: tuple[Link, ...]
+    next: int | None
+
+
+class Unlinked(msgspec.Struct, frozen=True, kw_only=True):
+    """An acknowledged, durable removal of a link."""
+
+    source: str
+    target: str
+    relation: str
+    position: int
+
+
 class Compaction(msgspec.Struct, frozen=True, kw_only=True):
     """What a compaction came to. The checkpoint at `checkpoint_position` stands for the log up to
     there; `oldest_position` is where the history that is held begins. Sizes in bytes: of that
@@ -289,8 +319,9 @@ class Event(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     `purge_after`; `space.compacted` carries `checkpoint_position`, `oldest_position` (where history
     begins now) and `checkpoint_bytes` and, if it completed purges,
     `purged_to`, the position of the last of them. `memory.purged` carries `id` and `revision`;
-    `history.redacted`, which stands where an event of a purged memory was, the positions it stands
-    for.
+    `memory.linked` carries `source`, `target`, `relation` and `weight`, `memory.unlinked` the first
+    three. `history.redacted`, which stands where an event of a purged memory was, the positions it
+    stands for.
     """
 
     memory_space_id: str
@@ -316,6 +347,10 @@ class Event(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     purged_to: int | None = None
     redacted_from: int | None = msgspec.field(default=None, name="from")
     redacted_to: int | None = msgspec.field(default=None, name="to")
+    source: str | None = None
+    target: str | None = None
+    relation: str | None = None
+    weight: float | None = None
 
 
 class EmbeddingSpec(msgspec.Struct, frozen=True, kw_only=True):

@@ -18,8 +18,10 @@ from engram.memory.events import (
     Event,
     HistoryRedacted,
     MemoryForgotten,
+    MemoryLinked,
     MemoryPurged,
     MemoryStored,
+    MemoryUnlinked,
     MemoryVersion,
 )
 from engram.memory.payload import NO_VECTORS, Batch
@@ -107,8 +109,19 @@ def is_husk(version: MemoryVersion) -> bool:
     return not version.content
 
 
+def is_purged(event: Event, position: int, purged_at: Mapping[str, int]) -> bool:
+    """Whether an event tells of a memory that was purged later, by the positions of purges."""
+    match event:
+        case MemoryVersion() | MemoryForgotten():
+            return position < purged_at.get(event.id, 0)
+        case MemoryLinked() | MemoryUnlinked():
+            return any(position < purged_at.get(end, 0) for end in (event.source, event.target))
+    return False
+
+
 def redacted(batch: Batch, position: int, purged_at: Mapping[str, int]) -> Batch | None:
-    """A record's events without those of memories purged later; None if it holds none of them.
+    """A record's events without those of memories purged later, and of their links; None if it
+    holds none of them.
 
     `position` is that of the first event; `purged_at` has the positions of the purges by id.
     """
@@ -117,7 +130,7 @@ def redacted(batch: Batch, position: int, purged_at: Mapping[str, int]) -> Batch
     vectors = iter(batch.vectors)
     for at, event in enumerate(batch.events, position):
         vector = next(vectors) if isinstance(event, MemoryVersion) else None
-        if isinstance(event, MemoryVersion | MemoryForgotten) and at < purged_at.get(event.id, 0):
+        if is_purged(event, at, purged_at):
             events.append(HistoryRedacted())
             continue
         events.append(event)

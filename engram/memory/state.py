@@ -23,6 +23,7 @@ from engram.indexes.attributes import Attributes
 from engram.indexes.columns import GrowingColumn, LayeredBytes
 from engram.indexes.ids import IdIndex
 from engram.indexes.lexicon import Lexicon
+from engram.indexes.links import Links
 from engram.indexes.sequences import Sequences
 from engram.indexes.timeline import Timeline
 from engram.indexes.vectors import LiveMask, Vectors
@@ -32,11 +33,13 @@ from engram.memory.events import (
     Event,
     HistoryRedacted,
     MemoryForgotten,
+    MemoryLinked,
     MemoryPurged,
     MemoryRecalled,
     MemoryRestored,
     MemoryRevised,
     MemoryStored,
+    MemoryUnlinked,
     MemoryVersion,
     SpaceCompacted,
     SpaceConfigured,
@@ -64,7 +67,7 @@ class StateError(Exception):
 
 class Frozen(NamedTuple):
     """A state that stays as it is: its view, which row an id leads to, the space's settings and
-    purges, and the newest rows of what was purged.
+    purges, the newest rows of what was purged, and the positions of restorations.
     """
 
     view: View
@@ -72,6 +75,7 @@ class Frozen(NamedTuple):
     retention: Retention
     purges: Purges
     purged_rows: npt.NDArray[np.int64]
+    restored: npt.NDArray[np.int64]
 
 
 class State:
@@ -93,6 +97,8 @@ class State:
         self._previous = GrowingColumn(np.int64)
         self._forgotten = GrowingColumn(np.int64, 2)
         self._purged_rows = GrowingColumn(np.int64)
+        self._restored = GrowingColumn(np.int64)
+        self._links = Links(self._previous)
         self._expires_us = GrowingColumn(np.int64)
         self._confidences = GrowingColumn(np.float64)
         self._earliest_expiry_us = NEVER_US
@@ -112,6 +118,7 @@ class State:
         self._new_rows: dict[str, int] = {}
         self._dead_rows: set[int] = set()
         self._new_previous: list[int] = []
+        self._new_roots: list[int] = []
         self._new_forgotten: list[tuple[int, int]] = []
         self._new_purged: list[int] = []
         # Held while ids and the view move on together, so that `find` sees both or neither.
@@ -178,6 +185,9 @@ class State:
                         f"position {position} restores {event.id!r}, which is not forgotten"
                     )
                 self._add(event, row, position, time_us)
+                self._restored.append(position)
+            case MemoryLinked() | MemoryUnlinked():
+                self._link(event, position)
             case MemoryPurged():
                 row = self._row(event.id)
                 if row is not None:
@@ -207,10 +217,35 @@ class State:
         self, version: MemoryVersion, previous: int | None, position: int, time_us: int
     ) -> None:
         self._new_previous.append(NO_ROW if previous is None else previous)
-        self._new_rows[version.id] = len(self._live) + len(self._versions)
+        begins = previous is None or isinstance(version, MemoryStored)
+        row = len(self._live) + len(self._versions)
+        self._new_roots.append(row if begins or previous is None else self._root(previous))
+        self._new_rows[version.id] = row
         self._versions.append(version)
         self._new_positions.append(position)
         self._new_times_us.append(time_us)
+
+    def _link(self, event: MemoryLinked | MemoryUnlinked, position: int) -> None:
+        rows = [self._row(memory_id) for memory_id in (event.source, event.target)]
+        roots = [self._root(row) for row in rows if row is not None and self._lives(row)]
+        if len(roots) != 2 or roots[0] == roots[1]:
+            raise StateError(
+                f"position {position} links or unlinks {event.source!r} and {event.target!r}, "
+                "which are not both there"
+            )
+        source, target = roots
+        if isinstance(event, MemoryLinked):
+            self._links.put(source, target, event.relation, event.weight, position)
+        elif not self._links.remove(source, target, event.relation, position):
+            raise StateError(
+                f"position {position} removes a link of {event.source!r} to {event.target!r} that "
+                "is not there"
+            )
+
+    def _root(self, row: int) -> int:
+        """Where the life of a row began, counting what was applied but not yet published."""
+        first = len(self._live)
+        return self._new_roots[row - first] if row >= first else self._links.root(row)
 
     def _lives(self, row: int) -> bool:
         """Whether a row is alive, counting what was applied but not yet published."""
@@ -237,6 +272,7 @@ class State:
             self.view = view
         self._versions, self._new_positions, self._new_times_us = [], [], []
         self._new_vectors, self._new_rows, self._dead_rows = [], {}, set()
+        self._new_roots = []
         self._new_previous, self._new_forgotten, self._new_purged = [], [], []
 
     def _extend_columns(self) -> None:
@@ -248,6 +284,7 @@ class State:
         self._positions.extend(self._new_positions)
         self._stored_us.extend(self._new_times_us)
         self._previous.extend(self._new_previous)
+        self._links.append(self._new_roots)
         expires_us = [NEVER_US if v.expires_us is None else v.expires_us for v in versions]
         self._expires_us.extend(expires_us)
         self._earliest_expiry_us = min(self._earliest_expiry_us, *expires_us)
@@ -264,6 +301,7 @@ class State:
         self._live.append(len(versions))
 
     def _capture(self) -> View:
+        live = self._live.view()
         return View(
             self._memory_space_id,
             self._position,
@@ -273,7 +311,7 @@ class State:
             self._expires_us.view(),
             self._earliest_expiry_us,
             self._confidences.view(),
-            self._live.view(),
+            live,
             self._vectors.view(),
             self._lexicon.view(),
             self._attributes.view(),
@@ -282,13 +320,18 @@ class State:
             self._forgotten.view(),
             self._past,
             self._sequences.view(),
+            self._links.view(self._position, live),
         )
 
     def freeze(self) -> Frozen:
         """All of it as it is, for a checkpoint. For the thread that applies, once published."""
-        purged_rows = self._purged_rows.view()
         return Frozen(
-            self.view, self._ids.frozen(), self.retention, self.purges.copy(), purged_rows
+            self.view,
+            self._ids.frozen(),
+            self.retention,
+            self.purges.copy(),
+            self._purged_rows.view(),
+            self._restored.view(),
         )
 
     @classmethod
@@ -323,6 +366,8 @@ class State:
         state._sequences = Sequences.of(sequences, times_of(columns))
         state._ids.restore(*columns.ids)
         state._past = columns.past
+        state._restored = GrowingColumn.of(columns.restored)
+        state._links = Links.of(columns.links, len(columns.live), state._previous)
         state.view = state._capture()
         return state
 
@@ -330,7 +375,13 @@ class State:
         """The positions of all events of an id, oldest first; none for an id never stored."""
         with self._moving_on:
             view, row = self.view, self._ids.get(memory_id)
-        return [] if row is None else view.history(row)
+        if row is None:
+            return []
+        positions = view.history(row)
+        purged = [each for each in self._purged_rows.view().tolist() if each < view.rows]
+        # Links with what was purged are no part of it, though compaction has yet to say so.
+        gone = {position for newest in purged for position in view.history(newest)}
+        return [position for position in positions if position not in gone]
 
     def find(self, memory_id: str, now_us: int) -> tuple[View, int] | None:
         """The row of an id that may be shown at that time, and the view that shows it."""
@@ -353,6 +404,13 @@ class State:
         """What the writer's decider asks; everything applied must have been published."""
         row = self._ids.get(memory_id)
         return None if row is None else Latest(self.view.version(row), self._live.alive(row))
+
+    def linked(self, source: str, target: str, relation: str) -> bool:
+        """Whether the newest lives of two ids are linked so; for the writer's decider, too."""
+        one, other = self._ids.get(source), self._ids.get(target)
+        if one is None or other is None:
+            return False
+        return self._links.has(self._links.root(one), self._links.root(other), relation)
 
     def vector(self, memory_id: str) -> Vector:
         """The vector of an id's newest version, float32 (dimensions,)."""

@@ -119,6 +119,19 @@ def check_source(field: str, value: object) -> str | None:
     return None if value is None else check_text(field, value, limits.SOURCE_CHARACTERS_MAX)
 
 
+def check_relation(field: str, value: object) -> str:
+    return check_text(field, value, limits.RELATION_CHARACTERS_MAX)
+
+
+def check_weight(field: str, value: object) -> float:
+    """A weight of a link. NaN lies nowhere."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise Invalid.of(field, "must be a number above 0 and up to 1")
+    if not 0.0 < value <= 1.0:
+        raise Invalid.of(field, "must lie above 0, and be at most 1")
+    return float(value)
+
+
 def check_flag(field: str, value: object) -> bool:
     if not isinstance(value, bool):
         raise Invalid.of(field, f"must be True or False, not {type(value).__name__}")

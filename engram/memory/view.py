@@ -12,6 +12,7 @@ import numpy.typing as npt
 from engram.indexes.attributes import AttributesView
 from engram.indexes.columns import LayeredView
 from engram.indexes.lexicon import LexiconView
+from engram.indexes.links import LinksView
 from engram.indexes.sequences import SequencesView
 from engram.indexes.timeline import TimelineView
 from engram.indexes.vectors import VectorsView
@@ -35,7 +36,7 @@ class View:
     """The durable state at one position; never changes. All columns have `rows` rows, but for
     `forgotten`, which pairs the row of each forgotten memory with the position it was forgotten at.
     `previous` leads from a row to the one before it with the same id, or to NO_ROW. The first rows
-    may have come from a checkpoint: of what happened to their ids before, `past` has the positions.
+    may have come from a checkpoint: of what else happened to their ids, `past` has the positions.
     """
 
     __slots__ = (
@@ -46,6 +47,7 @@ class View:
         "expires_us",
         "forgotten",
         "lexicon",
+        "links",
         "live",
         "memory_space_id",
         "past",
@@ -78,6 +80,7 @@ class View:
         forgotten: npt.NDArray[np.int64],
         past: Past,
         sequences: SequencesView,
+        links: LinksView,
     ) -> None:
         self.memory_space_id = memory_space_id
         self.position = position
@@ -97,6 +100,7 @@ class View:
         self.forgotten = forgotten
         self.past = past
         self.sequences = sequences
+        self.links = links
 
     def newest(self) -> BoolArray:
         """The rows that no later version of their id follows, alive or not, bool (rows,)."""
@@ -127,12 +131,19 @@ class View:
 
     def history(self, row: int) -> list[int]:
         """The positions of what happened to the id whose newest row is `row`, oldest first."""
+        rows = self.chain(row)
+        ended = self.forgotten[np.isin(self.forgotten[:, 0], rows), 1]
+        linked = self.links.positions(rows)
+        parts = (self.past.of(rows[-1]), self.positions[rows], ended, linked)
+        found: list[int] = np.sort(np.concatenate(parts)).tolist()
+        return found
+
+    def chain(self, row: int) -> list[int]:
+        """The rows of the id whose newest row is `row`, newest first."""
         rows = [row]
         while (row := int(self.previous[row])) != NO_ROW:
             rows.append(row)
-        ended = self.forgotten[np.isin(self.forgotten[:, 0], rows), 1]
-        before = self.past.of(rows[-1])
-        return [*before, *sorted([*self.positions[rows].tolist(), *ended.tolist()])]
+        return rows
 
     def version(self, row: int) -> MemoryVersion:
         """The memory version in a row."""

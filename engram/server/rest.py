@@ -23,6 +23,7 @@ from engram.server.wire import (
     ChangesBody,
     CompleteBody,
     ForkBody,
+    LinkBody,
     MemoryBody,
     NewSpaceBody,
     PurgeBody,
@@ -179,6 +180,34 @@ def restore_memory(space: Space, call: Call) -> Answer:
     return Answer(200, space.restore(call.path["id"]))
 
 
+def link_memories(space: Space, call: Call) -> Answer:
+    body = decode(call.body, LinkBody)
+    made = space.link(body.source, body.target, weight=body.weight, relation=body.relation)
+    return Answer(201, made)
+
+
+def list_links(space: Space, call: Call) -> Answer:
+    query = call.query
+    memory_id = query.one("memory_id")
+    if memory_id is None:
+        raise Malformed("the parameter 'memory_id' is missing; name the memory whose links to list")
+    limit, after = query.limit(), query.position("after")
+    try:
+        return Answer(200, space.links(memory_id, limit=limit, after=after))
+    except Invalid as error:
+        raise _as_parameter(error) from None
+
+
+def unlink_memories(space: Space, call: Call) -> Answer:
+    relation = call.query.one("relation")
+    try:
+        return Answer(200, space.unlink(call.path["source"], call.path["target"], relation))
+    except Invalid as error:
+        if any(item.field == "relation" for item in error.errors):
+            raise _as_parameter(error) from None
+        raise
+
+
 def recall(space: Space, call: Call) -> Answer:
     body = decode(call.body, RecallBody)
     with _fields_named_as_here():
@@ -333,6 +362,9 @@ SPACE_OPERATIONS: Final = (
     SpaceOperation("POST", "/compact", compact),
     SpaceOperation("POST", "/fork", fork, takes_body=True),
     SpaceOperation("GET", "/memories/{id}/history", memory_history),
+    SpaceOperation("POST", "/links", link_memories, takes_body=True),
+    SpaceOperation("GET", "/links", list_links, frozenset({"memory_id", "limit", "after"})),
+    SpaceOperation("DELETE", "/links/{source}/{target}", unlink_memories, frozenset({"relation"})),
     SpaceOperation("POST", "/recall", recall, takes_body=True),
     SpaceOperation("POST", "/complete", complete, frozenset({"include"}), takes_body=True),
     SpaceOperation("POST", "/reopen", reopen),

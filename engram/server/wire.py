@@ -41,6 +41,7 @@ from engram.memory.model import (
     Spread,
     Vector,
 )
+from engram.memory.relations import RELATED
 from engram.memory.retention import Retention, checked_retention, parse_retention
 from wal.decoding import decoder_of
 
@@ -163,6 +164,13 @@ class ChangesBody(msgspec.Struct, forbid_unknown_fields=True):
             source=self.source,
             embedding=_vector(self.embedding),
         )
+
+
+class LinkBody(msgspec.Struct, forbid_unknown_fields=True):
+    source: str
+    target: str
+    weight: float
+    relation: str = RELATED
 
 
 class FilterBody(msgspec.Struct, forbid_unknown_fields=True):

@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import os
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Final, TypeVar
 
 from compaction.checkpoint import Columns, begin_with_newest, open_checkpoint
@@ -19,7 +19,7 @@ from compaction.compact import Compacted, Compaction, Frozen, Purge, Stopped
 from engram.errors import EngramError
 from engram.memory.columns import compact, from_named
 from engram.memory.decide import NoteCompaction
-from engram.memory.events import SpaceCompacted
+from engram.memory.events import MemoryRestored, SpaceCompacted
 from engram.memory.payload import PayloadError, decode_batch, encode_batch
 from engram.memory.purges import redacted
 from engram.memory.retention import floor as oldest_to_keep
@@ -101,6 +101,7 @@ class Compactor:
         self._noticed = 0
         self.noted: dict[int, Committed] = {}
         self._purging: Mapping[str, int] = {}
+        self._restored: Sequence[int] = ()
         self._last: tuple[int, Compacted] | None = None
 
     @property
@@ -274,6 +275,7 @@ class Compactor:
             # A checkpoint does not say so, and nothing may follow the deletion.
             raise Stopped("the space was deleted")
         frozen = self._store.state.freeze()
+        self._restored = frozen.restored.tolist()
         pending = frozen.purges.pending
         self._purging = {each.id: position for position, each in sorted(pending.items()) if each.id}
         return Frozen(
@@ -313,7 +315,23 @@ class Compactor:
                 break
         self._replay(state, position)
         purged = [each for each, at in self._purging.items() if at > position]
-        return compact(state.freeze(), position, purged).named()
+        return compact(state.freeze(), position, purged, self._restored_behind(position)).named()
+
+    def _restored_behind(self, position: int) -> Iterator[str]:
+        """The ids of what was restored behind a position. A restoration holds the memory whole, but
+        not its links.
+        """
+        positions = {each for each in self._restored if each > position}
+        for record in self._store.log.read(min(positions)) if positions else ():
+            if record.position > max(positions):
+                return
+            try:
+                events = decode_batch(record.payload).events
+            except PayloadError as error:
+                raise Damaged("log", record.offset, str(error)) from error
+            for each in events:
+                if isinstance(each, MemoryRestored):  # it may be redacted by now
+                    yield each.id
 
     def floor(self, segments: Sequence[SealedSegment]) -> int:
         store = self._store

@@ -46,6 +46,15 @@ def new_memory(field: str, item: object) -> NewMemory:
     )
 
 
+def checked_ends(source: object, target: object) -> tuple[str, str]:
+    """The ids of the two ends of a link."""
+    one = check.check_memory_id("source", source)
+    other = check.check_memory_id("target", target)
+    if one == other:
+        raise Invalid.of("target", "is the source itself; a link leads to another memory")
+    return one, other
+
+
 def check_limit(field: str, value: object, most: int) -> None:
     if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= most:
         raise Invalid.of(field, f"must be a whole number from 1 to {most}")

@@ -21,7 +21,7 @@ from engram.errors import EmbedderUnavailable, EngramError, Invalid, MemoryNotFo
 from engram.feed.reader import Reader, check_held, check_incarnation
 from engram.feed.reader import follow as read_on
 from engram.memory import validate as check
-from engram.memory.decide import Command, Configure, Forget, Observe, Remember, Restore, Revise
+from engram.memory.decide import Configure, Forget, Observe, Remember, Restore, Revise
 from engram.memory.events import MemoryVersion
 from engram.memory.model import (
     AsOf,
@@ -49,7 +49,8 @@ from engram.spaces import purging
 from engram.spaces.as_of import Moment, moment
 from engram.spaces.completing import Completing
 from engram.spaces.description import describe
-from engram.spaces.portable import Portable, Receive
+from engram.spaces.linking import Linking
+from engram.spaces.portable import Receive
 from engram.spaces.recalling import cue_of, found, mode_for, recalled
 from engram.spaces.requests import (
     changed_fields,
@@ -65,10 +66,10 @@ from engram.spaces.requests import (
 if TYPE_CHECKING:
     from engram.embedding.protocol import Embedder
     from engram.spaces.entry import Entry
-    from engram.spaces.store import Committed, Store
+    from engram.spaces.store import Committed
 
 
-class Space(Completing, Portable):
+class Space(Completing, Linking):
     """One memory space. Get it from :meth:`engram.Database.space` or `create_space`.
 
     Every method may raise :class:`engram.errors.SpaceDamaged`, `SpaceLocked` (another process has
@@ -79,10 +80,6 @@ class Space(Completing, Portable):
     def __init__(self, entry: Entry, receive: Receive, origin: Origin | None = None) -> None:
         super().__init__(entry, receive, origin)
         self._spec = entry.identity.embedding
-
-    @property
-    def id(self) -> str:
-        return self._entry.identity.memory_space_id
 
     def __repr__(self) -> str:
         return f"<engram.Space {self.id!r}>"
@@ -420,8 +417,8 @@ class Space(Completing, Portable):
         )
 
     def history(self, memory_id: str) -> tuple[Event, ...]:
-        """Everything that happened to an id, oldest first, also if it is forgotten now; without
-        what lies before the history that is held.
+        """Everything that happened to an id and to its links, oldest first, also if it is forgotten
+        now; without what lies before the history that is held.
 
         Raises :class:`engram.errors.MemoryNotFound` for an id that was never stored.
         """
@@ -479,16 +476,6 @@ class Space(Completing, Portable):
         check_held(after, store.log.oldest_position, self._entry.feed)
         entry = self._entry
         return Reader(entry.feed, entry.events, after, types, entry)
-
-    def _store(self) -> Store:
-        return self._entry.store()
-
-    def _commit(self, store: Store, command: Command) -> Committed:
-        try:
-            return self._entry.commit(store, command)
-        except EngramError as error:
-            error.memory_space_id = self.id
-            raise
 
     def _memories(self, committed: Committed) -> tuple[Memory, ...]:
         """The memory versions among durable events, as users see them."""

@@ -33,7 +33,10 @@ from engram.feed.telling import Told, tell
 from engram.memory.decide import Command, Latest, Observe, decide
 from engram.memory.events import (
     MemoryForgotten,
+    MemoryLinked,
     MemoryPurged,
+    MemoryStored,
+    MemoryUnlinked,
     MemoryVersion,
     SpaceDeleted,
     SpaceRestored,
@@ -351,6 +354,8 @@ class _Machine:
         self._feed = feed
         self._grown = grown
         self._overlay: dict[str, tuple[Latest, Vector]] = {}
+        self._links: dict[tuple[str, str, str], bool] = {}
+        self._anew: set[str] = set()
         self._deleted: bool | None = None
 
     @property
@@ -364,6 +369,13 @@ class _Machine:
     def vector(self, memory_id: str) -> Vector:
         queued = self._overlay.get(memory_id)
         return queued[1] if queued is not None else self.state.vector(memory_id)
+
+    def linked(self, source: str, target: str, relation: str) -> bool:
+        queued = self._links.get((source, target, relation))
+        if queued is not None:
+            return queued
+        begun = source in self._anew or target in self._anew
+        return not begun and self.state.linked(source, target, relation)
 
     def decide(self, timed: _Timed) -> Decided[Batch]:
         batch = decide(self, timed.command, self._memory_space_id)
@@ -379,6 +391,11 @@ class _Machine:
         for event in batch.events:
             if isinstance(event, MemoryVersion):
                 self._overlay[event.id] = (Latest(event, True), next(vectors))
+                if isinstance(event, MemoryStored):
+                    self._begin_anew(event.id)
+            elif isinstance(event, MemoryLinked | MemoryUnlinked):
+                key = (event.source, event.target, event.relation)
+                self._links[key] = isinstance(event, MemoryLinked)
             elif isinstance(event, MemoryForgotten):
                 known = self.latest(event.id)
                 if known is not None:
@@ -388,6 +405,11 @@ class _Machine:
                 self._overlay[event.id] = (Latest(husk(event), False), self.vector(event.id))
             elif isinstance(event, SpaceDeleted | SpaceRestored):
                 self._deleted = isinstance(event, SpaceDeleted)
+
+    def _begin_anew(self, memory_id: str) -> None:
+        """What lives under an id from here on in the group has no links yet."""
+        self._anew.add(memory_id)
+        self._links = {key: at for key, at in self._links.items() if memory_id not in key[:2]}
 
     def commit(self, decided: Sequence[tuple[Batch, Ack | None]]) -> list[Committed]:
         self.abandon()
@@ -404,6 +426,8 @@ class _Machine:
 
     def abandon(self) -> None:
         self._overlay.clear()
+        self._links.clear()
+        self._anew.clear()
         self._deleted = None
 
 

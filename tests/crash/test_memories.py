@@ -1,4 +1,4 @@
-"""Remembering, revising, forgetting and restoring with a crash at any point: replay equals a model.
+"""Remembering, revising, forgetting, restoring, linking with a crash at any point: as in a model.
 
 A request is one record, so after a crash the space is as it was behind some request: the last that
 was acknowledged, or the one that was under way. What was forgotten stays forgotten.
@@ -18,7 +18,8 @@ from tests.crash.test_space_creation import SPEC, opened
 from wal.opened import LogOptions
 from wal.sim_vfs import SimCrash, SimDisk, lose_everything
 
-Model = dict[str, tuple[str, int]]  # content and revision of what lives, by id
+# Content and revision of what lives, by id; of links relation and weight in tenths, by "a>b".
+Model = dict[str, tuple[str, int]]
 IDS = ("a", "b", "c")
 # Small enough that the requests below fill several segments.
 SMALL = LogOptions(segment_bytes=4_700, allocate_bytes_min=512, allocate_bytes_max=1_024)
@@ -42,10 +43,22 @@ def restore(memory_id: str) -> Callable[[Space], object]:
     return lambda space: space.restore(memory_id)
 
 
+def link(source: str, target: str, tenths: int) -> Callable[[Space], object]:
+    return lambda space: space.link(source, target, weight=tenths / 10, relation="causes")
+
+
+def unlink(source: str, target: str) -> Callable[[Space], object]:
+    return lambda space: space.unlink(source, target, "causes")
+
+
 # Each request and what lives behind it.
 REQUESTS: list[tuple[Callable[[Space], object], Model]] = [
     (remember("a", "b", content="first"), {"a": ("first", 1), "b": ("first", 1)}),
     (revise("a", "second " * 20), {"a": ("second " * 20, 2), "b": ("first", 1)}),
+    (
+        link("a", "b", 5),
+        {"a": ("second " * 20, 2), "b": ("first", 1), "a>b": ("causes", 5)},
+    ),
     (forget("b"), {"a": ("second " * 20, 2)}),
     (
         remember("b", "c", content="again"),
@@ -56,9 +69,12 @@ REQUESTS: list[tuple[Callable[[Space], object], Model]] = [
         },
     ),
     (forget("a"), {"b": ("again", 2), "c": ("again", 1)}),
-    (revise("c", "x" * 700), {"b": ("again", 2), "c": ("x" * 700, 2)}),
+    (link("c", "b", 8), {"b": ("again", 2), "c": ("again", 1), "c>b": ("causes", 8)}),
+    (revise("c", "x" * 700), {"b": ("again", 2), "c": ("x" * 700, 2), "c>b": ("causes", 8)}),
+    (link("c", "b", 9), {"b": ("again", 2), "c": ("x" * 700, 2), "c>b": ("causes", 9)}),
     (forget("c"), {"b": ("again", 2)}),
-    (restore("c"), {"b": ("again", 2), "c": ("x" * 700, 3)}),
+    (restore("c"), {"b": ("again", 2), "c": ("x" * 700, 3), "c>b": ("causes", 9)}),
+    (unlink("c", "b"), {"b": ("again", 2), "c": ("x" * 700, 3)}),
     (forget("c"), {"b": ("again", 2)}),
     (remember("a", content="back"), {"a": ("back", 3), "b": ("again", 2)}),
 ]
@@ -76,6 +92,13 @@ def living(registry: Registry) -> Model:
         found[memory_id] = (memory.content, memory.revision)
     hits = space.recall(embedding=[1.0, 1.0], limit=10).results
     assert {hit.memory.id for hit in hits} == set(found), "recall and look-up disagree"
+    links = {link for memory_id in found for link in space.links(memory_id).links}
+    for each in links:
+        assert {each.source, each.target} <= found.keys(), "a link of what does not live"
+        assert each in space.links(each.source).links
+        assert each in space.links(each.target).links
+    for each in links:
+        found[f"{each.source}>{each.target}"] = (each.relation, round(each.weight * 10))
     return found
 
 

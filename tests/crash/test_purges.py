@@ -1,6 +1,7 @@
 """Purging memories with a crash at any point: gone from every file once acknowledged, never half.
 
-What is looked for is each content and each vector, in all bytes of all files of the disk.
+What is looked for is each content, each relation and each vector, in all bytes of all files of the
+disk.
 """
 
 from __future__ import annotations
@@ -35,6 +36,11 @@ class Secret(NamedTuple):
         return f"<{self.memory_id}{self.revision}>" * 40
 
     @property
+    def relation(self) -> str:
+        """What a link of it is called, which its content is looked for with."""
+        return self.content[:20]
+
+    @property
     def vector(self) -> list[float]:
         return [1.0 + IDS.index(self.memory_id) / 7, self.revision / 3]
 
@@ -66,10 +72,15 @@ def prepared() -> SimDisk:
         remember(space, Secret("a", 1))
         remember(space, Secret("b", 1))
         remember(space, Secret("d", 1), "trial")
+        space.link("a", "b", relation=Secret("b", 1).relation)
+        space.link("a", "d", relation="near", weight=0.5)
         space.compact()
         second = Secret("b", 2)
         space.revise("b", Changes(content=second.content, embedding=second.vector))
         remember(space, Secret("c", 1), "trial")
+        space.link("c", "b", relation=Secret("c", 1).relation)
+        space.link("b", "d", relation=second.relation)
+        space.unlink("b", "d", second.relation)
         space.forget("c")
     return disk.clone()
 
@@ -127,10 +138,17 @@ def living(space: Space) -> dict[str, int]:
     hits = space.recall(embedding=[1.0, 1.0], limit=10, record=False).results
     assert {hit.memory.id for hit in hits} == set(found), "recall and look-up disagree"
     assert {memory.id for memory in space.list().memories} == set(found)
+    links = {link for memory_id in found for link in space.links(memory_id).links}
+    for link in links:
+        assert {link.source, link.target} <= found.keys(), "a link of what does not live"
+    if {"a", "d"} <= found.keys():
+        assert "near" in {link.relation for link in links}
     events = list(space.events(after=0))
     assert [event.position for event in events] == list(range(1, len(events) + 1))
     for memory_id in IDS:
-        told = [event for event in space.history(memory_id) if event.memory is not None]
+        history = space.history(memory_id)
+        assert all(event.type != "history.redacted" for event in history)
+        told = [event for event in history if event.memory is not None]
         if memory_id in found:
             assert told[-1].memory is not None
             assert told[-1].memory.revision == found[memory_id]

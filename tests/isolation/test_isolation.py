@@ -55,7 +55,9 @@ class Step(NamedTuple):
 steps = st.builds(
     Step,
     st.sampled_from(sorted(SPACES)),
-    st.sampled_from(["remember", "remember", "remember", "revise", "forget", "recall"]),
+    st.sampled_from(
+        ["remember", "remember", "remember", "revise", "forget", "recall", "link", "link", "unlink"]
+    ),
     st.lists(st.sampled_from(IDS), min_size=1, max_size=3).map(tuple),
     st.lists(st.sampled_from(WORDS), min_size=1, max_size=5).map(tuple),
 )
@@ -98,6 +100,11 @@ def act(space: engram.Space, step: Step) -> object:
             return space.revise(step.ids[0], engram.Changes(**fields))
         if step.verb == "forget":
             return space.forget(step.ids[0])
+        if step.verb == "link":
+            weight = 1 / len(step.words)
+            return space.link(step.ids[0], step.ids[-1], weight=weight, relation=step.words[0])
+        if step.verb == "unlink":
+            return space.unlink(step.ids[0], step.ids[-1], step.words[0])
         return answers(space, content, step.words)
     except EngramError as error:
         return type(error), error.detail
@@ -131,7 +138,8 @@ def everything(space: engram.Space) -> object:
         for memory in space.list(limit=1_000, include_embedding=True).memories
     ]
     recalled = [answers(space, " ".join(WORDS[i:]), WORDS[i:]) for i in range(len(WORDS))]
-    return info.state, info.position, info.memories, info.bytes, listed, recalled
+    linked = [repr(space.links(memory.id)) for memory in space.list(limit=1_000).memories]
+    return info.state, info.position, info.memories, info.bytes, listed, recalled, linked
 
 
 def digest(folder: Path) -> str:

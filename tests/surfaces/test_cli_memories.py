@@ -424,6 +424,52 @@ def test_a_memory_is_restored_and_not_taken_for_a_space(run: CommandLine, places
     assert "memory.restored" in both(run, places, "history", "back").out
 
 
+def test_links_are_made_listed_and_removed(run: CommandLine, places: Places) -> None:
+    run.set(ENGRAM_SPACE="empty")
+    for name in ("rain", "off"):
+        both(run, places, "remember", name, "--id", name)
+    assert both(run, places, "links", "rain") == (
+        *(0, ""),
+        "no links begin or end at rain\n",
+    )
+    made = both(run, places, "link", "rain", "off", "--relation", "causes", "--weight", ".8")
+    assert re.fullmatch(
+        r"linked rain -\[causes\]-> off with weight 0\.8 at position \d+\n", made.out
+    )
+    (document,) = both(run, places, "link", "off", "rain", "--json").documents
+    assert (document["relation"], document["weight"]) == ("related", 1.0)
+    shown = both(run, places, "links", "rain")
+    assert shown.out.splitlines()[0].split() == [
+        *("POSITION", "WEIGHT", "SOURCE", "RELATION", "TARGET")
+    ]
+    assert [line.split()[1:] for line in shown.out.splitlines()[1:]] == [
+        ["0.8", "rain", "causes", "off"],
+        ["1", "off", "related", "rain"],
+    ]
+    first = both(run, places, "links", "rain", "--limit", "1", "--json")
+    assert "there is more: --after" in first.err
+    after = str(first.documents[0]["position"])
+    assert both(run, places, "links", "rain", "--after", after, "--json").documents == [document]
+    assert len(both(run, places, "links", "rain", "--all", "--json").documents) == 2
+    told = both(run, places, "history", "off").out
+    assert "rain -[causes]-> off (0.8)" in told
+    removed = both(run, places, "unlink", "rain", "off", "--relation", "causes")
+    assert re.fullmatch(r"unlinked rain -\[causes\]-> off at position \d+\n", removed.out)
+    assert both(run, places, "unlink", "rain", "off", "--relation", "causes").code == 3
+    assert both(run, places, "unlink", "off", "rain", "--json").documents[0]["source"] == "off"
+    told = both(run, places, "watch", "--after", "0", "--no-follow", "--type", "memory.unlinked")
+    assert told.out.count("memory.unlinked") == 2
+    for options, code in (
+        *((["--weight", weight], 2) for weight in ("0", "nan", "-1", "1.5", "much")),
+        (["--relation", ""], 2),
+    ):
+        assert both(run, places, "link", "rain", "off", *options).code == code
+    assert both(run, places, "link", "rain", "rain").code == 2
+    assert both(run, places, "link", "rain", "nobody").code == 3
+    assert both(run, places, "links", "nobody").code == 3
+    assert both(run, places, "links", "rain", "--all", "-n", "1").code == 2
+
+
 def test_memories_are_purged_by_id_and_by_filter(run: CommandLine, places: Places) -> None:
     run.set(ENGRAM_SPACE="empty")
     for name, tag in (("p1", "brief"), ("p2", "brief"), ("p3", "long")):

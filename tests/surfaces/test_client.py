@@ -27,7 +27,7 @@ from engram.client.synchronous import ClientSpace
 
 from .harness import Server
 
-EMBEDDED_ONLY = {"reader"}
+EMBEDDED_ONLY = {"outgoing", "reader"}
 """What `Space` has for the surfaces, not for users."""
 CALLER = EmbeddingSpec(model="caller", dimensions=3)
 NOON = datetime(2026, 5, 1, 12, tzinfo=timezone(timedelta(hours=2)))
@@ -128,11 +128,15 @@ def plain(value: Any) -> Any:
 
 @pytest.mark.parametrize("door", [ClientSpace, AsyncSpace])
 def test_every_verb_takes_what_the_embedded_one_takes(door: type) -> None:
-    for name, verb in vars(engram.Space).items():
+    verbs = {
+        name: verb for kind in engram.Space.__mro__[-2::-1] for name, verb in vars(kind).items()
+    }
+    assert {"fork", "link", "recall"} <= verbs.keys()
+    for name, verb in verbs.items():
         if name.startswith("_") or isinstance(verb, property) or name in EMBEDDED_ONLY:
             continue
-        here = [str(p) for p in inspect.signature(getattr(door, name)).parameters.values()]
-        there = [str(p) for p in inspect.signature(verb).parameters.values()]
+        here = [str(p) for p in inspect.signature(getattr(door, name)).parameters.values()][1:]
+        there = [str(p) for p in inspect.signature(verb).parameters.values()][1:]
         if name == "events":
             # Over a network one follows; the embedded feed is read to its end unless told.
             assert (here[-1], there[-1]) == ("follow: 'bool' = True", "follow: 'bool' = False")
@@ -256,6 +260,70 @@ def test_what_was_purged_leaves_a_receipt(space: Any) -> None:
     ]
     assert [(event.redacted_from, event.redacted_to) for event in told[:2]] == [(2, 2), (3, 3)]
     assert [event.purged_to for event in told if event.type == "space.compacted"] == [7, 10]
+
+
+def test_links_are_made_listed_and_removed(space: Any) -> None:
+    for name in ("rain", "off", "ü?#%"):
+        space.remember(name, id=name)
+    made = space.link("rain", "off", weight=0.8, relation="causes")
+    assert type(made) is engram.Link
+    assert plain(made) == {
+        "source": "rain",
+        "target": "off",
+        "relation": "causes",
+        "weight": 0.8,
+        "position": made.position,
+    }
+    plainly = space.link("ü?#%", "rain")
+    assert (plainly.relation, plainly.weight) == ("related", 1.0)
+    page = space.links("rain")
+    assert type(page) is engram.LinksPage
+    assert (page.links, page.next) == ((made, plainly), None)
+    page = space.links("rain", limit=1)
+    assert (page.links, page.next) == ((made,), made.position)
+    assert space.links("rain", limit=1, after=page.next).links == (plainly,)
+    assert space.links("off").links == (made,)
+    heavier = space.link("rain", "off", weight=0.9, relation="causes")
+    assert space.links("off").links == (heavier,)
+    removed = space.unlink("ü?#%", "rain")
+    assert type(removed) is engram.Unlinked
+    assert (removed.relation, removed.position) == ("related", heavier.position + 1)
+    assert space.links("ü?#%").links == ()
+    told = [e for e in space.history("rain") if e.type != "memory.stored"]
+    assert [(e.type, e.position, e.source, e.target, e.relation, e.weight) for e in told] == [
+        ("memory.linked", made.position, "rain", "off", "causes", 0.8),
+        ("memory.linked", plainly.position, "ü?#%", "rain", "related", 1.0),
+        ("memory.linked", heavier.position, "rain", "off", "causes", 0.9),
+        ("memory.unlinked", removed.position, "ü?#%", "rain", "related", None),
+    ]
+    fed = space.events(after=0, types=["memory.linked", "memory.unlinked"], follow=False)
+    assert [(e.type, e.position) for e in fed] == [(e.type, e.position) for e in told]
+
+
+def test_links_are_there_while_both_ends_live(space: Any) -> None:
+    for name in ("a", "b", "c"):
+        space.remember(name, id=name)
+    kept = space.link("a", "b")
+    space.link("b", "c")
+    space.revise("b", Changes(tags=["seen"]))
+    assert len(space.links("b").links) == 2
+    space.forget("b")
+    assert space.links("a").links == space.links("c").links == ()
+    for verb in (space.link, space.unlink):
+        with pytest.raises(errors.MemoryNotFound):
+            verb("a", "b")
+    with pytest.raises(errors.MemoryNotFound):
+        space.links("b")
+    space.restore("b")
+    assert space.links("a").links == (kept,)
+    space.forget("c")
+    space.remember("anew", id="c")
+    assert space.links("c").links == ()
+    with pytest.raises(errors.LinkNotFound):
+        space.unlink("b", "c")
+    space.purge("a")
+    assert space.links("b").links == ()
+    assert [e.type for e in space.history("b") if e.position == kept.position] == []
 
 
 def test_a_vector_comes_back_with_its_memory(vectors: Any) -> None:

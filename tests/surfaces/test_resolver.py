@@ -95,6 +95,9 @@ ROUTES: dict[tuple[str, str], dict[str, Any]] = {
     ("GET", "/export"): {},
     ("POST", "/fork"): {"json": {"memory_space_id": "a-copy"}},
     ("GET", "/memories/{id}/history"): {},
+    ("POST", "/links"): {"json": {"source": "one", "target": "two", "weight": 0.5}},
+    ("GET", "/links"): {"params": {"memory_id": "one"}},
+    ("DELETE", "/links/{source}/{target}"): {},
     ("POST", "/recall"): {"json": {"query": "something"}},
     ("POST", "/complete"): {"json": {"query": "something"}},
     ("POST", "/reopen"): {},
@@ -174,15 +177,19 @@ def test_every_route_resolves_its_space_alike(
     status: int | None,
     problem: str | None,
 ) -> None:
+    given = ROUTES[method, path]
     alpha = api.db.space(SPACE)
     memory = alpha.remember("for this request")
     if path.endswith("/restore"):
         alpha.forget(memory.id)
+    if "{source}" in path:
+        alpha.link(memory.id, "one")
+        path = path.replace("{source}", memory.id).replace("{target}", "one")
     before = api.everything()
     prefix = "/api/v1" if space is None else f"/api/v1/spaces/{space}"
     url = prefix + path.replace("{id}", memory.id)
     headers = [(SPACE_HEADER, value) for value in header]
-    answer = call(api.client, method, url, headers, **ROUTES[method, path])
+    answer = call(api.client, method, url, headers, **given)
     if problem is None:
         assert answer.is_success, answer.text
         if path == "/fork":  # so that the next one finds room

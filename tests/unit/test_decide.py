@@ -11,15 +11,18 @@ import pytest
 from engram.errors import (
     EngramError,
     Invalid,
+    LinkNotFound,
     MemoryExists,
     MemoryNotFound,
     SpaceExists,
     SpaceNotFound,
 )
 from engram.memory.decide import (
+    Associate,
     Command,
     Configure,
     DeleteSpace,
+    Dissociate,
     Forget,
     Latest,
     Observe,
@@ -31,10 +34,12 @@ from engram.memory.decide import (
 )
 from engram.memory.events import (
     MemoryForgotten,
+    MemoryLinked,
     MemoryRecalled,
     MemoryRestored,
     MemoryRevised,
     MemoryStored,
+    MemoryUnlinked,
     MemoryVersion,
     SpaceConfigured,
     SpaceDeleted,
@@ -66,7 +71,7 @@ def version(memory_id: str = "a", **fields: Any) -> MemoryStored:
 
 
 class Fake:
-    """What a space may know: the latest version of a few ids."""
+    """What a space may know: the latest version of a few ids; and that `a` is linked to `b`."""
 
     def __init__(self, *known: Latest, deleted: bool = False) -> None:
         self._known = {latest.version.id: latest for latest in known}
@@ -78,6 +83,9 @@ class Fake:
     def vector(self, memory_id: str) -> Vector:
         assert memory_id in self._known
         return OLD
+
+    def linked(self, source: str, target: str, relation: str) -> bool:
+        return (source, target, relation) == ("a", "b", "r")
 
 
 def lives(revision: int = 1, **fields: Any) -> Latest:
@@ -159,6 +167,45 @@ CASES = {
         [dead(content="")], Restore("a", NOW), MemoryNotFound
     ),
 }
+
+
+A, B = lives(), Latest(version("b", revision=1), True)
+GONE = Latest(version("b", revision=1), False)
+EXPIRED = Latest(version("b", revision=1, expires_us=NOW), True)
+
+
+def link(source: str, target: str, relation: str = "r") -> Associate:
+    return Associate(MemoryLinked(source=source, target=target, relation=relation, weight=0.5), NOW)
+
+
+def unlink(source: str, target: str, relation: str = "r") -> Dissociate:
+    return Dissociate(MemoryUnlinked(source=source, target=target, relation=relation), NOW)
+
+
+@pytest.mark.parametrize(
+    ("known", "command", "refused"),
+    [
+        ([A, B], link("a", "b"), None),
+        ([A, B], link("b", "a"), None),
+        ([A, B], unlink("a", "b"), None),
+        ([A, B], unlink("b", "a"), LinkNotFound),
+        ([A, B], unlink("a", "b", "s"), LinkNotFound),
+        *(
+            (known, command, MemoryNotFound)
+            for known in ([A], [A, GONE], [A, EXPIRED])
+            for command in (link("a", "b"), link("b", "a"), unlink("a", "b"))
+        ),
+    ],
+)
+def test_links_are_between_what_lives(
+    known: list[Latest], command: Associate | Dissociate, refused: type[EngramError] | None
+) -> None:
+    if refused is None:
+        assert decide(Fake(*known), command, "alpha").events == [command.link]
+    else:
+        with pytest.raises(refused) as raised:
+            decide(Fake(*known), command, "alpha")
+        assert raised.value.memory_space_id == "alpha"
 
 
 @pytest.mark.parametrize("case", CASES.values(), ids=CASES.keys())

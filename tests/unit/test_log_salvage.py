@@ -28,10 +28,12 @@ from engram.inspect.sources import find_sources, opened, parent_of
 from engram.memory.events import (
     Event,
     MemoryForgotten,
+    MemoryLinked,
     MemoryRecalled,
     MemoryRestored,
     MemoryRevised,
     MemoryStored,
+    MemoryUnlinked,
     MemoryVersion,
     SpaceConfigured,
     SpaceCreated,
@@ -373,6 +375,9 @@ FORGET = MemoryForgotten(id="a", revision=1, reason="request")
 RECALLED = MemoryRecalled(
     recall_id="r", mode="hybrid", query_digest=None, ids=("a",), scores=(1.0,)
 )
+LINK = MemoryLinked(source="a", target="b", relation="r", weight=0.5)
+UNLINK = MemoryUnlinked(source="a", target="b", relation="r")
+BOTH = [version(MemoryStored), version(MemoryStored, "b")]
 CREATED = SpaceCreated(memory_space_id="x", generation=1, embedding_model="caller", dimensions=2)
 
 
@@ -391,6 +396,13 @@ CREATED = SpaceCreated(memory_space_id="x", generation=1, embedding_model="calle
         ([version(MemoryRestored, revision=3), FORGET], "SF", ["memory.stored"]),
         ([FORGET, version(MemoryRestored, revision=2)], "S", [None, "memory.stored"]),
         ([RECALLED], "M", []),
+        ([*BOTH, LINK, LINK, UNLINK], "SSLLU", []),
+        ([version(MemoryStored), LINK], "S", [None]),
+        ([*BOTH, UNLINK], "SS", [None]),
+        ([*BOTH, LINK, UNLINK, UNLINK], "SSLU", [None]),
+        ([*BOTH, LINK, FORGET, UNLINK], "SSLF", [None]),
+        ([*BOTH, LINK, FORGET, version(MemoryRestored, revision=2), UNLINK], "SSLFBU", []),
+        ([*BOTH, LINK, FORGET, version(MemoryStored, revision=2), UNLINK], "SSLFS", [None]),
         ([SpaceConfigured(retention=Retention(positions=9))], "C", []),
         ([CREATED, version(MemoryStored)], "S", []),
         ([version(MemoryStored), CREATED], "S", [None]),
@@ -409,6 +421,8 @@ def test_events_that_lost_what_they_lean_on(
         MemoryRestored: "B",
         MemoryRecalled: "M",
         SpaceConfigured: "C",
+        MemoryLinked: "L",
+        MemoryUnlinked: "U",
     }
     assert "".join(letters[type(event)] for event in batch.events) == types
     assert [change.became for change in rescue.changes] == became

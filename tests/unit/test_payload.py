@@ -13,9 +13,11 @@ from hypothesis.extra import numpy as hnp
 from engram.memory.events import (
     Event,
     MemoryForgotten,
+    MemoryLinked,
     MemoryRestored,
     MemoryRevised,
     MemoryStored,
+    MemoryUnlinked,
     MemoryVersion,
     SpaceConfigured,
     SpaceCreated,
@@ -58,6 +60,8 @@ events = st.lists(
     | versions(MemoryRevised)
     | versions(MemoryRestored)
     | st.builds(MemoryForgotten, id=text, revision=st.integers(1, 9), reason=text)
+    | st.builds(MemoryLinked, source=text, target=text, relation=text, weight=st.floats(0, 1))
+    | st.builds(MemoryUnlinked, source=text, target=text, relation=text)
     | st.builds(
         SpaceConfigured,
         retention=st.builds(Retention, positions=st.none() | st.integers(1, 9))

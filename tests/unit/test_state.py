@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Sequence
 from collections.abc import Set as AbstractSet
+from itertools import product
 from typing import Any, NamedTuple
 from unittest import mock
 
@@ -17,14 +18,17 @@ from hypothesis import strategies as st
 from compaction.columns import ColumnFile, Identity, write_columns
 from engram.memory import state as state_module
 from engram.memory.columns import compact, from_named
+from engram.memory.difference import difference
 from engram.memory.events import (
     Event,
     HistoryRedacted,
     MemoryForgotten,
+    MemoryLinked,
     MemoryPurged,
     MemoryRestored,
     MemoryRevised,
     MemoryStored,
+    MemoryUnlinked,
     MemoryVersion,
     SpaceCompacted,
     SpaceConfigured,
@@ -34,7 +38,7 @@ from engram.memory.events import (
 )
 from engram.memory.model import Filter
 from engram.memory.payload import Batch
-from engram.memory.purges import is_husk, redacted
+from engram.memory.purges import is_husk, is_purged, redacted
 from engram.memory.retention import KEEP_ALL, Retention
 from engram.memory.state import State, StateError
 from engram.memory.times import from_us
@@ -99,6 +103,7 @@ class Step(NamedTuple):
     purge: bool
     word: str
     expires_us: int | None
+    link: int
 
 
 steps = st.lists(
@@ -110,6 +115,7 @@ steps = st.lists(
         st.integers(0, 3).map(lambda chance: chance == 0),
         st.sampled_from(WORDS),
         st.none() | st.integers(1, 50),
+        st.integers(0, 3),
     ),
     max_size=25,
 )
@@ -117,19 +123,29 @@ steps = st.lists(
 
 class Model:
     """What lives, by id, as (event, position, time in microseconds); the last version of each id,
-    living or not; and the positions of all that happened to it.
+    living or not; the links, as (weight, position) by source, target and relation; and the
+    positions of all that happened to each id.
     """
 
     def __init__(self) -> None:
         self.alive: dict[str, tuple[MemoryVersion, int, int]] = {}
         self.last: dict[str, MemoryVersion] = {}
+        self.links: dict[tuple[str, str, str], tuple[float, int]] = {}
+        self.linked: dict[int, tuple[str, str]] = {}
         self.history: dict[str, list[int]] = {}
         self.position = 1
 
     def events(self, step: Step) -> list[Event]:
         """Events that fit, maybe none: a step purges what was not purged yet; or it forgets or
-        revises what lives, and what does not it restores, if that was forgotten, or stores.
+        revises what lives, and what does not it restores, if that was forgotten, or stores. Of two
+        that live it may link one to the other, or end that.
         """
+        if step.link >= 2 and len(step.ids) >= 2 and self.alive.keys() >= {*step.ids[:2]}:
+            source, target = step.ids[:2]
+            key = {"source": source, "target": target, "relation": step.word}
+            if step.link == 3 and (source, target, step.word) in self.links:
+                return [MemoryUnlinked(**key)]
+            return [MemoryLinked(**key, weight=(self.position % 10 + 1) / 10)]
         if step.purge:
             last = {memory_id: self.last.get(memory_id) for memory_id in step.ids}
             return [
@@ -161,7 +177,14 @@ class Model:
     def apply(self, events: Sequence[Event], time_us: int) -> None:
         for event in events:
             self.position += 1
+            if isinstance(event, MemoryLinked | MemoryUnlinked):
+                self._link(event)
+            if isinstance(event, MemoryPurged | MemoryStored):
+                self.links = {k: v for k, v in self.links.items() if event.id not in k[:2]}
             if isinstance(event, MemoryPurged):
+                for position in [p for p, ends in self.linked.items() if event.id in ends]:
+                    for end in self.linked.pop(position):
+                        self.history[end].remove(position)
                 self.history[event.id] = [self.position]
                 self.last[event.id] = stored(event.id, event.revision, content="", confidence=0.0)
                 self.alive.pop(event.id, None)
@@ -172,6 +195,24 @@ class Model:
                 self.last[event.id] = event
             elif isinstance(event, MemoryForgotten):
                 del self.alive[event.id]
+
+    def _link(self, event: MemoryLinked | MemoryUnlinked) -> None:
+        key = event.source, event.target, event.relation
+        self.links.pop(key, None)
+        if isinstance(event, MemoryLinked):
+            self.links[key] = event.weight, self.position
+        self.linked[self.position] = key[:2]
+        for end in key[:2]:
+            self.history[end].append(self.position)
+
+    def links_of(self, memory_id: str) -> list[tuple[str, str, str, float, int]]:
+        """By position; none to what does not live."""
+        found = [
+            (*key, *value)
+            for key, value in self.links.items()
+            if memory_id in key[:2] and self.alive.keys() >= {*key[:2]}
+        ]
+        return sorted(found, key=lambda link: link[-1])
 
     def shown(self, now_us: int) -> list[tuple[MemoryVersion, int, int]]:
         visible = [
@@ -199,6 +240,27 @@ def contents(view: View, now_us: int) -> list[tuple[Any, ...]]:
             for row in np.flatnonzero(view.visible(now_us))
         )
     ]
+
+
+def links_of(state: State, memory_id: str) -> list[tuple[str, str, str, float, int]]:
+    found = state.find(memory_id, 0)
+    if found is None:
+        return []
+    view, row = found
+    around = view.links.around([row])
+    told = []
+    for other, weight, relation, outward, position in zip(
+        around.rows.tolist(),
+        around.exact.tolist(),
+        around.relations.tolist(),
+        around.outward.tolist(),
+        around.positions.tolist(),
+        strict=True,
+    ):
+        ends = (memory_id, view.version(other).id)
+        source, target = ends if outward else ends[::-1]
+        told.append((source, target, view.links.relations[relation], weight, position))
+    return told
 
 
 def expected(model: Model, now_us: int) -> list[tuple[Any, ...]]:
@@ -269,6 +331,12 @@ def check_all(state: State, model: Model, now_us: int = 0) -> None:
         assert (0 if latest is None else latest.version.revision) == model.revision(memory_id)
         assert (latest is not None and latest.alive) == (memory_id in model.alive)
         assert state.history(memory_id) == model.history.get(memory_id, [])
+        assert links_of(state, memory_id) == model.links_of(memory_id)
+    for source, target, word in product(IDS, IDS, WORDS):
+        if source != target and model.alive.keys() >= {source, target}:
+            assert state.linked(source, target, word) == ((source, target, word) in model.links)
+    for memory_id in IDS:
+        latest = state.latest(memory_id)
         if latest is not None:
             assert latest.version == model.last[memory_id]
 
@@ -305,10 +373,12 @@ def test_a_history_redacted_as_compaction_does_gives_the_same_state(
     for position, event in enumerate(told, 2):
         if isinstance(event, MemoryVersion | MemoryForgotten):
             assert position > purged_at.get(event.id, 0)
+        elif isinstance(event, MemoryLinked | MemoryUnlinked):
+            assert position > max(purged_at.get(end, 0) for end in (event.source, event.target))
     assert [i for i, e in enumerate(told) if not isinstance(e, HistoryRedacted)] == [
         i
         for i, e in enumerate(event for batch, _, _ in log for event in batch.events)
-        if not (isinstance(e, MemoryVersion | MemoryForgotten) and i + 2 < purged_at.get(e.id, 0))
+        if not is_purged(e, i + 2, purged_at)
     ]
 
 
@@ -355,6 +425,56 @@ def test_when_rows_are_published_makes_no_difference(
         for state in (some, always, forced)
     ]
     assert scores[0] == scores[1] == scores[2]
+
+
+@given(steps, numbers, st.integers(0, 60))
+def test_what_a_checkpoint_holds_does_not_depend_on_the_ones_before(
+    history: list[Step], checkpoint_at: set[int], drop_to: int
+) -> None:
+    held = [
+        compact(run(history, set(), at)[0].freeze(), drop_to)
+        for at in (frozenset[int](), checkpoint_at)
+    ]
+    assert difference(*held) is None
+    assert np.array_equal(held[0].restored, held[1].restored)
+
+
+@given(steps, numbers, st.integers(0, 24))
+def test_a_base_leads_to_the_same_state(
+    history: list[Step], checkpoint_at: set[int], base_at: int
+) -> None:
+    """What was forgotten before the base and restored behind it has the links that it had."""
+    before, model = run(history[:base_at], set(), checkpoint_at)
+    whole, log = before, list[tuple[Batch, int]]()
+    for step in history[base_at:]:
+        if events := model.events(step):
+            log.append((batch_of(*events), model.position + 1))
+            model.apply(events, 0)
+    later = [event for batch, _ in log for event in batch.events]
+    gone = [event.id for event in later if isinstance(event, MemoryPurged)]
+    back = [event.id for event in later if isinstance(event, MemoryRestored)]
+    drop_to = before.view.position
+    file = SimDisk().root().create("base")
+    columns = compact(before.freeze(), drop_to, gone, back)
+    write_columns(file, Identity(bytes(16), drop_to, 0, bytes(16)), columns.named())
+    opened = ColumnFile("base", file.map(), bytes(16))
+    base = State.of(
+        "alpha", DIMENSIONS, from_named({name: opened.column(name) for name in opened.names})
+    )
+    purged_at = {
+        event.id: position
+        for batch, first in log
+        for position, event in enumerate(batch.events, first)
+        if isinstance(event, MemoryPurged)
+    }
+    for batch, first in log:
+        whole.apply(batch, first, 0)
+        base.apply(redacted(batch, first, purged_at) or batch, first, 0)
+    for state in (whole, base):
+        state.publish()
+    held = [compact(state.freeze(), drop_to) for state in (whole, base)]
+    assert difference(*held) is None
+    assert np.array_equal(held[0].restored, held[1].restored)
 
 
 @given(steps, numbers)
@@ -406,9 +526,10 @@ def test_what_was_forgotten_before_history_begins_leaves_nothing(
         else:
             held = [position for position in positions if position > drop_to]
             newest = state.history(memory_id)
-            # The version that is held in a row stays, however old it is.
+            # The version that is held in a row stays, however old it is, and so do its links.
             assert [p for p in newest if p > drop_to] == held
-            assert len(newest) - len(held) in {0, 1}
+            links = {position for _, position in model.links.values()}
+            assert sum(p not in links for p in newest if p <= drop_to) in {0, 1}
     assert contents(state.view, 0) == expected(model, 0)
     for step in later:
         if events := model.events(step):

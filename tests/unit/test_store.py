@@ -7,16 +7,22 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import engram
 from engram.errors import (
     DiskFull,
+    LinkNotFound,
     MemoryExists,
     MemoryNotFound,
     OutcomeUnknown,
     TooLarge,
 )
+from engram.memory.decide import Associate, Command, Dissociate, Forget, Remember
+from engram.memory.events import MemoryLinked, MemoryUnlinked
+from engram.spaces.requests import version_of
+from engram.spaces.store import _Timed
 from tests.unit.conftest import CALLER, UNIT, at_once
 from wal.log import Log
 from wal.os_vfs import OsFile
@@ -73,6 +79,58 @@ def test_a_refused_batch_leaves_no_trace_in_what_is_decided_with_it(
     db.close()
     with engram.open(db.path) as again:
         assert {m.content for m in again.space("alpha").list().memories} == {"first", "small"}
+
+
+def test_links_are_decided_by_what_comes_before_them_in_their_group(db: engram.Database) -> None:
+    space = db.create_space("alpha", embedding=CALLER)
+    for memory_id in ("a", "b"):
+        space.remember(memory_id, id=memory_id, embedding=UNIT)
+    space.link("a", "b", relation="old")
+    store = space._entry.store()
+    machine, now_ns = store._machine, store.now_ns()
+    new = version_of("", engram.NewMemory(content="anew", id="b"))
+    vectors = np.array([UNIT], np.float32)
+
+    def link(relation: str) -> Associate:
+        return Associate(
+            MemoryLinked(source="a", target="b", relation=relation, weight=1.0), now_ns
+        )
+
+    def unlink(relation: str) -> Dissociate:
+        return Dissociate(MemoryUnlinked(source="a", target="b", relation=relation), now_ns)
+
+    commands: list[tuple[Command, type[Exception] | None]] = [
+        (unlink("new"), LinkNotFound),
+        (link("new"), None),
+        (unlink("new"), None),
+        (unlink("new"), LinkNotFound),
+        (unlink("old"), None),
+        (unlink("old"), LinkNotFound),
+        (link("old"), None),
+        (link("more"), None),
+        (Forget("b", now_ns), None),
+        (link("new"), MemoryNotFound),
+        (Remember([new], vectors, now_ns), None),
+        (unlink("old"), LinkNotFound),
+        (unlink("more"), LinkNotFound),
+        (link("old"), None),
+        (unlink("old"), None),
+    ]
+
+    def decide_all() -> list[type[Exception] | None]:
+        outcomes: list[type[Exception] | None] = []
+        for command, _ in commands:
+            try:
+                machine.decide(_Timed(command, now_ns))
+                outcomes.append(None)
+            except engram.EngramError as error:
+                outcomes.append(type(error))
+        machine.abandon()
+        return outcomes
+
+    assert store.call(decide_all) == [refused for _, refused in commands]
+    assert [link.relation for link in space.links("b").links] == ["old"]
+    assert store.call(decide_all) == [refused for _, refused in commands]
 
 
 def test_a_failed_sync_poisons_one_space_until_it_is_reopened(

@@ -124,6 +124,14 @@ class _Shared:
         idf = np.log1p((live - self.frequency + 0.5).clip(0) / (self.frequency + 0.5))
         self.weight = np.sqrt(idf / np.maximum(self.frequency - 1, 1))
 
+    def numbers_of(self, ids: npt.NDArray[np.uint64]) -> Int64Array:
+        """The numbers of words, -1 for one that none of the rows has."""
+        if not len(self.terms):
+            return np.full(len(ids), -1)
+        at = np.searchsorted(self.terms, ids)
+        at[at == len(self.terms)] = 0
+        return np.where(self.terms[at] == ids, at, -1)
+
 
 def _by_words(shared: _Shared) -> _Pairs:
     few = shared.frequency[shared.by] <= WORDS_SHARED_MAX
@@ -133,69 +141,70 @@ def _by_words(shared: _Shared) -> _Pairs:
 
 def _by_mention(view: View, shared: _Shared) -> _Pairs:
     """Whoever holds another's head shares its rarest word with it, and so is among the pairs."""
+    own, theirs = _held_by_others(view, shared), _held_here(view, shared)
+    return _strongest(_Pairs(*map(np.concatenate, zip(own, theirs, strict=True))))
+
+
+def _held_by_others(view: View, shared: _Shared) -> _Pairs:
+    """Those that hold the head of one of the rows."""
+    which, numbers = shared.which[shared.is_head], shared.numbers[shared.is_head]
+    heads = _Words(which, numbers, len(shared.rows))
+    rarest = heads.rarest(shared)
+    first = rarest[shared.pairs] == shared.by
+    pairs, others = shared.pairs[first], shared.others[first]
+    distinct, place = np.unique(others, return_inverse=True)
+    terms = view.lexicon.terms.of(distinct)
+    words = _Words(terms.which, shared.numbers_of(terms.ids), len(distinct))
+    whole = words.hold(heads, place, pairs)
+    return _Pairs(pairs[whole], others[whole], shared.weight[rarest[pairs[whole]]])
+
+
+def _held_here(view: View, shared: _Shared) -> _Pairs:
+    """Those whose head one of the rows holds."""
     candidates = np.unique(shared.pairs * view.rows + shared.others)
     which, others = candidates // view.rows, candidates % view.rows
     distinct, place = np.unique(others, return_inverse=True)
-    of_others = view.lexicon.terms.of(distinct)
-    number = np.searchsorted(shared.terms, of_others.ids)
-    number[number == len(shared.terms)] = 0
-    known = shared.terms[number] == of_others.ids if len(shared.terms) else number.astype(bool)
-    theirs = _Holders(of_others.which, number, of_others.is_head, known, len(distinct))
-    ours = _Holders(
-        shared.which,
-        shared.numbers,
-        shared.is_head,
-        np.ones(len(shared.which), np.bool_),
-        len(shared.rows),
-    )
-    weights = ours.held_by(theirs, which, place, shared) + theirs.held_by(
-        ours, place, which, shared
-    )
-    found = weights > 0
-    return _strongest(_Pairs(which[found], others[found], weights[found]))
+    terms = view.lexicon.terms.heads_of(distinct)
+    heads = _Words(terms.which, shared.numbers_of(terms.ids), len(distinct))
+    rarest = heads.rarest(shared)
+    few = rarest[place] >= 0
+    which, others, place = which[few], others[few], place[few]
+    words = _Words(shared.which, shared.numbers, len(shared.rows))
+    whole = words.hold(heads, which, place)
+    return _Pairs(which[whole], others[whole], shared.weight[rarest[place[whole]]])
 
 
-class _Holders:
-    """Some rows' words and heads. A word that is not `known` is none of `_Shared.terms`."""
+class _Words:
+    """The words of some rows, by number; -1 for one that is none of `_Shared.terms`."""
 
-    def __init__(
-        self,
-        which: Int64Array,
-        numbers: Int64Array,
-        is_head: BoolArray,
-        known: BoolArray,
-        rows: int,
-    ) -> None:
-        self._words = np.sort(which[known] * (1 << 32) + numbers[known])
-        self._begins = np.concatenate(([0], np.cumsum(np.bincount(which[is_head], minlength=rows))))
-        self._heads = np.where(known[is_head], numbers[is_head], -1)
+    def __init__(self, which: Int64Array, numbers: Int64Array, rows: int) -> None:
+        self._which = which
+        self._numbers = numbers
+        self._rows = rows
 
-    def held_by(
-        self, others: _Holders, which: Int64Array, by: Int64Array, shared: _Shared
-    ) -> Floats:
-        """For each pair, what it weighs that row `by[i]` of the others holds all of the head of
-        row `which[i]`: float64, 0 where it does not.
+    def rarest(self, shared: _Shared) -> Int64Array:
+        """Of each row the rarest word, int64 (rows,); -1 where that has too many holders, or one
+        only, and where there is no word at all. Of equally rare ones any: they weigh the same.
         """
-        sizes = self._begins[which + 1] - self._begins[which]
-        pair = np.repeat(np.arange(len(which)), sizes)
+        frequency = np.where(self._numbers < 0, shared.FREQUENT, shared.frequency[self._numbers])
+        order = np.lexsort((self._numbers, frequency, self._which))
+        first = order[np.flatnonzero(np.diff(self._which[order], prepend=-1))]
+        few = (frequency[first] >= 2) & (frequency[first] <= HEADS_SHARED_MAX)
+        found = np.full(self._rows, -1)
+        found[self._which[first[few]]] = self._numbers[first[few]]
+        return found
+
+    def hold(self, others: _Words, which: Int64Array, of: Int64Array) -> BoolArray:
+        """For each pair, whether row `which[i]` has all the words of the others' row `of[i]`."""
+        begins = np.searchsorted(others._which, np.arange(others._rows + 1))
+        sizes = begins[of + 1] - begins[of]
+        pair = np.repeat(np.arange(len(of)), sizes)
         place = np.arange(len(pair)) - np.repeat(np.cumsum(sizes) - sizes, sizes)
-        word = self._heads[self._begins[which[pair]] + place]
-        sought = by[pair] * (1 << 32) + word
-        at = np.searchsorted(others._words, sought)
-        at[at == len(others._words)] = 0
-        missing = word < 0
-        if len(others._words):
-            missing = missing | (others._words[at] != sought)
-        frequency = np.where(missing, shared.FREQUENT, shared.frequency[word])
-        rarest = np.full(len(which), shared.FREQUENT)
-        np.minimum.at(rarest, pair, frequency)
-        whole = (np.bincount(pair[missing], minlength=len(which)) == 0) & (sizes > 0)
-        whole &= (rarest >= 2) & (rarest <= HEADS_SHARED_MAX)
-        live = np.zeros(len(which))
-        # Of the rarest words of a head, any weighs the same.
-        is_rarest = whole[pair] & (frequency == rarest[pair])
-        live[pair[is_rarest]] = shared.weight[word[is_rarest]]
-        return live
+        word = others._numbers[begins[of[pair]] + place]
+        held = np.isin(which[pair] * (1 << 32) + word, self._which * (1 << 32) + self._numbers)
+        held &= word >= 0
+        whole: BoolArray = np.bincount(pair[~held], minlength=len(of)) == 0
+        return whole
 
 
 def _strongest(pairs: _Pairs) -> _Pairs:

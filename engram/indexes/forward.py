@@ -72,12 +72,18 @@ class ForwardView:
 
     def of(self, rows: Int64Array) -> RowTerms:
         """The terms of `rows`, int64 (q,)."""
+        starts = self.columns.starts
+        return self._first(rows, starts[rows + 1] - starts[rows])
+
+    def heads_of(self, rows: Int64Array) -> RowTerms:
+        """The terms of the heads of `rows`, int64 (q,)."""
+        return self._first(rows, self.columns.heads[rows].astype(np.int64))
+
+    def _first(self, rows: Int64Array, counts: Int64Array) -> RowTerms:
         starts, ids, heads = self.columns
-        begins = starts[rows]
-        counts = starts[rows + 1] - begins
         which = np.repeat(np.arange(len(rows)), counts)
         number = np.arange(len(which)) - np.repeat(np.cumsum(counts) - counts, counts)
-        return RowTerms(which, ids[begins[which] + number], number < heads[rows][which])
+        return RowTerms(which, ids[starts[rows][which] + number], number < heads[rows][which])
 
 
 class Forward:

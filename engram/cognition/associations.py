@@ -142,7 +142,13 @@ def _by_words(shared: _Shared) -> _Pairs:
 def _by_mention(view: View, shared: _Shared) -> _Pairs:
     """Whoever holds another's head shares its rarest word with it, and so is among the pairs."""
     own, theirs = _held_by_others(view, shared), _held_here(view, shared)
-    return _strongest(_Pairs(*map(np.concatenate, zip(own, theirs, strict=True))))
+    return _strongest(
+        _Pairs(
+            np.concatenate((own.which, theirs.which)),
+            np.concatenate((own.rows, theirs.rows)),
+            np.concatenate((own.weights, theirs.weights)),
+        )
+    )
 
 
 def _held_by_others(view: View, shared: _Shared) -> _Pairs:

@@ -85,12 +85,15 @@ def recall(view: View, cue: Cue, wanted: Wanted) -> list[Hit]:
         scored = _matching(match, answering)
     candidates = scored.candidates
     if wanted.min_confidence is not None:
-        sure = _confidence(view, match, scored.rows[candidates])[1] >= wanted.min_confidence
+        sure = (
+            _confidence(view, match, wanted.mode, scored.rows[candidates])[1]
+            >= wanted.min_confidence
+        )
         candidates = candidates[sure]
     chosen = candidates[
         best(view, scored.rows[candidates], scored.scores[candidates], wanted.limit)
     ]
-    strength, point = _confidence(view, match, scored.rows[chosen])
+    strength, point = _confidence(view, match, wanted.mode, scored.rows[chosen])
     return [
         _hit(view, match, scored, i, Sure(*sure), wanted.explain)
         for i, *sure in zip(chosen.tolist(), strength.tolist(), point.tolist(), strict=True)
@@ -104,10 +107,11 @@ class Sure(NamedTuple):
     point: float
 
 
-def _confidence(view: View, match: Match, rows: Int64Array) -> tuple[Floats, Floats]:
+def _confidence(view: View, match: Match, mode: Mode, rows: Int64Array) -> tuple[Floats, Floats]:
     strength = activation(
         None if match.cosine is None else match.cosine[rows],
         None if match.coverage is None else match.coverage[rows],
+        associated=mode == "spreading",
     )
     return strength, probability(strength, view.confidences[rows])
 

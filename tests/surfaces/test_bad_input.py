@@ -504,7 +504,6 @@ PATHS: list[tuple[str, str, int, str, str]] = [
     ("DELETE", f"{A}/links/one/nobody", 404, "memory-not-found", "nobody"),
     ("DELETE", f"{A}/links/nobody/two", 404, "memory-not-found", "nobody"),
     ("DELETE", f"{A}/links/one/%20two", 422, "invalid", "outer spaces"),
-    ("POST", f"{A}/complete", 404, "not-found", "served"),
     ("POST", f"{A}/consolidate", 404, "not-found", "served"),
     ("GET", f"{A}/compact", 405, "method-not-allowed", "POST"),
     ("POST", f"{A}/fork", 400, "malformed", "body is empty"),

@@ -1,6 +1,7 @@
 """What a memory leads to: its associations, worked out of the indexes when somebody asks. Pure.
 
-Three kinds follow from the memories themselves, whichever came first:
+Links are made on purpose, and lead both ways, by their weights. Three more kinds follow from the
+memories themselves, whichever came first:
 
     time     what stands one or two places before or after it in its source, by 1 and 1/2
     words    what shares a word with it that at most 8 visible memories have
@@ -24,7 +25,9 @@ from engram.indexes.sequences import NO_ROW
 from engram.memory.view import BoolArray, View
 
 KINDS: Final = ("time", "words", "mention")
+"""The kinds that follow from the memories; behind them come the relations of links, by number."""
 KIND_WEIGHTS: Final = (1.0, 0.5, 1.0)
+LINK_WEIGHT: Final = 1.0
 TIME_WEIGHTS: Final = (1.0, 0.5)
 """By how many places away."""
 WORDS_SHARED_MAX: Final = 8
@@ -41,13 +44,15 @@ Floats = npt.NDArray[np.float64]
 
 class Edges(NamedTuple):
     """Associations of some rows: entry i leads from row number `which[i]` of those asked for to
-    `rows[i]`, by `weights[i]`, for the reason KINDS[`kinds[i]`]. int64, int64, float64, int64.
+    `rows[i]`, by `weights[i]`, for the reason that :func:`reasons` has at `kinds[i]`; a link was
+    made at `positions[i]`, which is 0 for all else. int64, int64, float64, int64, int64.
     """
 
     which: Int64Array
     rows: Int64Array
     weights: Floats
     kinds: Int64Array
+    positions: Int64Array
 
 
 class _Pairs(NamedTuple):
@@ -61,16 +66,29 @@ class _Pairs(NamedTuple):
 def associations(view: View, rows: Int64Array, visible: BoolArray) -> Edges:
     """All associations of `rows`, int64 (q,) and distinct, among the visible, bool (view.rows,)."""
     shared = _Shared(view, rows, visible)
-    kinds = (_beside(view, rows, visible), _by_words(shared), _by_mention(view, shared))
+    links = view.links.around(rows)
+    seen = np.flatnonzero(visible[links.rows])
+    linked = _Pairs(links.which[seen], links.rows[seen], links.exact[seen])
+    kinds = (_beside(view, rows, visible), _by_words(shared), _by_mention(view, shared), linked)
     found = [
         _normalised(pairs, len(rows), weight)
-        for pairs, weight in zip(kinds, KIND_WEIGHTS, strict=True)
+        for pairs, weight in zip(kinds, (*KIND_WEIGHTS, LINK_WEIGHT), strict=True)
     ]
     which = np.concatenate([pairs.which for pairs in found])
     weights = np.concatenate([pairs.weights for pairs in found])
     weights /= np.bincount(which, weights, len(rows))[which]
     numbers = np.repeat(np.arange(len(found)), [len(pairs.which) for pairs in found])
-    return Edges(which, np.concatenate([pairs.rows for pairs in found]), weights, numbers)
+    positions = np.zeros(len(which), np.int64)
+    last = numbers == len(KINDS)
+    numbers[last] += links.relations[seen]
+    positions[last] = links.positions[seen]
+    others = np.concatenate([pairs.rows for pairs in found])
+    return Edges(which, others, weights, numbers, positions)
+
+
+def reasons(view: View) -> tuple[str, ...]:
+    """The names of kinds and relations, by number."""
+    return KINDS + view.links.relations
 
 
 def _beside(view: View, rows: Int64Array, visible: BoolArray) -> _Pairs:

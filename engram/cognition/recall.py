@@ -188,6 +188,7 @@ def _why(view: View, match: Match, scored: _Scored, i: int, path: list[Edge]) ->
     row = int(scored.rows[i])
     ids = {at: view.version(at).id for edge in path for at in (edge.from_row, edge.to_row)}
     positions = {int(view.positions[at]) for at in (row, *ids)}
+    positions.update(edge.position for edge in path if edge.position)
     return Why(
         similarity=float(scored.similarity[i]),
         lexical=float(scored.lexical[i]),

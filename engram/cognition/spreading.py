@@ -22,7 +22,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from engram.cognition.associations import KINDS, associations
+from engram.cognition.associations import associations, reasons
 from engram.memory.model import Spread
 from engram.memory.view import BoolArray, View
 
@@ -31,17 +31,19 @@ Floats = npt.NDArray[np.float64]
 
 
 class Edge(NamedTuple):
-    """One association on a path, by rows."""
+    """One association on a path, by rows; `position` is that of the link, 0 if it is none."""
 
     from_row: int
     to_row: int
     weight: float
     relation: str
+    position: int
 
 
 class _Hop(NamedTuple):
     """What one hop has reached: rows, ascending, with the strength of the strongest path there, and
-    by which association the last step of it was: from where, how strong, and of which kind.
+    by which association the last step of it was: from where, how strong, of which kind, and where
+    that link was made.
     """
 
     rows: Int64Array
@@ -49,6 +51,7 @@ class _Hop(NamedTuple):
     parents: Int64Array
     weights: Floats
     kinds: Int64Array
+    positions: Int64Array
 
     def at(self, row: int) -> int | None:
         place = int(np.searchsorted(self.rows, row))
@@ -60,8 +63,8 @@ class Lit(NamedTuple):
 
     rows: Int64Array
     activation: Floats
-    seeds: Int64Array
     hops: tuple[_Hop, ...]
+    reasons: tuple[str, ...]
 
     def path(self, row: int) -> list[Edge]:
         """The strongest path that leads to a row; none for one that was not reached."""
@@ -76,7 +79,9 @@ class Lit(NamedTuple):
             if at is None:
                 raise RuntimeError("a path leads through what was not reached")
             parent = int(hop.parents[at])
-            steps.append(Edge(parent, row, float(hop.weights[at]), KINDS[hop.kinds[at]]))
+            reason = self.reasons[hop.kinds[at]]
+            weight, position = float(hop.weights[at]), int(hop.positions[at])
+            steps.append(Edge(parent, row, weight, reason, position))
             row, number = parent, number - 1
         return steps[::-1]
 
@@ -104,8 +109,9 @@ def spread(view: View, seeds: Int64Array, shares: Floats, visible: BoolArray, ho
         first = order[np.searchsorted(place[order], np.arange(len(reached)))]
         values = np.bincount(place, flow * values[edges.which], len(reached)).astype(np.float64)
         parents = rows[edges.which[first]]
-        hops.append(_Hop(reached, along[first], parents, edges.weights[first], edges.kinds[first]))
+        last = (edges.weights[first], edges.kinds[first], edges.positions[first])
+        hops.append(_Hop(reached, along[first], parents, *last))
         total[reached] += values
         rows, strengths = reached, along[first]
     lit = np.flatnonzero(total)
-    return Lit(lit, total[lit], seeds, tuple(hops))
+    return Lit(lit, total[lit], tuple(hops), reasons(view))

@@ -114,7 +114,8 @@ class Spread(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
 class Step(msgspec.Struct, frozen=True, kw_only=True):
     """One association that activation went along, between the memories of two ids. `weight` is its
-    share of all that leads on from the first; `relation` is `time`, `words` or `mention`.
+    share of all that leads on from the first; `relation` is `time`, `words` or `mention`, or what
+    a link is called.
     """
 
     from_id: str = msgspec.field(name="from")
@@ -128,7 +129,7 @@ class Why(msgspec.Struct, frozen=True, kw_only=True):
 
     `cosine` and `bm25` are the raw figures of the memory itself. `path` is the strongest way along
     which it was lit, from a memory that the cue matched. `positions` are the log positions of the
-    memory and of those on the path.
+    memory and of the memories and links on the path.
     """
 
     similarity: float

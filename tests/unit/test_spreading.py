@@ -22,7 +22,13 @@ from engram.cognition.recall import Wanted, recall
 from engram.indexes.lexicon import K1, B
 from engram.indexes.tokens import tokenise
 from engram.memory.columns import compact
-from engram.memory.events import Event, MemoryForgotten, MemoryRevised, MemoryStored
+from engram.memory.events import (
+    Event,
+    MemoryForgotten,
+    MemoryLinked,
+    MemoryRevised,
+    MemoryStored,
+)
 from engram.memory.model import Filter, Hit, Spread
 from engram.memory.payload import NO_VECTORS, Batch
 from engram.memory.state import State
@@ -58,10 +64,15 @@ class Turn(NamedTuple):
         return tokenise(self.text) if len(self.text) <= 80 and len(self.text.split()) <= 8 else []
 
 
+Links = dict[tuple[str, str, str], float]
+"""Weights by source, target and relation."""
+
+
 class Model:
     """All of it over lists and dictionaries."""
 
-    def __init__(self, turns: list[Turn]) -> None:
+    def __init__(self, turns: list[Turn], links: Links) -> None:
+        self.links = links
         self.turns = {turn.id: turn for turn in turns}
         self.terms = {turn.id: tokenise(turn.text) for turn in turns}
         self.before, self.after = {}, {}
@@ -113,6 +124,7 @@ class Model:
 
     def leads_to(self, id_: str) -> dict[str, float]:
         kinds = [(1.0, self._time(id_)), (0.5, self._words(id_)), (1.0, self._mention(id_))]
+        kinds.append((1.0, self._linked(id_)))
         kinds = [(weight, found) for weight, found in kinds if found]
         shares: dict[str, float] = defaultdict(float)
         for weight, found in kinds:
@@ -152,6 +164,14 @@ class Model:
                     if len(self.holders[rarest]) <= 16:
                         found[other] += self._strength(rarest)
         return _strongest(found)
+
+    def _linked(self, id_: str) -> dict[str, float]:
+        found: dict[str, float] = defaultdict(float)
+        for (source, target, _), weight in self.links.items():
+            for one, other in ((source, target), (target, source)):
+                if one == id_ and other in self.turns:
+                    found[other] += weight
+        return found
 
     def activation(self, seeds: dict[str, float], how: Spread) -> dict[str, float]:
         lit: dict[str, float] = defaultdict(float)
@@ -223,6 +243,7 @@ class History:
     def __init__(self) -> None:
         self.state = State("alpha", 3)
         self.turns: dict[str, Turn] = {}
+        self.links: Links = {}
         self.position = 0
 
     def store(self, turn: Turn, revision: int = 1) -> None:
@@ -233,6 +254,10 @@ class History:
     def forget(self, id_: str) -> None:
         self.apply(MemoryForgotten(id=id_, revision=1, reason="request"))
         del self.turns[id_]
+
+    def link(self, source: str, target: str, relation: str, weight: float) -> None:
+        self.apply(MemoryLinked(source=source, target=target, relation=relation, weight=weight))
+        self.links[source, target, relation] = weight
 
     def apply(self, event: Event, vectors: list[tuple[float, ...]] | None = None) -> None:
         self.position += 1
@@ -254,6 +279,15 @@ turns = st.tuples(texts, st.sampled_from([None, "a", "b"]), st.integers(0, 4), v
 steps = st.one_of(
     st.tuples(st.just("store"), turns),
     st.tuples(st.sampled_from(["forget", "revise"]), st.integers(0, 99)),
+    st.tuples(
+        st.just("link"),
+        st.tuples(
+            st.integers(0, 99),
+            st.integers(1, 98),
+            st.sampled_from(["causes", "is"]),
+            st.sampled_from([0.25, 0.5, 1.0]),
+        ),
+    ),
     st.tuples(st.sampled_from(["publish", "reopen"]), st.none()),
 )
 paces = st.builds(
@@ -274,6 +308,11 @@ def lived(history: History, what: list[tuple[str, Any]]) -> None:
                 history.forget(turn.id)
             else:
                 history.store(turn, revision=2)
+        elif step == "link" and len(history.turns) > 1:
+            ids, (one, away, relation, weight) = sorted(history.turns), given_
+            source = one % len(ids)
+            target = (source + 1 + away % (len(ids) - 1)) % len(ids)
+            history.link(ids[source], ids[target], relation, weight)
         elif step == "publish":
             history.state.publish()
         elif step == "reopen":
@@ -292,7 +331,7 @@ def test_every_part_is_what_the_formulas_give(
     assert found.keys() == history.turns.keys()
     if not found:
         return
-    expected = Model(list(history.turns.values())).recall(query, vector, how)
+    expected = Model(list(history.turns.values()), history.links).recall(query, vector, how)
     for id_, hit in found.items():
         assert hit.why is not None
         told = [hit.why.similarity, hit.why.lexical, hit.why.window, hit.why.activation]
@@ -350,6 +389,24 @@ def test_a_head_is_mentioned_wherever_all_of_it_stands() -> None:
     path = {id_: [s.relation for s in hit.why.path] for id_, hit in found.items() if hit.why}
     assert path["m1"] == ["mention"]
     assert path["m2"] == ["words"]
+
+
+def test_links_lead_both_ways_and_are_named_on_the_path() -> None:
+    history = History()
+    conversation(history, "zebra crossing", "blue paint", "at lunch", source=None)
+    history.state.publish()
+    history.link("m1", "m0", "causes", 1.0)
+    history.link("m1", "m2", "is", 0.25)
+    found = answer(history, "zebra")
+    why = found["m2"].why
+    assert why is not None
+    assert [(s.from_id, s.to_id, s.relation, s.weight) for s in why.path] == [
+        ("m0", "m1", "causes", 1.0),
+        ("m1", "m2", "is", 0.2),
+    ]
+    assert why.positions == (1, 2, 3, 4, 5)
+    history.forget("m1")
+    assert set(answer(history, "zebra")) == {"m0"}
 
 
 def test_without_hops_nothing_is_lit() -> None:

@@ -122,7 +122,7 @@ def test_the_times_that_users_are_told_show_what_happened_then(
 def test_a_recall_answers_as_the_space_would_have(lived: Space, clock: SetClock) -> None:
     then = lived.recall("key lost", as_of=4, explain=True)
     assert (then.position, then.recorded) == (4, False)
-    assert [hit.memory.id for hit in then.results] == ["a", "b"]
+    assert [hit.memory.id for hit in then.results] == ["b", "a"]
     clock.go_on(60)
     for number in range(20):
         lived.remember(f"lost key {number}", embedding=[0, 1, number])

@@ -220,7 +220,7 @@ def test_any_text_may_be_asked(facts: engram.Space, question: str) -> None:
 @pytest.mark.parametrize("text", FACTS + WORLDLY, ids=ascii)
 def test_every_memory_is_recalled_first_by_its_own_text(alpha: engram.Space, text: str) -> None:
     alpha.remember_many([{"content": each} for each in FACTS + WORLDLY])
-    for mode in ("hybrid", "similarity"):
+    for mode in ("hybrid", "similarity", "spreading"):
         first = alpha.recall(text, mode=mode, limit=1).results[0]
         assert first.memory.content == text
 

@@ -194,7 +194,9 @@ class Model:
         powers = {id_: max(scores[id_], 0) ** 4 for id_ in seeds}
         total = sum(powers.values()) or 1.0
         lit = self.activation({id_: power / total for id_, power in powers.items()}, how)
-        return {id_: [*ps, round(4.0 * lit.get(id_, 0.0), 6)] for id_, ps in parts.items()}
+        return {
+            id_: [*ps, round(min(4.0 * lit.get(id_, 0.0), 0.5), 6)] for id_, ps in parts.items()
+        }
 
 
 def _strongest(found: dict[str, float]) -> dict[str, float]:
@@ -389,6 +391,16 @@ def test_a_head_is_mentioned_wherever_all_of_it_stands() -> None:
     path = {id_: [s.relation for s in hit.why.path] for id_, hit in found.items() if hit.why}
     assert path["m1"] == ["mention"]
     assert path["m2"] == ["words"]
+
+
+def test_what_a_match_reminds_of_stays_behind_the_match_itself() -> None:
+    """Also where all of its activation goes to one other, and that one to many."""
+    history = History()
+    conversation(history, "zebra crossing paint", source=None)
+    conversation(history, "paint, deploy and vault", "deploy rota", "vault rota", source=None)
+    found = answer(history, "zebra crossing paint")
+    assert next(iter(found)) == "m0"
+    assert found["m1"].why.activation == 0.5  # type: ignore[union-attr]
 
 
 def test_links_lead_both_ways_and_are_named_on_the_path() -> None:

@@ -44,8 +44,9 @@ check: $(VENV)/.test-ready ## lint, formatting and types
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
 
-# Side by side: the crash tests (without coverage tracing, which would take most of their time), and
-# the slowest of those that only start processes, are shown once both are done. What a shell starts in the background ignores Ctrl-C and Ctrl-\, and so
+# Side by side: the crash tests and the slowest of those that only start processes are shown once the
+# others are done. Only tests that are about wal/ and compaction/ are traced for coverage: it takes a
+# third of the time. What a shell starts in the background ignores Ctrl-C and Ctrl-\, and so
 # would all that the tests start to be ended by them.
 AS_IN_FRONT := $(BIN)/python -c 'import os, signal, sys; \
 	signal.signal(signal.SIGINT, signal.SIG_DFL); signal.signal(signal.SIGQUIT, signal.SIG_DFL); \
@@ -53,14 +54,19 @@ AS_IN_FRONT := $(BIN)/python -c 'import os, signal, sys; \
 
 BESIDE := tests/crash tests/surfaces/test_cli_examples.py
 
+ABOUT := codec column_file commit compaction decoding feed inspect live_set log log_checkpoints \
+	log_reading log_repair log_salvage manifest mend os_vfs purge recovery residency scrub \
+	sim_medium sim_vfs space_damage store survey verify vfs watermark
+TRACED := $(ABOUT:%=tests/unit/test_%.py)
+
 test: check ## every check and test, with the coverage of wal/ and compaction/
 	@$(AS_IN_FRONT) -m pytest $(BESIDE) --durations=10 > .crash-tests.log 2>&1 & crash=$$!; \
 	trap 'kill $$crash' INT TERM; \
-	$(BIN)/python -m pytest $(BESIDE:%=--ignore=%) --cov=wal --cov=compaction --cov-report=term \
-		--durations=10; main=$$?; \
+	$(BIN)/python -m pytest $(TRACED) --cov=wal --cov=compaction --cov-report=term; traced=$$?; \
+	$(BIN)/python -m pytest $(TRACED:%=--ignore=%) $(BESIDE:%=--ignore=%) --durations=10; main=$$?; \
 	echo "Crash tests, which have run meanwhile …"; \
 	wait $$crash; crashed=$$?; cat .crash-tests.log; \
-	test $$main -eq 0 && test $$crashed -eq 0
+	test $$traced -eq 0 && test $$main -eq 0 && test $$crashed -eq 0
 
 coverage: $(VENV)/.test-ready ## of all code, by all but the crash tests
 	@$(BIN)/python -m pytest --ignore=tests/crash --cov --cov-report=term

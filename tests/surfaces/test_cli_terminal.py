@@ -143,7 +143,7 @@ def test_any_encoding_will_do_for_contents(
     )
     assert (done.returncode, done.stderr.replace(b"mode ", b"")[:10]) in {
         (0, b""),
-        (0, b"hybrid; sc"),
+        (0, b"spreading;"),
     }
     done.stdout.decode(encoding)
     code, seen = run_in_terminal(arguments, environment, columns=60)

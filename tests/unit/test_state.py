@@ -184,7 +184,8 @@ class Model:
             if isinstance(event, MemoryPurged):
                 for position in [p for p, ends in self.linked.items() if event.id in ends]:
                     for end in self.linked.pop(position):
-                        self.history[end].remove(position)
+                        # Unless its own history went meanwhile.
+                        self.history[end] = [p for p in self.history[end] if p != position]
                 self.history[event.id] = [self.position]
                 self.last[event.id] = stored(event.id, event.revision, content="", confidence=0.0)
                 self.alive.pop(event.id, None)

@@ -12,7 +12,7 @@ LOCK := $(BIN)/python -m piptools compile --quiet --strip-extras --allow-unsafe 
 	--no-header --no-emit-index-url --no-emit-trusted-host --no-emit-find-links
 
 .DEFAULT_GOAL := help
-.PHONY: help run demo test coverage check drill simulate torture fuzz mutants faults bench lock clean
+.PHONY: help run demo test coverage check drill simulate torture fuzz mutants faults multifaults bench lock clean
 
 help: ## list the targets
 	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -88,6 +88,9 @@ mutants: $(VENV)/.test-ready ## plant each deliberate durability bug and name th
 
 faults: $(VENV)/.test-ready ## let each system call of a real process fail in turn (needs strace)
 	@$(BIN)/python -m tests.crash.faults $(if $(STRIDE),--stride $(STRIDE)) $(FAULTS)
+
+multifaults: $(VENV)/.test-ready ## harm COUNT=200000 logs in several places each; SEED=N
+	@$(BIN)/python -m tests.crash.multifaults $(if $(COUNT),--count $(COUNT)) $(if $(SEED),--seed $(SEED))
 
 bench: $(VENV)/.test-ready ## replay and recall speed on synthetic data
 	@$(BIN)/python -m tools.bench.engine

@@ -71,7 +71,8 @@ def run(target: str, folder: Path, limits: list[str], canary: bool) -> Outcome:
         len(list(corpus.iterdir())),
         round(time.monotonic() - started, 1),
         done.returncode != 0 or not DONE.search(done.stderr),
-        (done.stdout + done.stderr)[-TAIL_CHARS:],
+        # The error comes first, and must not be lost before a long account of its input.
+        done.stdout[-TAIL_CHARS:] + done.stderr[-TAIL_CHARS:],
     )
 
 

@@ -209,7 +209,9 @@ class Ledger:
                 assert memory.embedding.tolist() == embedding_of(memory.content)
         for memory in list(held.values())[-5:]:
             vector = memory.embedding if SPACES[space.id] is not None else None
-            best = space.recall(memory.content, embedding=vector, limit=1).results[0]
+            # By itself: what it stands beside may be brought up before it.
+            answer = space.recall(memory.content, embedding=vector, mode="hybrid", limit=1)
+            best = answer.results[0]
             assert best.memory.id == memory.id
 
     def _settle(self, space: str, op: Op, shown: dict[str, _Known]) -> None:

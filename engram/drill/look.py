@@ -198,7 +198,8 @@ async def _check_living(space: AsyncSpace, model: SpaceModel, random: Random) ->
     for memory_id in random.sample(list(model.living), min(SAMPLES, len(model.living))):
         memory = await space.get(memory_id)
         found += model.check_memory(memory, "is got")
-        cue: dict[str, Any] = {"query": memory.content}
+        # By itself: spreading may bring up what it stands beside before it.
+        cue: dict[str, Any] = {"query": memory.content, "mode": "hybrid"}
         if takes_vectors(space.id):
             cue["embedding"] = embedding_of(memory.content)
         answer = await space.recall(**cue, limit=RECALL_LIMIT, record=False)

@@ -122,14 +122,15 @@ def _confidence(view: View, match: Match, mode: Mode, rows: Int64Array) -> tuple
 
 def _hit(view: View, match: Match, scored: _Scored, i: int, sure: Sure, explain: bool) -> Hit:
     row = int(scored.rows[i])
-    path = [] if scored.lit is None else scored.lit.path(row)
     direct = scored.similarity[i] + scored.lexical[i] + scored.window[i]
+    brought_up = scored.activation[i] > direct
+    path = scored.lit.path(row) if scored.lit is not None and (explain or brought_up) else []
     return Hit(
         memory=view.memory(row),
         score=float(scored.scores[i]),
         confidence=interval(sure.point, match.evidence),
         activation=sure.strength,
-        hops=len(path) if scored.activation[i] > direct else 0,
+        hops=len(path) if brought_up else 0,
         why=_why(view, match, scored, i, path) if explain else None,
     )
 
@@ -155,10 +156,8 @@ def _spreading(
         compared = visible.copy()
         compared[list(cue.exclude)] = False
     rows = np.flatnonzero(compared)
-    own, beside = (
-        own_parts(match, rows),
-        window_parts(match, view.sequences.neighbours(visible), rows),
-    )
+    own = own_parts(match, rows)
+    beside = window_parts(match, view.sequences.neighbours(visible), rows)
     similarity = np.round((1.0 - WINDOW_WEIGHT) * own.similarity, DECIMALS)
     lexical = np.round((1.0 - WINDOW_WEIGHT) * own.lexical, DECIMALS)
     window = np.round(WINDOW_WEIGHT * (beside.similarity + beside.lexical), DECIMALS)

@@ -53,9 +53,22 @@ class _Hop(NamedTuple):
     kinds: Int64Array
     positions: Int64Array
 
-    def at(self, row: int) -> int | None:
-        place = int(np.searchsorted(self.rows, row))
-        return place if place < len(self.rows) and self.rows[place] == row else None
+    def strength(self, row: int) -> float:
+        """That of the strongest path to a row, 0 for one that was not reached."""
+        at = int(np.searchsorted(self.rows, row))
+        held = at < len(self.rows) and self.rows[at] == row
+        return float(self.strengths[at]) if held else 0.0
+
+    def last_step(self, row: int, reasons: tuple[str, ...]) -> Edge:
+        """The one that led to a row which was reached."""
+        at = int(np.searchsorted(self.rows, row))
+        return Edge(
+            int(self.parents[at]),
+            row,
+            float(self.weights[at]),
+            reasons[self.kinds[at]],
+            int(self.positions[at]),
+        )
 
 
 class Lit(NamedTuple):
@@ -68,25 +81,14 @@ class Lit(NamedTuple):
 
     def path(self, row: int) -> list[Edge]:
         """The strongest path that leads to a row; none for one that was not reached."""
-        found = [(hop.strengths[at], -n) for n, hop in self._holding(row) for at in [hop.at(row)]]
-        if not found:
-            return []
-        number = -max(found)[1]
-        steps = []
-        while number >= 0:
-            hop = self.hops[number]
-            at = hop.at(row)
-            if at is None:
-                raise RuntimeError("a path leads through what was not reached")
-            parent = int(hop.parents[at])
-            reason = self.reasons[hop.kinds[at]]
-            weight, position = float(hop.weights[at]), int(hop.positions[at])
-            steps.append(Edge(parent, row, weight, reason, position))
-            row, number = parent, number - 1
+        reached = [(hop.strength(row), -number) for number, hop in enumerate(self.hops)]
+        strength, number = max(reached, default=(0.0, 0))
+        steps: list[Edge] = []
+        if strength > 0:
+            for hop in self.hops[-number::-1]:
+                steps.append(hop.last_step(row, self.reasons))
+                row = steps[-1].from_row
         return steps[::-1]
-
-    def _holding(self, row: int) -> list[tuple[int, _Hop]]:
-        return [(n, hop) for n, hop in enumerate(self.hops) if hop.at(row) is not None]
 
 
 def spread(view: View, seeds: Int64Array, shares: Floats, visible: BoolArray, how: Spread) -> Lit:

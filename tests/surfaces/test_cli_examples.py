@@ -115,7 +115,7 @@ def test_each_first_example_works_by_itself_on_a_fresh_machine_and_again(
         home.mkdir()
         example = EXAMPLE.findall(helps[words])[0]
         # A drill works on a machine of its own wherever it runs; and it takes its time.
-        for _ in range(1 if words == "drill crash" else 2):
+        for again in range(1 if words == "drill crash" else 2):
             if words == "serve":
                 serve(example, home)
                 continue
@@ -130,6 +130,7 @@ def test_each_first_example_works_by_itself_on_a_fresh_machine_and_again(
             )
             assert done.returncode == 0, f"{example}\n{done.stdout}\n{done.stderr}"
             assert done.stdout
+            assert again or not done.stderr
 
 
 def serve(example: str, home: Path) -> None:

@@ -36,7 +36,7 @@ class Calibration(NamedTuple):
 
 
 BOTH: Final = Calibration(0.85, 4.06, 4.59)
-WITH_ASSOCIATIONS: Final = Calibration(1.52, 3.03, 4.15)
+WITH_ASSOCIATIONS: Final = Calibration(1.74, 2.91, 4.14)
 COSINE_ONLY: Final = Calibration(2.37, 0.0, 3.52)
 COVERAGE_ONLY: Final = Calibration(0.0, 4.16, 4.25)
 VECTOR_EVIDENCE: Final = 4.0

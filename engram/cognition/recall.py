@@ -11,10 +11,11 @@ and what the best matches remind of is added (`engram.cognition.spreading`):
     score = similarity + lexical + window + activation
     similarity, lexical: as above, times (1 − WINDOW_WEIGHT)
     window = WINDOW_WEIGHT · (similarity + lexical of the window)
-    activation = ACTIVATION_WEIGHT · what was lit, ACTIVATION_MAX at most
+    activation = (1 − the others) · min(ACTIVATION_WEIGHT · what was lit, ACTIVATION_MAX)
 
-The limit keeps what a good match reminds of behind the match itself: without it, four in ten
-passages were not the first answer to their own text.
+What a memory says for itself and what it was lit by are two reasons to recall it, combined as
+probabilities of independent causes are. The limit keeps what a good match reminds of behind the
+match itself: without it, half of the passages were not the first answer to their own text.
 
 The seeds are the SEEDS best by the first three, in proportion to their SEED_POWERth power, and the
 memories that are the cue. Parts and scores are rounded to 1e-6 before they are compared, and equal
@@ -35,8 +36,8 @@ from engram.memory.model import Filter, Hit, Mode, Spread, Step, Why
 from engram.memory.view import BoolArray, View
 
 WINDOW_WEIGHT: Final = 0.5
-ACTIVATION_WEIGHT: Final = 4.0
-ACTIVATION_MAX: Final = 0.5
+ACTIVATION_WEIGHT: Final = 12.0
+ACTIVATION_MAX: Final = 0.7
 SEEDS: Final = 20
 SEED_POWER: Final = 4
 """All five tuned on LoCoMo, see docs/benchmarks; a fifth more or less changes little."""
@@ -124,7 +125,8 @@ def _hit(view: View, match: Match, scored: _Scored, i: int, sure: Sure, explain:
     row = int(scored.rows[i])
     direct = scored.similarity[i] + scored.lexical[i] + scored.window[i]
     brought_up = scored.activation[i] > direct
-    path = scored.lit.path(row) if scored.lit is not None and (explain or brought_up) else []
+    told = brought_up or (explain and scored.activation[i] > 0)
+    path = scored.lit.path(row) if scored.lit is not None and told else []
     return Hit(
         memory=view.memory(row),
         score=float(scored.scores[i]),
@@ -164,9 +166,8 @@ def _spreading(
     scores = np.round(similarity + lexical + window, DECIMALS)
     lit = _lit(view, cue, wanted, visible, rows, scores)
     gained = np.zeros(view.rows)
-    strong = np.minimum(ACTIVATION_WEIGHT * lit.activation, ACTIVATION_MAX)
-    gained[lit.rows] = np.round(strong, DECIMALS)
-    activated = gained[rows]
+    gained[lit.rows] = np.minimum(ACTIVATION_WEIGHT * lit.activation, ACTIVATION_MAX)
+    activated = np.round((1.0 - scores).clip(0) * gained[rows], DECIMALS)
     scores = np.round(scores + activated, DECIMALS)
     may = answering[rows]
     if match.cosine is None:

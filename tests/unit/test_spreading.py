@@ -194,8 +194,10 @@ class Model:
         powers = {id_: max(scores[id_], 0) ** 4 for id_ in seeds}
         total = sum(powers.values()) or 1.0
         lit = self.activation({id_: power / total for id_, power in powers.items()}, how)
+        strong = {id_: min(12.0 * value, 0.7) for id_, value in lit.items()}
         return {
-            id_: [*ps, round(min(4.0 * lit.get(id_, 0.0), 0.5), 6)] for id_, ps in parts.items()
+            id_: [*ps, round(max(1 - scores[id_], 0) * strong.get(id_, 0.0), 6)]
+            for id_, ps in parts.items()
         }
 
 
@@ -362,7 +364,7 @@ def test_a_path_leads_from_what_matched_over_each_association() -> None:
     history = History()
     conversation(history, "zebra crossing", "blue paint")
     conversation(history, "blue whale", source=None)
-    found = answer(history, "zebra", Spread(max_hops=2))
+    found = answer(history, "zebra", Spread(max_hops=2, decay=0.2))
     assert set(found) == {"m0", "m1", "m2"}
     why = found["m2"].why
     assert why is not None
@@ -374,12 +376,12 @@ def test_a_path_leads_from_what_matched_over_each_association() -> None:
     assert [found[id_].hops for id_ in ("m0", "m2")] == [0, 2]
     (first,) = [step for step in why.path if step.from_id == "m0"]
     assert first.weight == 1.0
-    # What m0 gave is halved twice; m1, half a match by its window, is a seed of a 16th of that.
-    # Of what m1 leads to words are .5, and time 1.
+    # Of what m0 gave a fifth comes to m1, and a fifth of that goes on; m1, half a match by its
+    # window, is a seed of a 16th of that. Of what m1 leads to words are .5, and time 1.
     shares = (16 / 17, 1 / 17)
-    assert why.activation == pytest.approx(
-        4 * (0.25 * shares[0] + 0.5 * shares[1]) * 0.5 / 1.5, abs=1e-5
-    )
+    lit = (0.04 * shares[0] + 0.2 * shares[1]) * 0.5 / 1.5
+    direct = why.similarity + why.lexical + why.window
+    assert why.activation == pytest.approx((1 - direct) * 12 * lit, abs=1e-5)
 
 
 def test_a_head_is_mentioned_wherever_all_of_it_stands() -> None:
@@ -400,7 +402,10 @@ def test_what_a_match_reminds_of_stays_behind_the_match_itself() -> None:
     conversation(history, "paint, deploy and vault", "deploy rota", "vault rota", source=None)
     found = answer(history, "zebra crossing paint")
     assert next(iter(found)) == "m0"
-    assert found["m1"].why.activation == 0.5  # type: ignore[union-attr]
+    why = found["m1"].why
+    assert why is not None
+    direct = why.similarity + why.lexical + why.window
+    assert why.activation == pytest.approx(0.7 * (1 - direct), abs=1e-6)
 
 
 def test_links_lead_both_ways_and_are_named_on_the_path() -> None:
@@ -450,7 +455,8 @@ def test_what_is_forgotten_or_expired_leads_nowhere() -> None:
 
 def test_memories_given_as_cue_light_others_and_do_not_answer() -> None:
     history = History()
-    conversation(history, "zebra crossing", "blue paint", "at lunch")
+    conversation(history, "zebra crossing", "blue paint")
+    history.store(Turn("m2", "at lunch", "talk", 2, 0, (0.0, 1.0, 0.0)))
     history.state.publish()
     cue = Cue(None, np.float32((0.0, 1.0, 0.0)), exclude=(0,))
     wanted = Wanted("spreading", 10, None, None, True, 0)

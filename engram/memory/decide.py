@@ -35,6 +35,7 @@ from engram.memory.events import (
     SpaceDeleted,
     SpaceRestored,
 )
+from engram.memory.forgetting import EXPIRED, REQUEST, Judged, NothingLeft
 from engram.memory.model import Vector
 from engram.memory.payload import NO_VECTORS, Batch
 from engram.memory.purges import is_husk
@@ -62,6 +63,13 @@ class Revise(NamedTuple):
 
 class Forget(NamedTuple):
     id: str
+    now_us: int
+
+
+class Sweep(NamedTuple):
+    """Forget what was judged to go, as far as that still holds."""
+
+    judged: Sequence[Judged]
     now_us: int
 
 
@@ -124,6 +132,7 @@ Command = (
     Remember
     | Revise
     | Forget
+    | Sweep
     | Purge
     | Restore
     | Associate
@@ -177,10 +186,10 @@ def decide(known: Known, command: Command, memory_space_id: str) -> Batch:
             return _revise(known, command, memory_space_id)
         case Forget():
             latest = _living(known, command.id, command.now_us, memory_space_id)
-            event = MemoryForgotten(
-                id=command.id, revision=latest.version.revision, reason="request"
-            )
+            event = MemoryForgotten(id=command.id, revision=latest.version.revision, reason=REQUEST)
             return Batch([event], NO_VECTORS)
+        case Sweep():
+            return _swept(known, command)
         case Purge():
             return Batch(list(_purged(known, command.ids, memory_space_id)), NO_VECTORS)
         case Restore():
@@ -219,13 +228,25 @@ def _remember(known: Known, command: Remember, memory_space_id: str) -> Batch:
                 )
             if latest.alive:
                 events.append(
-                    MemoryForgotten(
-                        id=version.id, revision=latest.version.revision, reason="expired"
-                    )
+                    MemoryForgotten(id=version.id, revision=latest.version.revision, reason=EXPIRED)
                 )
             revision = latest.version.revision + 1
         events.append(msgspec.structs.replace(version, revision=revision))
     return Batch(events, command.vectors)
+
+
+def _swept(known: Known, command: Sweep) -> Batch:
+    """What was revised, forgotten or used anew since it was judged stays as it is."""
+    events: list[MemoryForgotten] = []
+    for each in command.judged:
+        latest = known.latest(each.id)
+        if latest is None or not latest.alive or latest.version.revision != each.revision:
+            continue
+        if not latest.lives_at(command.now_us):
+            events.append(MemoryForgotten(id=each.id, revision=each.revision, reason=EXPIRED))
+    if not events:
+        raise NothingLeft
+    return Batch(events, NO_VECTORS)
 
 
 def _revise(known: Known, command: Revise, memory_space_id: str) -> Batch:

@@ -53,7 +53,7 @@ from engram.memory.payload import Batch
 from engram.memory.purges import Purges, husk
 from engram.memory.retention import KEEP_ALL, Retention
 from engram.memory.times import NEVER_US
-from engram.memory.view import NO_ROW, View, version_in
+from engram.memory.view import NO_ROW, View, earliest_expiry, version_in
 
 PUBLISH_ROWS: Final = 32_768
 """Rows collected before they are moved into the columns even without a `publish`."""
@@ -262,6 +262,8 @@ class State:
         dead = np.array(sorted(row for row in self._dead_rows if self._live.alive(row)), np.int64)
         for row in dead.tolist():
             self._live.kill(row)
+        if len(dead) and self._expires_us.view()[dead].min() <= self._earliest_expiry_us:
+            self._earliest_expiry_us = earliest_expiry(self._expires_us.view(), self._live.view())
         self._lexicon.bury(dead)
         if self._new_forgotten:
             self._forgotten.extend(self._new_forgotten)
@@ -355,7 +357,7 @@ class State:
         state._previous = GrowingColumn.of(np.full(len(columns.live), NO_ROW))
         state._forgotten = GrowingColumn.of(columns.forgotten)
         state._expires_us = GrowingColumn.of(columns.expires_us)
-        state._earliest_expiry_us = int(columns.expires_us.min(initial=NEVER_US))
+        state._earliest_expiry_us = earliest_expiry(columns.expires_us, columns.live)
         state._confidences = GrowingColumn.of(columns.confidences)
         state._live = LiveMask.of(columns.live)
         state._vectors = Vectors(dimensions, columns.vectors)

@@ -19,7 +19,7 @@ from engram.indexes.vectors import VectorsView
 from engram.memory.columns import Past
 from engram.memory.events import MemoryRestored, MemoryRevised, MemoryStored, MemoryVersion
 from engram.memory.model import Filter, Memory, Vector
-from engram.memory.times import from_us, to_us
+from engram.memory.times import NEVER_US, from_us, to_us
 
 NO_ROW: Final = -1
 BoolArray = npt.NDArray[np.bool_]
@@ -32,11 +32,17 @@ def version_in(document: bytes) -> MemoryVersion:
     return version
 
 
+def earliest_expiry(expires_us: npt.NDArray[np.int64], live: BoolArray) -> int:
+    """When the first of the living rows expires, NEVER_US without any; both arguments (rows,)."""
+    return int(expires_us.min(where=live, initial=NEVER_US))
+
+
 class View:
     """The durable state at one position; never changes. All columns have `rows` rows, but for
     `forgotten`, which pairs the row of each forgotten memory with the position it was forgotten at.
     `previous` leads from a row to the one before it with the same id, or to NO_ROW. The first rows
     may have come from a checkpoint: of what else happened to their ids, `past` has the positions.
+    `earliest_expiry_us` is that of the living rows, NEVER_US where none of them expires.
     """
 
     __slots__ = (
@@ -114,6 +120,12 @@ class View:
             return self.live
         mask: BoolArray = self.live & (self.expires_us > now_us)
         return mask
+
+    def expired(self, now_us: int) -> npt.NDArray[np.int64]:
+        """The living rows whose time is up by then, int64 (n,), that is not shown any more."""
+        if now_us < self.earliest_expiry_us:
+            return np.empty(0, np.int64)
+        return np.flatnonzero(self.live & (self.expires_us <= now_us))
 
     def live_count(self, now_us: int) -> int:
         return int(np.count_nonzero(self.visible(now_us)))

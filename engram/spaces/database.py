@@ -23,6 +23,7 @@ from engram.spaces.requests import check_spaces_limit
 from engram.spaces.residency import OPEN_BYTES_MAX, OPEN_SPACES_MAX, PAST_BYTES_MAX, Bounds
 from engram.spaces.scrub import Scrub
 from engram.spaces.space import Space
+from engram.spaces.sweeper import Sweeper
 from wal.log import NO_ROOM
 from wal.os_vfs import open_root
 
@@ -33,9 +34,17 @@ _GRACE_S_MAX: Final = 100 * 366 * 24 * 3_600
 class Database:
     """All spaces of one data root. Thread-safe; use it as a context manager, or close it."""
 
-    def __init__(self, registry: Registry, path: Path, scrub_bytes_per_s: int = 0) -> None:
+    def __init__(
+        self,
+        registry: Registry,
+        path: Path,
+        scrub_bytes_per_s: int = 0,
+        sweeper: Sweeper | None = None,
+    ) -> None:
+        """`sweeper` is the one that the registry has, to be stopped with it."""
         self._registry = registry
         self.path = path
+        self._sweeper = sweeper
         self._scrub: Scrub | None = None
         if scrub_bytes_per_s:
             self._scrub = Scrub(self._open_entries, scrub_bytes_per_s)
@@ -133,6 +142,8 @@ class Database:
         """Make everything durable and release the data root. Idempotent."""
         if self._scrub is not None:
             self._scrub.stop()  # it reads from what is closed next
+        if self._sweeper is not None:
+            self._sweeper.stop()
         self._registry.close()
 
     def __enter__(self) -> Database:
@@ -202,6 +213,7 @@ def open_database(
         raise DataRootUnusable(_why(root, error)) from error
     except ValueError as error:
         raise DataRootUnusable(f"{str(root)!r} is not a path: {error}") from error
+    sweeper = Sweeper()
     try:
         registry = Registry(
             directory,
@@ -209,11 +221,12 @@ def open_database(
             exclusive=exclusive,
             delete_grace_s=delete_grace_s,
             bounds=bounds,
+            sweeper=sweeper,
         )
     except BaseException:
         directory.close()
         raise
-    return Database(registry, root, scrub_bytes_per_s)
+    return Database(registry, root, scrub_bytes_per_s, sweeper)
 
 
 def _checked_path(path: object) -> str:

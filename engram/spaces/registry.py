@@ -64,6 +64,7 @@ from engram.spaces.past import PastStates
 from engram.spaces.residency import Bounds, Residency
 from engram.spaces.space import Space
 from engram.spaces.store import NONCE_BYTES, Clock, Store, translated, was_deleted
+from engram.spaces.sweeper import Sweeper
 from wal import errors as wal_errors
 from wal.codec import Draft
 from wal.create import create_log
@@ -88,13 +89,13 @@ class Registry:
         options: LogOptions = DEFAULT_OPTIONS,
         delete_grace_s: float = DELETE_GRACE_S,
         bounds: Bounds = _BOUNDS,
+        sweeper: Sweeper | None = None,
     ) -> None:
         """Take the data root into use, laying it out if it is empty.
 
         `exclusive` refuses a second server: raises :class:`engram.errors.SpaceLocked`.
         `delete_grace_s` is how long a space deleted here can be restored for certain, `bounds` what
-        open spaces may take. Raises :class:`engram.errors.DataRootUnusable` for a folder that is
-        not ours or not writable.
+        open spaces may take, `sweeper` looks after them. `DataRootUnusable`: for an unfit folder.
         """
         self._root = root
         self._pid = os.getpid()
@@ -102,7 +103,9 @@ class Registry:
         self._clock = clock
         self._options = options
         pasts = PastStates(bounds.past_bytes)
-        self._new_store = partial(Store, owner=owner, pasts=pasts, clock=clock, options=options)
+        self._new_store = partial(
+            Store, owner=owner, pasts=pasts, sweeper=sweeper, clock=clock, options=options
+        )
         self.residency = Residency(bounds)
         self._entries: dict[str, Entry] = {}
         self._lives: dict[str, Entry] = {}  # by uuid: handles keep to the life they were made for
@@ -119,7 +122,7 @@ class Registry:
                 self._lifecycle = Lifecycle(
                     root,
                     self._control,
-                    partial(open_aside, new_store=self._new_store),
+                    partial(open_aside, new_store=partial(self._new_store, sweeper=None)),
                     owner=owner,
                     clock=clock,
                     grace_s=delete_grace_s,
@@ -352,9 +355,7 @@ class Registry:
 
         try:
             return self.residency.relieved(look)
-        except FileNotFoundError:
-            return None
-        except NotADirectoryError:
+        except (FileNotFoundError, NotADirectoryError):
             return None
         except OSError as error:
             raise self._cannot_open(space_id, error) from error

@@ -17,15 +17,10 @@ from typing import Final, NamedTuple, TypeVar
 
 from compaction.compact import Stopped
 from engram.errors import (
-    DataRootUnusable,
-    DiskFull,
     EngramError,
-    HistoryGone,
-    OutcomeUnknown,
     SpaceDamaged,
     SpaceLocked,
     SpaceNotFound,
-    TooLarge,
     Unavailable,
 )
 from engram.feed.feed import Feed
@@ -48,8 +43,11 @@ from engram.memory.state import State, StateError
 from engram.memory.view import View
 from engram.spaces.compactor import Compactor, begin
 from engram.spaces.footprint import Footprint, footprint
+from engram.spaces.forgetting import Forgetter
 from engram.spaces.identity import Identity
+from engram.spaces.log_errors import REOPEN, error_for
 from engram.spaces.past import PastStates
+from engram.spaces.sweeper import Sweeper
 from wal import errors as wal_errors
 from wal.codec import Draft, Record, check_draft
 from wal.commit import Decided, GroupCommitter
@@ -59,10 +57,6 @@ from wal.opened import DEFAULT_OPTIONS, Ack, LogOptions
 from wal.vfs import Directory
 
 NONCE_BYTES: Final = 16
-_REOPEN: Final = (
-    "It stays readable meanwhile; `engram space reopen`, `POST …/reopen` or `space.reopen()` goes "
-    "on with what the disk holds"
-)
 T = TypeVar("T")
 Clock = Callable[[], int]
 """Nanoseconds since the epoch."""
@@ -92,6 +86,7 @@ class Store:
         feed: Feed,
         owner: str,
         pasts: PastStates,
+        sweeper: Sweeper | None = None,
         clock: Clock = time.time_ns,
         options: LogOptions = DEFAULT_OPTIONS,
         though_damaged: bool = False,
@@ -126,7 +121,9 @@ class Store:
         self._feed = feed
         # Not held by its compactor: a cycle would keep the memory of a closed space for a while.
         self.compactor = Compactor(weakref.proxy(self), space_dir)
-        self._machine = _Machine(identity.memory_space_id, self.state, feed, self.compactor.notice)
+        self.forgetter = Forgetter(self, sweeper)
+        noticing = (self.compactor.notice, self.forgetter.notice)
+        self._machine = _Machine(identity.memory_space_id, self.state, feed, noticing)
         self._committer = GroupCommitter(
             self.log, self._machine, name=f"engram-writer-{identity.memory_space_id}"
         )
@@ -136,6 +133,7 @@ class Store:
         _OPEN_HERE[identity.uuid] = os.getpid()
         if self.state.purges.pending and not self.opened_damaged:
             self.compactor.start()  # what a crash or a full disk has interrupted
+        self.forgetter.notice()
 
     def now_ns(self) -> int:
         return self._clock()
@@ -189,7 +187,7 @@ class Store:
         if isinstance(failure, wal_errors.Decayed):
             return "damaged", str(failure)
         if isinstance(failure, wal_errors.Poisoned):
-            return "poisoned", f"{failure}. {_REOPEN}"
+            return "poisoned", f"{failure}. {REOPEN}"
         if self._committer.no_room:
             return "read_only", "no room was left on the disk; writes work again once there is some"
         return "active", None
@@ -198,7 +196,7 @@ class Store:
         """Raise :class:`engram.errors.SpaceDamaged` if history is known not to verify any more."""
         failure = self.log.failure
         if isinstance(failure, wal_errors.Decayed):
-            raise _translate(failure, self.identity.memory_space_id)
+            raise error_for(failure, self.identity.memory_space_id)
 
     def check_readable(self) -> None:
         """Read all of a history that did not verify once more, from the disk. Raises
@@ -302,6 +300,7 @@ class Store:
         `OutcomeUnknown` and `Unavailable` (the space is being closed).
         """
         started = time.perf_counter()
+        self.forgetter.sweep_if_possible()
         with self._translated():
             try:
                 done = self.compactor.run()
@@ -347,12 +346,16 @@ class _Machine:
     """The state machine that the writer thread drives: `decide` over an overlay of its group."""
 
     def __init__(
-        self, memory_space_id: str, state: State, feed: Feed, grown: Callable[[], None]
+        self,
+        memory_space_id: str,
+        state: State,
+        feed: Feed,
+        noticing: Sequence[Callable[[], None]],
     ) -> None:
         self._memory_space_id = memory_space_id
         self.state = state
         self._feed = feed
-        self._grown = grown
+        self._noticing = noticing
         self._overlay: dict[str, tuple[Latest, Vector]] = {}
         self._links: dict[tuple[str, str, str], bool] = {}
         self._anew: set[str] = set()
@@ -421,7 +424,8 @@ class _Machine:
             committed.append(Committed(batch, ack))
         self.state.publish()
         self._feed.publish([(c.batch, c.ack.position, c.ack.time_ns) for c in committed])
-        self._grown()
+        for notice in self._noticing:
+            notice()
         return committed
 
     def abandon(self) -> None:
@@ -461,45 +465,4 @@ def translated(memory_space_id: str) -> Iterator[None]:
     except EngramError:
         raise
     except wal_errors.WalError as error:
-        raise _translate(error, memory_space_id) from error
-
-
-def _translate(error: wal_errors.WalError, memory_space_id: str) -> EngramError:
-    space = f"space {memory_space_id!r}"
-    match error:
-        case wal_errors.Damaged():
-            return SpaceDamaged(
-                f"{space} is damaged: {error}. Nothing was changed; `engram log verify` on its "
-                "folder lists all that is wrong",
-                memory_space_id=memory_space_id,
-            )
-        case wal_errors.Unsupported():
-            return SpaceDamaged(f"{space} cannot be read: {error}", memory_space_id=memory_space_id)
-        case wal_errors.Locked():
-            return SpaceLocked(
-                f"{space} is in use by {error.owner or 'another process'}. Talk to that process "
-                "(a server: over HTTP), or stop it first",
-                memory_space_id=memory_space_id,
-            )
-        case wal_errors.DiskFull():
-            return DiskFull(f"{space}: {error}", memory_space_id=memory_space_id)
-        case wal_errors.RecordTooLarge():
-            return TooLarge(f"the batch is too large: {error}", memory_space_id=memory_space_id)
-        case wal_errors.Decayed():
-            return SpaceDamaged(
-                f"{space} is damaged: {error}. What is in memory can still be read; `engram log "
-                "verify` on its folder lists all that is wrong",
-                memory_space_id=memory_space_id,
-            )
-        case wal_errors.Truncated():
-            return HistoryGone(
-                f"{space}: {error}. Start from there",
-                memory_space_id=memory_space_id,
-                oldest_position=error.oldest_position,
-            )
-        case wal_errors.Poisoned():
-            return OutcomeUnknown(f"{space}: {error}. {_REOPEN}", memory_space_id=memory_space_id)
-        case wal_errors.ReadOnly():
-            return DataRootUnusable(f"{space}: {error}", memory_space_id=memory_space_id)
-        case _:
-            return Unavailable(f"{space}: {error}", memory_space_id=memory_space_id)
+        raise error_for(error, memory_space_id) from error

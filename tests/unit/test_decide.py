@@ -30,6 +30,7 @@ from engram.memory.decide import (
     Restore,
     RestoreSpace,
     Revise,
+    Sweep,
     decide,
 )
 from engram.memory.events import (
@@ -45,6 +46,7 @@ from engram.memory.events import (
     SpaceDeleted,
     SpaceRestored,
 )
+from engram.memory.forgetting import Judged, NothingLeft
 from engram.memory.model import Vector
 from engram.memory.payload import Batch, decode_batch, encode_batch
 from engram.memory.retention import Retention
@@ -171,6 +173,31 @@ CASES = {
 
 A, B = lives(), Latest(version("b", revision=1), True)
 GONE = Latest(version("b", revision=1), False)
+
+
+def judged(*ids: str, revision: int = 1) -> Sweep:
+    return Sweep([Judged(memory_id, revision, "expired") for memory_id in ids], NOW)
+
+
+def test_a_sweep_forgets_what_is_still_as_it_was_judged() -> None:
+    known = Fake(
+        Latest(version("expired", revision=1, expires_us=NOW), True),
+        Latest(version("later", revision=1, expires_us=NOW + 1), True),
+        Latest(version("never", revision=1), True),
+        Latest(version("dead", revision=1, expires_us=NOW), False),
+        Latest(version("revised", revision=2, expires_us=NOW), True),
+    )
+    ids = ("later", "unheard-of", "expired", "never", "dead", "revised")
+    (event,) = decide(known, judged(*ids), "alpha").events
+    assert event == MemoryForgotten(id="expired", revision=1, reason="expired")
+
+
+@pytest.mark.parametrize("known", [[], [lives()], [dead(expires_us=NOW)], [lives(2, expires_us=5)]])
+def test_a_sweep_that_comes_too_late_leaves_no_record(known: list[Latest]) -> None:
+    with pytest.raises(NothingLeft):
+        decide(Fake(*known), judged("a"), "alpha")
+
+
 EXPIRED = Latest(version("b", revision=1, expires_us=NOW), True)
 
 

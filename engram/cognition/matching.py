@@ -17,7 +17,7 @@ counts for what it says of that one of the three of which it says most.
 
 from __future__ import annotations
 
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -32,8 +32,11 @@ SIMILARITY_WEIGHT: Final = 0.4
 """Tuned for the default embedder on LoCoMo, see docs/benchmarks; flat between .3 and .5."""
 NEIGHBOUR_WEIGHT: Final = 0.5
 """What a neighbour's cosine counts for in a window."""
+DENSE_SHARE: Final = 32
+"""A term in more than one row of so many is added up for all rows, which then is quicker."""
 
 Floats = npt.NDArray[np.float64]
+_Floating = TypeVar("_Floating", bound=np.floating)
 Int64Array = npt.NDArray[np.int64]
 
 
@@ -96,9 +99,14 @@ def match_all(view: View, cue: Cue, mode: Mode, visible: BoolArray) -> Match:
 def own_parts(match: Match, rows: Int64Array) -> Parts:
     """What the memories in `rows` say for themselves, scaled among these."""
     return _scaled(
-        None if match.cosine is None else match.cosine[rows],
-        None if match.bm25 is None else match.bm25[rows],
+        None if match.cosine is None else _taken(match.cosine, rows),
+        None if match.bm25 is None else _taken(match.bm25, rows),
     )
+
+
+def _taken(column: npt.NDArray[_Floating], rows: Int64Array) -> npt.NDArray[_Floating]:
+    """Some rows of a column, ascending and distinct; the column itself where that is all."""
+    return column if len(rows) == len(column) else column[rows]
 
 
 def window_parts(match: Match, neighbours: Neighbours, rows: Int64Array) -> Parts:
@@ -107,10 +115,13 @@ def window_parts(match: Match, neighbours: Neighbours, rows: Int64Array) -> Part
     if match.cosine is not None:
         # A row without a neighbour finds the zero behind the last.
         padded = np.append(match.cosine.astype(np.float64), 0.0)
-        beside = padded[neighbours.before[rows]] + padded[neighbours.after[rows]]
-        cosine = padded[rows] + NEIGHBOUR_WEIGHT * beside
+        cosine = padded[neighbours.before]
+        cosine += padded[neighbours.after]
+        cosine *= NEIGHBOUR_WEIGHT
+        cosine += padded[:-1]
+        cosine = _taken(cosine, rows)
     if match.postings is not None:
-        bm25 = _window_bm25(match.postings, neighbours)[rows]
+        bm25 = _taken(_window_bm25(match.postings, neighbours), rows)
     return _scaled(cosine, bm25)
 
 
@@ -121,12 +132,17 @@ def _window_bm25(postings: ScoredPostings, neighbours: Neighbours) -> Floats:
     ends = np.searchsorted(postings.which, np.arange(len(postings.idf)), side="right")
     begin = 0
     for end in ends.tolist():
-        rows, parts = postings.rows[begin:end], postings.parts[begin:end]
+        rows, parts = postings.rows[begin:end].astype(np.intp), postings.parts[begin:end]
         begin = end
-        reached = (rows, neighbours.before[rows], neighbours.after[rows])
-        for at in reached:  # in each, no row stands twice but the one behind the last
+        most[rows] = parts
+        beside = neighbours.before[rows], neighbours.after[rows]
+        for at in beside:  # in each, no row stands twice but the one behind the last
             most[at] = np.maximum(most[at], parts)
-        for at in reached:
+        if len(rows) > count // DENSE_SHARE:
+            total += most
+            most[:] = 0.0
+            continue
+        for at in (rows, *beside):
             total[at] += most[at]
             most[at] = 0.0
     return total[:-1]
@@ -142,13 +158,14 @@ def _scaled(
     lexical = np.zeros(len(given))
     weight = SIMILARITY_WEIGHT if bm25 is not None else 1.0
     if cosine is not None and len(cosine):
-        wide = cosine.astype(np.float64)
-        low, high = wide.min(), wide.max()
-        # One candidate, or all alike: each is as near as any.
-        similarity = weight * ((wide - low) / (high - low) if high > low else wide * 0 + 1)
+        low, high = float(cosine.min()), float(cosine.max())
+        similarity += weight  # one candidate, or all alike: each is as near as any
+        if high > low:
+            np.subtract(cosine, low, out=similarity, dtype=np.float64)
+            similarity *= weight / (high - low)
     if bm25 is not None and len(bm25):
         high = float(bm25.max())
         if high > 0:
             share = 1.0 - (weight if cosine is not None else 0.0)
-            lexical = share * bm25.astype(np.float64) / high
+            np.multiply(bm25, share / high, out=lexical, dtype=np.float64)
     return Parts(similarity, lexical)

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 import engram
 from engram.cognition.matching import SIMILARITY_WEIGHT
+from engram.cognition.recall import SCORES_PER_BLOCK, _nth_best
 from engram.errors import Invalid, MemoryNotFound
 from engram.memory.model import Filter, Hit
 from tests.unit.conftest import START_NS, SetClock
@@ -499,3 +500,18 @@ def test_the_answer_names_the_position_it_was_read_at(facts: engram.Space) -> No
     assert first.memory_space_id == "alpha"
     assert not first.recorded
     assert facts.recall("deploy").recorded
+
+
+@given(
+    blocks=st.integers(0, 6),
+    rest=st.integers(0, SCORES_PER_BLOCK - 1),
+    number=st.integers(1, 5),
+    levels=st.integers(1, 2_000),
+    seed=st.integers(0, 99),
+)
+def test_the_bar_for_the_best_is_the_same_as_by_sorting(
+    blocks: int, rest: int, number: int, levels: int, seed: int
+) -> None:
+    count = max(number, blocks * SCORES_PER_BLOCK + rest)
+    scores = np.random.default_rng(seed).integers(0, levels, count) / levels
+    assert _nth_best(scores, number) == np.sort(scores)[-number]

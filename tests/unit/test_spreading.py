@@ -11,13 +11,15 @@ from collections.abc import Iterable
 from datetime import UTC, datetime
 from itertools import pairwise
 from typing import Any, NamedTuple
+from unittest import mock
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from engram.cognition.matching import Cue
+from engram.cognition import matching
+from engram.cognition.matching import DENSE_SHARE, Cue
 from engram.cognition.recall import Wanted, recall
 from engram.indexes.lexicon import K1, B
 from engram.indexes.tokens import tokenise
@@ -324,14 +326,26 @@ def lived(history: History, what: list[tuple[str, Any]]) -> None:
 
 
 @settings(deadline=None, max_examples=300)
-@given(what=st.lists(steps, max_size=24), query=texts, vector=vectors, how=paces)
+@given(
+    what=st.lists(steps, max_size=24),
+    query=texts,
+    vector=vectors,
+    how=paces,
+    dense_share=st.sampled_from([1, DENSE_SHARE]),
+)
 def test_every_part_is_what_the_formulas_give(
-    what: list[tuple[str, Any]], query: str, vector: tuple[float, ...], how: Spread
+    what: list[tuple[str, Any]],
+    query: str,
+    vector: tuple[float, ...],
+    how: Spread,
+    dense_share: int,
 ) -> None:
-    """Over random histories, published and compacted anywhere."""
+    """Over random histories, published and compacted anywhere; added up row by row, or for all."""
     history = History()
     lived(history, what)
-    found = {hit.memory.id: hit for hit in answers(history, Cue(query, np.float32(vector)), how)}
+    with mock.patch.object(matching, "DENSE_SHARE", dense_share):
+        hits = answers(history, Cue(query, np.float32(vector)), how)
+    found = {hit.memory.id: hit for hit in hits}
     assert found.keys() == history.turns.keys()
     if not found:
         return

@@ -32,6 +32,8 @@ SIMILARITY_WEIGHT: Final = 0.4
 """Tuned for the default embedder on LoCoMo, see docs/benchmarks; flat between .3 and .5."""
 NEIGHBOUR_WEIGHT: Final = 0.5
 """What a neighbour's cosine counts for in a window."""
+ALIKE: Final = 1e-6
+"""Cosines that differ by no more do so by rounding, which must not be scaled up to a preference."""
 DENSE_SHARE: Final = 32
 """A term in more than one row of so many is added up for all rows, which then is quicker."""
 
@@ -160,7 +162,7 @@ def _scaled(
     if cosine is not None and len(cosine):
         low, high = float(cosine.min()), float(cosine.max())
         similarity += weight  # one candidate, or all alike: each is as near as any
-        if high > low:
+        if high - low > ALIKE:
             np.subtract(cosine, low, out=similarity, dtype=np.float64)
             similarity *= weight / (high - low)
     if bm25 is not None and len(bm25):

@@ -163,9 +163,13 @@ def test_what_was_acknowledged_survives_sigkill(tmp_path: Path, start_server: St
         for space in acknowledged:
             server.request("PUT", f"/api/v1/spaces/{space}")
         writers = [threading.Thread(target=write, args=(server, s, boot)) for s in acknowledged]
+        before = {space: len(written) for space, written in acknowledged.items()}
         for writer in writers:
             writer.start()
-        time.sleep(0.4 + 0.1 * boot)
+        while any(len(written) == before[space] for space, written in acknowledged.items()):
+            assert any(writer.is_alive() for writer in writers)
+            time.sleep(0.01)
+        time.sleep(0.1 * boot)
         server.kill()
         for writer in writers:
             writer.join()

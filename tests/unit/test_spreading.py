@@ -15,7 +15,7 @@ from unittest import mock
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from engram.cognition import matching
@@ -332,6 +332,17 @@ def lived(history: History, what: list[tuple[str, Any]]) -> None:
     vector=vectors,
     how=paces,
     dense_share=st.sampled_from([1, DENSE_SHARE]),
+)
+@example(
+    # Equally near, but not by the last bit of a float32.
+    what=[
+        ("store", ("deploy", None, 0, (-1.0, -2.0, 3.0))),
+        ("store", ("deploy", None, 0, (3.0, 1.0, -2.0))),
+    ],
+    query="deploy",
+    vector=(-1.0, -2.0, -2.0),
+    how=Spread(max_hops=0, decay=0.3),
+    dense_share=DENSE_SHARE,
 )
 def test_every_part_is_what_the_formulas_give(
     what: list[tuple[str, Any]],

@@ -219,7 +219,7 @@ def _decoder(shape: type[Any]) -> msgspec.json.Decoder[Any]:
 
 def _from_json(kind: type[Any], value: object) -> object:
     if kind is not Vector and getattr(kind, "__origin__", None) is not np.ndarray:
-        raise NotImplementedError(f"{kind} has no JSON form")
+        raise TypeError(f"{kind} has no JSON form")
     vector = np.asarray(value, dtype=np.float32)
     if vector.ndim != 1:
         raise ValueError("Expected an array of numbers")

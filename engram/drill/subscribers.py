@@ -12,6 +12,7 @@ next. All are compared with the log at every look.
 from __future__ import annotations
 
 import asyncio
+from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import AsyncGenerator, Iterator
 from contextlib import aclosing
@@ -33,7 +34,7 @@ _RETRY_S: Final = 0.02
 _EVENTS_AT_ONCE: Final = 2
 
 
-class Subscriber:
+class Subscriber(ABC):
     """Follows one space from its first event on. `kind` is how it reads."""
 
     kind = ""
@@ -149,9 +150,9 @@ class Subscriber:
         detail = f"a subscriber ({self.kind}): {detail}"
         return Violation(kind=kind, detail=detail, space=self.space, position=position)
 
+    @abstractmethod
     def _events(self) -> AsyncGenerator[Event, None]:
         """The events behind the last one that it was told."""
-        raise NotImplementedError("each kind of subscriber reads in its own way")
 
 
 class ByClient(Subscriber):

@@ -416,7 +416,7 @@ def _vector(numbers: Sequence[float] | _MaybeVector) -> Vector | _MaybeVector:
 def _plain(value: object) -> object:
     if isinstance(value, np.ndarray):
         return value.tolist()
-    raise NotImplementedError(f"{type(value).__name__} has no JSON form")
+    raise TypeError(f"{type(value).__name__} has no JSON form")
 
 
 _ENCODER: Final = msgspec.json.Encoder(enc_hook=_plain)

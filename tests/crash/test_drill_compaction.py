@@ -28,7 +28,7 @@ from engram.drill.files import find_words
 from engram.drill.ledger import GONE, LIVE, Ledger
 from engram.drill.model import SpaceModel
 from engram.drill.server import Server
-from engram.drill.subscribers import Subscriber
+from engram.drill.subscribers import ByStream
 from engram.errors import HistoryGone
 from engram.memory.model import Compaction, Event, Memory, PurgeReceipt
 from engram.memory.retention import Retention
@@ -367,8 +367,8 @@ def test_an_id_begins_again_only_where_its_end_was_let_go_of() -> None:
         assert settle(model, *shown, listed=listed, oldest=oldest, kept=told) == expected
 
 
-def subscriber_at(last: int, tmp_path: Path) -> Subscriber:
-    subscriber = Subscriber(SPACE, Server(tmp_path))
+def subscriber_at(last: int, tmp_path: Path) -> ByStream:
+    subscriber = ByStream(SPACE, Server(tmp_path))
     subscriber.last = last
     return subscriber
 

@@ -22,7 +22,7 @@ from engram.drill.effects import (
 from engram.drill.ledger import DELETED, GONE, LIVE, Ledger
 from engram.drill.model import SpaceModel
 from engram.drill.server import Server
-from engram.drill.subscribers import Subscriber
+from engram.drill.subscribers import ByStream
 from engram.memory.model import Event, Forgotten, Memory, Recalled
 
 SPACE = "words-1"
@@ -331,7 +331,7 @@ def test_a_subscriber_is_told_the_log(
     model = SpaceModel(SPACE)
     acknowledge(model, stored(1, 2))
     settle(model, stored(1, 2))
-    subscriber = Subscriber(SPACE, Server(tmp_path))
+    subscriber = ByStream(SPACE, Server(tmp_path))
     for one in told:
         subscriber.take(one)
     assert [one.kind for one in subscriber.check(model)] == expected

@@ -45,6 +45,7 @@ if TYPE_CHECKING:
         Unavailable,
     )
     from engram.memory.completion import Completion, Filled, Known, Voter
+    from engram.memory.decay import Decay
     from engram.memory.model import (
         Changes,
         Compaction,
@@ -90,6 +91,7 @@ __all__ = [
     "Confidence",
     "DataRootUnusable",
     "Database",
+    "Decay",
     "DeletedSpace",
     "DiskFull",
     "EmbedderMismatch",
@@ -154,6 +156,7 @@ _HOMES = {
     "Filled": ("engram.memory.completion", "Filled"),
     "Known": ("engram.memory.completion", "Known"),
     "Voter": ("engram.memory.completion", "Voter"),
+    "Decay": ("engram.memory.decay", "Decay"),
     "Retention": ("engram.memory.retention", "Retention"),
     "Client": ("engram.client.synchronous", "Client"),
 }

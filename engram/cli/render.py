@@ -152,13 +152,20 @@ def _what_happened(event: Event) -> str:
         spec = event.embedding
         return f"{event.memory_space_id}, embedding {spec.model} of {spec.dimensions} dimensions"
     if event.retention is not None:
-        return f"retention {event.retention}"
+        return settings_text(event)
     if event.purge_after is not None:
         return f"can be restored until {time_text(event.purge_after)}"
     if event.checkpoint_position is not None:
         gone = "" if event.purged_to is None else f", purged for good up to {event.purged_to}"
         return f"a checkpoint at position {event.checkpoint_position}{gone}"
     return "" if event.id is None else event.id
+
+
+def settings_text(holder: Event | SpaceInfo) -> str:
+    """What is set about a space."""
+    from engram.memory.settings import SETTINGS
+
+    return ", ".join(f"{name} {getattr(holder, name)}" for name in SETTINGS)
 
 
 def space_row(info: SpaceInfo) -> tuple[str, ...]:

@@ -143,7 +143,7 @@ def show(
     config: ConfigOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Show a space: state, position, memories, retention.
+    """Show a space: state, position, memories, settings.
 
     \b
     Example:  engram space create alpha --if-not-exists && engram space show alpha
@@ -166,38 +166,52 @@ def configure(
         typer.Argument(metavar="ID", help="The space to set up.", autocompletion=complete_space),
     ],
     retention: Annotated[
-        str,
+        str | None,
         typer.Option(
             "--retention",
             metavar="AMOUNT",
             help="How much of its history has to stay: all, positions:10000 (the last ones), or "
             "age:30d (s, m, h or d).",
+            show_default=False,
         ),
-    ],
+    ] = None,
+    decay: Annotated[
+        str | None,
+        typer.Option(
+            "--decay",
+            metavar="LAW",
+            help="How memories fade that nobody uses: power:0.5 (the exponent), exponential:30d "
+            "(the half-life) or none; and, behind it, what it counts for in recall: ,weight:0.1.",
+            show_default=False,
+        ),
+    ] = None,
     server: ServerOption = None,
     data_root: DataRootOption = None,
     config: ConfigOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Set how much of its history a space keeps.
+    """Set how much of its history a space keeps, and how its memories fade.
 
-    At least that much stays. What lies before it goes when the space is compacted, and can then no
-    longer be watched from its beginning. What is remembered stays, whatever is set here.
+    What is not named stays as it is. Of history, at least so much stays; what lies before it goes
+    when the space is compacted, and can then no longer be watched from its beginning. What is
+    remembered stays, whatever is set here. A memory fades while it is not recalled, and comes a
+    little later among others that match as well; with ,weight:0 that does not count.
 
     \b
     Example:  engram space create alpha --if-not-exists && engram space configure alpha \
 --retention age:30d
-    Example:  engram space configure alpha --retention positions:10000
+    Example:  engram space configure alpha --retention positions:10000 --decay exponential:30d
+    Example:  engram space configure alpha --decay power:0.5,weight:0.05
     """
-    from engram.memory.retention import parse_retention
+    from engram.memory.settings import given_settings
 
-    kept = parse_retention("--retention", retention)
+    settings = given_settings(retention=retention, decay=decay)
     with opened(Named(server, data_root, config)) as spaces:
-        info = spaces.space(space_id).configure(retention=kept)
+        info = spaces.space(space_id).configure(**settings)
     if as_json:
         output.print_json(_document(info))
     else:
-        output.print_line(f"configured {space_id}: retention {info.retention}")
+        output.print_line(f"configured {space_id}: {render.settings_text(info)}")
 
 
 @app.command("delete")

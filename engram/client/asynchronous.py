@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Unpack
 
 from engram import limits
 from engram.client import requests
@@ -49,7 +49,7 @@ from engram.memory.model import (
     Spread,
     Vector,
 )
-from engram.memory.retention import Retention
+from engram.memory.settings import SettingsGiven
 from engram.spaces.ids import check_space_id
 
 if TYPE_CHECKING:
@@ -244,13 +244,11 @@ class AsyncSpace(AsyncLinking):
         """The space's description, figures included."""
         return read(await self._transport.request("GET", self._path), SpaceInfo, self._id)
 
-    async def configure(self, *, retention: Retention | str) -> SpaceInfo:
-        """Set how much of the space's history has to stay, durably; in force from then on.
-
-        A :class:`engram.Retention`, or its text: `all`, `positions:10000`, `age:30d`. History
-        beyond it goes when the space is compacted, and what is remembered stays. Raises `Invalid`.
+    async def configure(self, **settings: Unpack[SettingsGiven]) -> SpaceInfo:
+        """Set something about the space, durably; what is left out stays as it is. Settings are
+        `retention` and `decay`, see :meth:`engram.Space.configure`. Raises `Invalid`.
         """
-        answer = await self._write("PATCH", self._path, requests.settings_body(retention))
+        answer = await self._write("PATCH", self._path, requests.settings_body(settings))
         return read(answer, SpaceInfo, self._id)
 
     async def reopen(self) -> SpaceInfo:

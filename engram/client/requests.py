@@ -18,7 +18,7 @@ from engram import limits
 from engram.errors import Invalid, TooLarge
 from engram.memory import validate as check
 from engram.memory.model import Changes, EmbeddingSpec, Filter, NewMemory, Spread
-from engram.memory.retention import check_retention
+from engram.memory.settings import SettingsGiven, checked_settings
 from engram.spaces.ids import check_space_id
 from engram.spaces.requests import (
     check_beta,
@@ -100,9 +100,10 @@ def embedding_body(spec: EmbeddingSpec | None) -> Body:
     return {"embedding": {"model": spec.model, "dimensions": spec.dimensions}}
 
 
-def settings_body(retention: object) -> Body:
-    kept = check_retention("retention", retention)
-    return {"retention": {"positions": kept.positions, "age_s": kept.age_s}}
+def settings_body(settings: SettingsGiven) -> Body:
+    """The settings to change."""
+    body: Body = msgspec.to_builtins(checked_settings(settings))
+    return body
 
 
 def fork_body(new_id: object, as_of: object) -> Body:

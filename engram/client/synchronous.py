@@ -15,7 +15,7 @@ from datetime import datetime
 from functools import partial
 from threading import Thread
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Final, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, Final, ParamSpec, TypeVar, Unpack
 
 import anyio
 from anyio.from_thread import BlockingPortal
@@ -53,7 +53,7 @@ from engram.memory.model import (
     Vector,
 )
 from engram.memory.relations import RELATED
-from engram.memory.retention import Retention
+from engram.memory.settings import SettingsGiven
 
 if TYPE_CHECKING:
     from engram.bundles.files import Source, Target
@@ -252,9 +252,9 @@ class ClientSpace:
         """The space's description, figures included."""
         return self._loop.call(self._space.info)
 
-    def configure(self, *, retention: Retention | str) -> SpaceInfo:
-        """Set how much of the space's history has to stay, durably; see `AsyncSpace.configure`."""
-        return self._loop.call(self._space.configure, retention=retention)
+    def configure(self, **settings: Unpack[SettingsGiven]) -> SpaceInfo:
+        """Set something about the space, durably; see `AsyncSpace.configure`."""
+        return self._loop.call(self._space.configure, **settings)
 
     def reopen(self) -> SpaceInfo:
         """Go on with what the server's disk holds, after a failed sync has left it in doubt."""

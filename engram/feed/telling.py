@@ -113,7 +113,7 @@ def _event(event: Logged, space: SpaceName, position: int, time_us: int) -> Even
             spec = EmbeddingSpec(model=event.embedding_model, dimensions=event.dimensions)
             return Event(**common, generation=event.generation, embedding=spec)
         case SpaceConfigured():
-            return Event(**common, retention=event.retention)
+            return Event(**common, **msgspec.structs.asdict(event))
         case SpaceDeleted():
             return Event(**common, purge_after=from_us(event.purge_after_us))
         case SpaceCompacted():

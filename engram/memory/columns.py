@@ -20,6 +20,7 @@ from engram.indexes.links import LinkColumns, check_links, no_links
 from engram.indexes.postings import Run, check_run, kept_of
 from engram.indexes.sequences import SequenceColumns
 from engram.memory.retention import Retention
+from engram.memory.settings import Settings, settings_column, settings_of
 
 if TYPE_CHECKING:
     from engram.memory.state import Frozen
@@ -60,7 +61,7 @@ class StateColumns(NamedTuple):
     """
 
     position: int
-    retention: Retention
+    settings: Settings
     purges: tuple[Int64Array, Int64Array]
     documents: BytesView
     positions: Int64Array
@@ -83,8 +84,10 @@ class StateColumns(NamedTuple):
     def named(self) -> Iterator[tuple[str, Array]]:
         """The columns by the names that a file gives them; `from_named` reads them again."""
         yield "position", np.array([self.position], np.int64)
-        kept = (self.retention.positions or 0, self.retention.age_s or 0)
+        retention = self.settings.retention
+        kept = (retention.positions or 0, retention.age_s or 0)
         yield "retention", np.array(kept, np.int64)
+        yield "settings", settings_column(self.settings)
         for prefix, value in zip(self._fields[2:], self[2:], strict=True):
             yield from _named(prefix, value)
 
@@ -101,7 +104,9 @@ def from_named(column: Mapping[str, Array]) -> StateColumns:
     positions, age_s = column["retention"].tolist()
     return StateColumns(
         position=int(column["position"][0]),
-        retention=Retention(positions=positions or None, age_s=age_s or None),
+        settings=settings_of(
+            Retention(positions=positions or None, age_s=age_s or None), column.get("settings")
+        ),
         purges=(column["purges.0"], column["purges.1"]),
         documents=BytesView(column["documents.data"], column["documents.offsets"]),
         positions=column["positions"],
@@ -161,7 +166,7 @@ SINCE_LINKS: Final = frozenset(
     for name, _ in _named(prefix, value)
 )
 """The columns that checkpoints have since there are links."""
-_SINCE: Final = ("forward.", "sequences.")
+_SINCE: Final = ("forward.", "sequences.", "settings")
 
 
 def newer_columns(names: Iterable[str]) -> tuple[frozenset[str], ...]:
@@ -233,7 +238,7 @@ def compact(
     links, links_gone = view.links.kept(new_rows)
     return StateColumns(
         position=view.position,
-        retention=frozen.retention,
+        settings=frozen.settings,
         purges=frozen.purges.columns(),
         documents=_documents(view.documents, kept),
         positions=view.positions[kept],

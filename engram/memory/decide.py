@@ -39,7 +39,7 @@ from engram.memory.forgetting import EXPIRED, REQUEST, Judged, NothingLeft
 from engram.memory.model import Vector
 from engram.memory.payload import NO_VECTORS, Batch
 from engram.memory.purges import is_husk
-from engram.memory.retention import Retention
+from engram.memory.settings import Settings
 
 
 class Remember(NamedTuple):
@@ -113,9 +113,11 @@ class NoteCompaction(NamedTuple):
 
 
 class Configure(NamedTuple):
-    """Set what a space is to keep."""
+    """Change some settings of a space; `changes` holds new values by the names of
+    :class:`engram.memory.settings.Settings`.
+    """
 
-    retention: Retention
+    changes: Mapping[str, Any]
 
 
 class DeleteSpace(NamedTuple):
@@ -163,6 +165,10 @@ class Known(Protocol):
     def deleted(self) -> bool:
         """Whether the last event deleted the space."""
 
+    @property
+    def settings(self) -> Settings:
+        """What is set about the space."""
+
     def latest(self, memory_id: str) -> Latest | None: ...
 
     def vector(self, memory_id: str) -> Vector:
@@ -199,7 +205,8 @@ def decide(known: Known, command: Command, memory_space_id: str) -> Batch:
         case Observe() | NoteCompaction():
             return Batch([command.event], NO_VECTORS)
         case Configure():
-            return Batch([SpaceConfigured(retention=command.retention)], NO_VECTORS)
+            fields = {**msgspec.structs.asdict(known.settings), **command.changes}
+            return Batch([SpaceConfigured(**fields)], NO_VECTORS)
         case DeleteSpace():
             return Batch([SpaceDeleted(purge_after_us=command.purge_after_us)], NO_VECTORS)
         case RestoreSpace():

@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 
 from engram.memory.model import Kind
-from engram.memory.retention import Retention
+from engram.memory.settings import Settings
 
 
 class SpaceCreated(msgspec.Struct, frozen=True, array_like=True, kw_only=True, tag="space.created"):
@@ -24,12 +24,8 @@ class SpaceCreated(msgspec.Struct, frozen=True, array_like=True, kw_only=True, t
     dimensions: int
 
 
-class SpaceConfigured(
-    msgspec.Struct, frozen=True, array_like=True, kw_only=True, tag="space.configured"
-):
+class SpaceConfigured(Settings, frozen=True, array_like=True, kw_only=True, tag="space.configured"):
     """The space's settings from here on, all of them."""
-
-    retention: Retention
 
 
 class SpaceDeleted(msgspec.Struct, frozen=True, array_like=True, kw_only=True, tag="space.deleted"):

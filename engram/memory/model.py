@@ -13,6 +13,7 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
+from engram.memory.decay import Decay
 from engram.memory.retention import Retention
 
 SpaceState = Literal["active", "read_only", "poisoned", "damaged", "deleted"]
@@ -316,9 +317,9 @@ class Event(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     embedding);
     `memory.forgotten` carries `id`, `revision` and `reason`; `memory.recalled` carries `recall_id`,
     `mode`, `results` and a `query_digest` (never the query); `space.created` carries `generation`
-    and `embedding`; `space.configured` carries `retention`; `space.deleted` carries
-    `purge_after`; `space.compacted` carries `checkpoint_position`, `oldest_position` (where history
-    begins now) and `checkpoint_bytes` and, if it completed purges,
+    and `embedding`; `space.configured` carries all settings: `retention` and `decay`;
+    `space.deleted` carries `purge_after`; `space.compacted` carries `checkpoint_position`,
+    `oldest_position` (where history begins now) and `checkpoint_bytes` and, if it completed purges,
     `purged_to`, the position of the last of them. `memory.purged` carries `id` and `revision`;
     `memory.linked` carries `source`, `target`, `relation` and `weight`, `memory.unlinked` the first
     three. `history.redacted`, which stands where an event of a purged memory was, the positions it
@@ -352,6 +353,7 @@ class Event(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     target: str | None = None
     relation: str | None = None
     weight: float | None = None
+    decay: Decay | None = None
 
 
 class EmbeddingSpec(msgspec.Struct, frozen=True, kw_only=True):
@@ -362,7 +364,7 @@ class EmbeddingSpec(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class SpaceInfo(msgspec.Struct, frozen=True, kw_only=True):
-    """A space's description. Listings open nothing, so its retention and figures, which need the
+    """A space's description. Listings open nothing, so its settings and figures, which need the
     space open, may be None there; of a space too damaged to say who it is, only `state` and
     `detail` are known. Of a deleted one no figures are known, but `deleted_at` and `purge_after`.
     """
@@ -374,6 +376,7 @@ class SpaceInfo(msgspec.Struct, frozen=True, kw_only=True):
     created_at: datetime | None = None
     embedding: EmbeddingSpec | None = None
     retention: Retention | None = None
+    decay: Decay | None = None
     position: int | None = None
     memories: int | None = None
     bytes: int | None = None

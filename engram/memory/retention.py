@@ -15,15 +15,13 @@ from typing import Annotated, Final
 import msgspec
 
 from engram.errors import Invalid
+from engram.memory.durations import DURATION_S_MAX, UNITS, duration_text, seconds_in
 
 POSITIONS_MAX: Final = (1 << 63) - 1
-AGE_S_MAX: Final = 100 * 366 * 24 * 3_600
-"""A century, so that what is computed from it stays a time."""
+AGE_S_MAX: Final = DURATION_S_MAX
 _NS_PER_S: Final = 1_000_000_000
-_UNITS_S: Final = {"d": 24 * 3_600, "h": 3_600, "m": 60, "s": 1}
-_AGE: Final = re.compile(r"([0-9]{1,19})([smhd])")
 _POSITIONS: Final = re.compile(r"[0-9]{1,19}")
-_FORMS: Final = "all, positions:10000 or age:30d (s, m, h or d)"
+_FORMS: Final = f"all, positions:10000 or age:30d ({UNITS})"
 _BOTH: Final = "keeps by positions or by age_s, not by both; give one of them"
 
 
@@ -40,14 +38,12 @@ class Retention(msgspec.Struct, frozen=True, kw_only=True):
             raise ValueError(f"a retention {_BOTH}")
 
     def __str__(self) -> str:
-        """The textual form, an age in the largest unit that it is a multiple of."""
+        """The textual form."""
         if self.positions is not None:
             return f"positions:{self.positions}"
         if self.age_s is None:
             return "all"
-        fitting = (unit for unit, seconds in _UNITS_S.items() if self.age_s % seconds == 0)
-        unit = next(fitting, "s")
-        return f"age:{self.age_s // _UNITS_S[unit]}{unit}"
+        return f"age:{duration_text(self.age_s)}"
 
 
 KEEP_ALL: Final = Retention()
@@ -81,8 +77,8 @@ def parse_retention(field: str, text: str) -> Retention:
         return KEEP_ALL
     if kind == "positions" and _POSITIONS.fullmatch(amount):
         return Retention(positions=_whole(field, int(amount), POSITIONS_MAX))
-    if kind == "age" and (age := _AGE.fullmatch(amount)):
-        return Retention(age_s=_whole(field, int(age[1]) * _UNITS_S[age[2]], AGE_S_MAX))
+    if kind == "age" and (age_s := seconds_in(amount)) is not None:
+        return Retention(age_s=_whole(field, age_s, AGE_S_MAX))
     raise Invalid.of(field, f"{text[:64]!r} is no retention; give {_FORMS}")
 
 

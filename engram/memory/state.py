@@ -51,7 +51,7 @@ from engram.memory.model import Vector
 from engram.memory.older import newer_columns, times_of
 from engram.memory.payload import Batch
 from engram.memory.purges import Purges, husk
-from engram.memory.retention import KEEP_ALL, Retention
+from engram.memory.settings import Settings, settings_in
 from engram.memory.times import NEVER_US
 from engram.memory.view import NO_ROW, View, earliest_expiry, version_in
 
@@ -72,7 +72,7 @@ class Frozen(NamedTuple):
 
     view: View
     ids: IdIndex
-    retention: Retention
+    settings: Settings
     purges: Purges
     purged_rows: npt.NDArray[np.int64]
     restored: npt.NDArray[np.int64]
@@ -89,7 +89,7 @@ class State:
         self._position = 0
         self._begun_behind = 0
         self.purge_after_us: int | None = None
-        self.retention = KEEP_ALL
+        self.settings = Settings()
         self.purges = Purges()
         self._documents = LayeredBytes()
         self._positions = GrowingColumn(np.int64)
@@ -204,7 +204,7 @@ class State:
             case MemoryRecalled():
                 pass  # on record, and told; what it does to recall is not part of this state yet
             case SpaceConfigured():
-                self.retention = event.retention
+                self.settings = settings_in(event)
             case SpaceDeleted():
                 self.purge_after_us = event.purge_after_us
             case SpaceRestored():
@@ -330,7 +330,7 @@ class State:
         return Frozen(
             self.view,
             self._ids.frozen(),
-            self.retention,
+            self.settings,
             self.purges.copy(),
             self._purged_rows.view(),
             self._restored.view(),
@@ -349,7 +349,7 @@ class State:
             raise StateError(f"a memory cannot be read: {error}") from error
         state = cls(memory_space_id, dimensions)
         state._position = state._begun_behind = columns.position
-        state.retention = columns.retention
+        state.settings = columns.settings
         state.purges = Purges.of(*columns.purges)
         state._documents = LayeredBytes(columns.documents)
         state._positions = GrowingColumn.of(columns.positions)

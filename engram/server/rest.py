@@ -298,8 +298,7 @@ def configure_space(db: Database, call: Call) -> Answer:
     space_id = resolve(call.path["space"], call.space_header)
     space = db.space(space_id)
     call.check()
-    retention = decode(call.body, SettingsBody).given_retention()
-    return Answer(200, space_document(space.configure(retention=retention)))
+    return Answer(200, space_document(space.configure(**decode(call.body, SettingsBody).given())))
 
 
 def delete_space(db: Database, call: Call) -> Answer:

@@ -29,6 +29,7 @@ import numpy as np
 from engram import limits
 from engram.errors import FieldError, Invalid, Malformed
 from engram.memory.completion import Known
+from engram.memory.decay import Decay, checked_decay
 from engram.memory.model import (
     Changes,
     EmbeddingSpec,
@@ -42,7 +43,8 @@ from engram.memory.model import (
     Vector,
 )
 from engram.memory.relations import RELATED
-from engram.memory.retention import Retention, checked_retention, parse_retention
+from engram.memory.retention import Retention, checked_retention
+from engram.memory.settings import SettingsGiven
 from wal.decoding import decoder_of
 
 if TYPE_CHECKING:
@@ -96,18 +98,36 @@ class RetentionBody(msgspec.Struct, forbid_unknown_fields=True):
     positions: int | None = None
     age_s: int | None = None
 
+    def checked(self, field: str) -> Retention:
+        return checked_retention(field, self.positions, self.age_s)
+
+
+class DecayBody(msgspec.Struct, forbid_unknown_fields=True):
+    """Its parts; what is left out has the default of its family."""
+
+    family: str = "power"
+    exponent: float | None = None
+    half_life_s: int | None = None
+    weight: float | None = None
+
+    def checked(self, field: str) -> Decay:
+        return checked_decay(field, self.family, self.exponent, self.half_life_s, self.weight)
+
 
 class SettingsBody(msgspec.Struct, forbid_unknown_fields=True):
-    """`PATCH` of a space; a retention may be given as text too."""
+    """`PATCH` of a space; each setting may be given as text too, and what is left out stays."""
 
     retention: RetentionBody | str | _Unset = _UNSET
+    decay: DecayBody | str | _Unset = _UNSET
 
-    def given_retention(self) -> Retention:
-        if self.retention is _UNSET:
-            raise Invalid("nothing to configure was given; name retention")
-        if isinstance(self.retention, str):
-            return parse_retention("retention", self.retention)
-        return checked_retention("retention", self.retention.positions, self.retention.age_s)
+    def given(self) -> SettingsGiven:
+        """What was given, as :meth:`engram.Space.configure` takes it."""
+        given = {
+            name: value if isinstance(value, str) else value.checked(name)
+            for name, value in msgspec.structs.asdict(self).items()
+            if value is not _UNSET
+        }
+        return cast("SettingsGiven", given)
 
 
 class MemoryBody(msgspec.Struct, forbid_unknown_fields=True):

@@ -34,7 +34,8 @@ from wal.replay import Start
 from wal.vfs import Buffer, Directory
 
 if TYPE_CHECKING:
-    from engram.spaces.store import Committed, Store
+    from engram.spaces.machine import Committed
+    from engram.spaces.store import Store
 
 T = TypeVar("T")
 TAIL_BYTES_MAX: Final = 16 << 20
@@ -336,5 +337,5 @@ class Compactor:
     def floor(self, segments: Sequence[SealedSegment]) -> int:
         store = self._store
         held = [(each.first_position, each.next_position, each.time_ns) for each in segments]
-        retention = store.state.retention
+        retention = store.state.settings.retention
         return oldest_to_keep(retention, store.log.durable_position, store.now_ns(), held)

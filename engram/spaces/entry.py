@@ -27,8 +27,9 @@ from engram.feed.feed import Feed
 from engram.feed.telling import SpaceName, Told
 from engram.memory.decide import Command, Observe
 from engram.spaces.identity import Identity
+from engram.spaces.machine import Committed
 from engram.spaces.residency import Residency
-from engram.spaces.store import Committed, Store, StoreClosed
+from engram.spaces.store import Store, StoreClosed
 
 DAMAGE_REMEMBERED_S: Final = 5.0
 LOOK_S_MAX: Final = 0.5

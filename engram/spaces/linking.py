@@ -18,7 +18,8 @@ from engram.spaces.portable import Portable
 from engram.spaces.requests import check_limit, checked_ends
 
 if TYPE_CHECKING:
-    from engram.spaces.store import Committed, Store
+    from engram.spaces.machine import Committed
+    from engram.spaces.store import Store
 
 
 class Linking(Portable):

@@ -16,7 +16,8 @@ from engram.memory.state import StateError
 from engram.memory.times import from_us
 
 if TYPE_CHECKING:
-    from engram.spaces.store import Committed, Store
+    from engram.spaces.machine import Committed
+    from engram.spaces.store import Store
 
 PURGED_PER_RECORD_MAX: Final = 10_000
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Unpack
 
 import msgspec
 import numpy as np
@@ -43,7 +43,7 @@ from engram.memory.model import (
     Spread,
     Vector,
 )
-from engram.memory.retention import Retention, check_retention
+from engram.memory.settings import SettingsGiven, checked_settings
 from engram.memory.view import memory_of
 from engram.spaces import purging
 from engram.spaces.as_of import Moment, moment
@@ -66,7 +66,7 @@ from engram.spaces.requests import (
 if TYPE_CHECKING:
     from engram.embedding.protocol import Embedder
     from engram.spaces.entry import Entry
-    from engram.spaces.store import Committed
+    from engram.spaces.machine import Committed
 
 
 class Space(Completing, Linking):
@@ -110,13 +110,16 @@ class Space(Completing, Linking):
         )
         return msgspec.structs.replace(info, detail=detail)
 
-    def configure(self, *, retention: Retention | str) -> SpaceInfo:
-        """Set how much of the space's history has to stay, durably; in force from then on.
+    def configure(self, **settings: Unpack[SettingsGiven]) -> SpaceInfo:
+        """Set something about the space, durably; in force from then on. What is left out stays.
 
-        A :class:`engram.Retention`, or its text: `all`, `positions:10000`, `age:30d`. History
-        beyond it goes when the space is compacted, and what is remembered stays. Raises `Invalid`.
+        `retention` says how much of its history has to stay: a :class:`engram.Retention`, or its
+        text: `all`, `positions:10000`, `age:30d`. History beyond it goes when the space is
+        compacted, and what is remembered stays. `decay` says how memories fade that nobody uses,
+        and what that counts for in recall: a :class:`engram.Decay`, or its text: `power:0.5`,
+        `exponential:30d`, `none`, each with `,weight:0.1` if wanted. Raises `Invalid`.
         """
-        self._commit(self._store(), Configure(check_retention("retention", retention)))
+        self._commit(self._store(), Configure(checked_settings(settings)))
         return self.info()
 
     def remember(

@@ -11,9 +11,9 @@ import os
 import secrets
 import time
 import weakref
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator
 from contextlib import closing, contextmanager
-from typing import Final, NamedTuple, TypeVar
+from typing import Final, TypeVar
 
 from compaction.compact import Stopped
 from engram.errors import (
@@ -25,20 +25,9 @@ from engram.errors import (
 )
 from engram.feed.feed import Feed
 from engram.feed.telling import Told, tell
-from engram.memory.decide import Command, Latest, Observe, decide
-from engram.memory.events import (
-    MemoryForgotten,
-    MemoryLinked,
-    MemoryPurged,
-    MemoryStored,
-    MemoryUnlinked,
-    MemoryVersion,
-    SpaceDeleted,
-    SpaceRestored,
-)
-from engram.memory.model import Compaction, Event, SpaceState, Vector
-from engram.memory.payload import Batch, PayloadError, decode_batch, encode_batch
-from engram.memory.purges import husk
+from engram.memory.decide import Command, Observe
+from engram.memory.model import Compaction, Event, SpaceState
+from engram.memory.payload import PayloadError, decode_batch
 from engram.memory.state import State, StateError
 from engram.memory.view import View
 from engram.spaces.compactor import Compactor, begin
@@ -46,12 +35,12 @@ from engram.spaces.footprint import Footprint, footprint
 from engram.spaces.forgetting import Forgetter
 from engram.spaces.identity import Identity
 from engram.spaces.log_errors import REOPEN, error_for
+from engram.spaces.machine import Committed, Machine, Timed
 from engram.spaces.past import PastStates
 from engram.spaces.sweeper import Sweeper
 from wal import errors as wal_errors
-from wal.codec import Draft, Record, check_draft
-from wal.commit import Decided, GroupCommitter
-from wal.format import FLAG_OBSERVED
+from wal.codec import Record
+from wal.commit import GroupCommitter
 from wal.log import NO_DESCRIPTOR, Log
 from wal.opened import DEFAULT_OPTIONS, Ack, LogOptions
 from wal.vfs import Directory
@@ -66,13 +55,6 @@ _OPEN_HERE: Final[dict[str, int]] = {}
 
 class StoreClosed(Unavailable):
     """This store was closed before it took what it was asked to do. Another one may take it."""
-
-
-class Committed(NamedTuple):
-    """A durable command: its events, the position of the first, and the record's time."""
-
-    batch: Batch
-    ack: Ack
 
 
 class Store:
@@ -123,7 +105,7 @@ class Store:
         self.compactor = Compactor(weakref.proxy(self), space_dir)
         self.forgetter = Forgetter(self, sweeper)
         noticing = (self.compactor.notice, self.forgetter.notice)
-        self._machine = _Machine(identity.memory_space_id, self.state, feed, noticing)
+        self._machine = Machine(identity.memory_space_id, self.state, feed, noticing)
         self._committer = GroupCommitter(
             self.log, self._machine, name=f"engram-writer-{identity.memory_space_id}"
         )
@@ -152,7 +134,7 @@ class Store:
         """
         with self._translated():
             try:
-                ticket = self._committer.submit(_Timed(command, self._clock()))
+                ticket = self._committer.submit(Timed(command, self._clock()))
             except wal_errors.Closed as error:
                 raise self._too_late(error) from error
             return ticket.result()
@@ -165,7 +147,7 @@ class Store:
 
     def observe(self, command: Observe) -> bool:
         """Have `command` recorded without waiting for it; whether it will be, but for a crash."""
-        return self._committer.observe(_Timed(command, self._clock()))
+        return self._committer.observe(Timed(command, self._clock()))
 
     def events(self, from_position: int) -> Generator[Told, None, None]:
         """The durable events from a position on, as of this call, as the feed tells them."""
@@ -335,104 +317,6 @@ class Store:
             self.state.apply(batch, record.position, record.time_ns)
         except (PayloadError, StateError) as error:
             raise wal_errors.Damaged("log", record.offset, str(error)) from error
-
-
-class _Timed(NamedTuple):
-    command: Command
-    time_ns: int
-
-
-class _Machine:
-    """The state machine that the writer thread drives: `decide` over an overlay of its group."""
-
-    def __init__(
-        self,
-        memory_space_id: str,
-        state: State,
-        feed: Feed,
-        noticing: Sequence[Callable[[], None]],
-    ) -> None:
-        self._memory_space_id = memory_space_id
-        self.state = state
-        self._feed = feed
-        self._noticing = noticing
-        self._overlay: dict[str, tuple[Latest, Vector]] = {}
-        self._links: dict[tuple[str, str, str], bool] = {}
-        self._anew: set[str] = set()
-        self._deleted: bool | None = None
-
-    @property
-    def deleted(self) -> bool:
-        return self.state.deleted if self._deleted is None else self._deleted
-
-    def latest(self, memory_id: str) -> Latest | None:
-        queued = self._overlay.get(memory_id)
-        return queued[0] if queued is not None else self.state.latest(memory_id)
-
-    def vector(self, memory_id: str) -> Vector:
-        queued = self._overlay.get(memory_id)
-        return queued[1] if queued is not None else self.state.vector(memory_id)
-
-    def linked(self, source: str, target: str, relation: str) -> bool:
-        queued = self._links.get((source, target, relation))
-        if queued is not None:
-            return queued
-        begun = source in self._anew or target in self._anew
-        return not begun and self.state.linked(source, target, relation)
-
-    def decide(self, timed: _Timed) -> Decided[Batch]:
-        batch = decide(self, timed.command, self._memory_space_id)
-        flags = FLAG_OBSERVED if isinstance(timed.command, Observe) else 0
-        draft = Draft(encode_batch(batch), len(batch.events), timed.time_ns, flags=flags)
-        # Refused before the rest of the group may see it: what is too large never happens.
-        check_draft(draft)
-        self._overlay_batch(batch)
-        return Decided(draft, batch)
-
-    def _overlay_batch(self, batch: Batch) -> None:
-        vectors = iter(batch.vectors)
-        for event in batch.events:
-            if isinstance(event, MemoryVersion):
-                self._overlay[event.id] = (Latest(event, True), next(vectors))
-                if isinstance(event, MemoryStored):
-                    self._begin_anew(event.id)
-            elif isinstance(event, MemoryLinked | MemoryUnlinked):
-                key = (event.source, event.target, event.relation)
-                self._links[key] = isinstance(event, MemoryLinked)
-            elif isinstance(event, MemoryForgotten):
-                known = self.latest(event.id)
-                if known is not None:
-                    vector = self.vector(event.id)
-                    self._overlay[event.id] = (Latest(known.version, False), vector)
-            elif isinstance(event, MemoryPurged):
-                self._overlay[event.id] = (Latest(husk(event), False), self.vector(event.id))
-            elif isinstance(event, SpaceDeleted | SpaceRestored):
-                self._deleted = isinstance(event, SpaceDeleted)
-
-    def _begin_anew(self, memory_id: str) -> None:
-        """What lives under an id from here on in the group has no links yet."""
-        self._anew.add(memory_id)
-        self._links = {key: at for key, at in self._links.items() if memory_id not in key[:2]}
-
-    def commit(self, decided: Sequence[tuple[Batch, Ack | None]]) -> list[Committed]:
-        self.abandon()
-        committed = []
-        for batch, ack in decided:
-            if ack is None:
-                raise StateError("every command of a space leaves a record")
-            self.state.apply(batch, ack.position, ack.time_ns)
-            committed.append(Committed(batch, ack))
-        self.state.publish()
-        self._feed.publish([(c.batch, c.ack.position, c.ack.time_ns) for c in committed])
-        for notice in self._noticing:
-            notice()
-        return committed
-
-    def abandon(self) -> None:
-        self._overlay.clear()
-        self._links.clear()
-        self._anew.clear()
-        self._deleted = None
 
 
 def was_deleted(memory_space_id: str) -> SpaceNotFound:

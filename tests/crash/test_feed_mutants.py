@@ -130,7 +130,7 @@ def nothing_is_told_before_the_disk_has_it() -> None:
 
 def who_reads_the_log_while_it_is_written_can_come_back() -> None:
     """Between a sync and the publication of what was synced, the log is ahead of the feed."""
-    real = store._Machine.commit
+    real = store.Machine.commit
     looks = 0
     with opened(SimDisk()) as registry, pytest.MonkeyPatch.context() as patch:
         space = registry.create("s", SPEC)
@@ -141,14 +141,14 @@ def who_reads_the_log_while_it_is_written_can_come_back() -> None:
             space.reader(take_all(space.reader(0, ()))[-1].position, ())
             return real(machine, decided)
 
-        patch.setattr(store._Machine, "commit", commit)
+        patch.setattr(store.Machine, "commit", commit)
         for _ in write(space, 1):
             pass
     assert looks == 3
 
 
 def publishes_before_the_sync(patch: Patch) -> None:
-    real = store._Machine.decide
+    real = store.Machine.decide
 
     def decide(self: Any, timed: Any) -> Any:
         decided = real(self, timed)
@@ -161,9 +161,9 @@ def publishes_before_the_sync(patch: Patch) -> None:
             late.setattr(self._feed, "publish", lambda records: None)
             return real_commit(self, decided)
 
-    real_commit = store._Machine.commit
-    patch.setattr(store._Machine, "decide", decide)
-    patch.setattr(store._Machine, "commit", commit)
+    real_commit = store.Machine.commit
+    patch.setattr(store.Machine, "decide", decide)
+    patch.setattr(store.Machine, "commit", commit)
 
 
 def tells_what_the_log_has_and_the_feed_has_not(patch: Patch) -> None:

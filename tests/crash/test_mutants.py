@@ -177,7 +177,7 @@ def a_memory_is_forgotten_once_only() -> None:
 
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(store, "decide", gated)
-            tickets = [held._committer.submit(store._Timed(Forget("m", 0), 0)) for _ in range(2)]
+            tickets = [held._committer.submit(store.Timed(Forget("m", 0), 0)) for _ in range(2)]
             gate.set()
             assert tickets[0].result().ack.events == 1
             with pytest.raises(MemoryNotFound):
@@ -460,7 +460,7 @@ def lets_the_first_revision_win_at_replay(patch: Patch) -> None:
 
 
 def decides_without_what_is_queued(patch: Patch) -> None:
-    patch.setattr(store._Machine, "_overlay_batch", lambda self, batch: None)
+    patch.setattr(store.Machine, "_overlay_batch", lambda self, batch: None)
 
 
 MUTANTS: list[tuple[Callable[[Patch], None], Callable[[], None]]] = [

@@ -7,13 +7,16 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+from anyio.from_thread import start_blocking_portal
 from starlette.testclient import TestClient
 
 import engram
 from engram.server.app import build_app
 
+from .doors import CALLER, Awaited
 from .harness import LOCAL, Api, Server
 
 
@@ -22,6 +25,41 @@ def api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Api]:
     root = tmp_path_factory.mktemp("data")
     with engram.open(root) as db, TestClient(build_app(db), LOCAL) as client:
         yield Api(root, db, client)
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    server = Server(tmp_path_factory.mktemp("served"))
+    yield server
+    server.kill()
+
+
+@pytest.fixture(scope="module", params=["embedded", "client", "async"])
+def db(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    if request.param == "embedded":
+        with engram.open(tmp_path_factory.mktemp("embedded")) as database:
+            yield database
+        return
+    server: Server = request.getfixturevalue("server")
+    if request.param == "client":
+        with engram.Client(server.url) as client:
+            yield client
+        return
+    with (
+        start_blocking_portal("asyncio") as portal,
+        portal.wrap_async_context_manager(engram.AsyncClient(server.url)) as asynchronous,
+    ):
+        yield Awaited(portal, asynchronous)
+
+
+@pytest.fixture
+def space(db: Any) -> Any:
+    return db.create_space()
+
+
+@pytest.fixture
+def vectors(db: Any) -> Any:
+    return db.create_space(embedding=CALLER)
 
 
 @pytest.fixture

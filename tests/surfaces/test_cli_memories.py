@@ -276,14 +276,22 @@ def test_spaces_are_made_listed_and_shown_alike(run: CommandLine, places: Places
     assert re.search(r"^embedding +caller, 2 dimensions$", shown.out, re.MULTILINE)
     both(run, places, "space", "show", "vectors", "--json")
     done = both(run, places, "space", "configure", "made", "--retention", "age:24h")
-    assert (done.code, done.out) == (0, "configured made: retention age:1d\n")
+    shown_as = f"retention age:1d, decay {engram.Decay()}"
+    assert (done.code, done.out) == (0, f"configured made: {shown_as}\n")
     for where in places.values():
         shown = run("space", "show", "made", *where)
         assert re.search(r"^retention +age:1d$", shown.out, re.MULTILINE)
     told = both(run, places, "watch", "--no-follow", "--space", "made")
-    assert told.out.splitlines()[-1].endswith("space.configured  retention age:1d")
+    assert told.out.splitlines()[-1].endswith(
+        f"space.configured  retention age:1d, decay {engram.Decay()}"
+    )
     done = both(run, places, "space", "configure", "made", "--retention", "all", "--json")
     assert done.documents[0]["retention"] == {"positions": None, "age_s": None}
+    done = both(run, places, "space", "configure", "made", "--decay", "none,weight:0.2")
+    assert done.out == "configured made: retention all, decay none,weight:0.2\n"
+    for where in places.values():
+        shown = run("space", "show", "made", *where)
+        assert re.search(r"^decay +none,weight:0.2$", shown.out, re.MULTILINE)
 
 
 def test_status_shows_every_space_and_where_it_is(run: CommandLine, places: Places) -> None:
@@ -368,7 +376,9 @@ BAD: list[tuple[list[str], int, str]] = [
     (["watch", "--no-follow", "--space", "nowhere"], 3, "nowhere"),
     (["space", "show", "nowhere"], 3, "nowhere"),
     (["space", "configure", "nowhere", "--retention", "all"], 3, "nowhere"),
-    (["space", "configure", "alpha"], 2, "Missing option '--retention'"),
+    (["space", "configure", "alpha"], 2, "name at least one of --retention, --decay"),
+    (["space", "configure", "alpha", "--decay", "slow"], 2, "--decay: 'slow' is no decay"),
+    (["space", "configure", "alpha", "--decay", "power:9"], 2, "from 0.01 to 5"),
     (["space", "configure", "alpha", "--retention", "age:30"], 2, "--retention: 'age:30' is no"),
     (["space", "configure", "alpha", "--retention", "positions:0"], 2, "from 1 to"),
 ]

@@ -7,110 +7,28 @@ from __future__ import annotations
 
 import inspect
 import threading
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from datetime import UTC, datetime, timedelta, timezone
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import numpy as np
 import pytest
-from anyio.from_thread import BlockingPortal, start_blocking_portal
 
 import engram
 from engram import Changes, EmbeddingSpec, Event, Filter, NewMemory, errors
 from engram.client.asynchronous import AsyncSpace
 from engram.client.synchronous import ClientSpace
 
+from .doors import CALLER
 from .harness import Server
 
 EMBEDDED_ONLY = {"outgoing", "reader"}
 """What `Space` has for the surfaces, not for users."""
-CALLER = EmbeddingSpec(model="caller", dimensions=3)
 NOON = datetime(2026, 5, 1, 12, tzinfo=timezone(timedelta(hours=2)))
-
-
-class Awaited:
-    """An asynchronous object whose verbs are awaited in another thread, so that tests are one."""
-
-    def __init__(self, portal: BlockingPortal, target: Any) -> None:
-        self._portal = portal
-        self._target = target
-
-    def __getattr__(self, name: str) -> Any:
-        value = getattr(self._target, name)
-        return partial(self._called, value) if callable(value) else value
-
-    def _called(self, verb: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-        async def call() -> Any:
-            result = verb(*args, **kwargs)
-            return await result if inspect.isawaitable(result) else result
-
-        return self._wrapped(self._portal.call(call))
-
-    def _wrapped(self, value: Any) -> Any:
-        if isinstance(value, AsyncSpace):
-            return Awaited(self._portal, value)
-        if isinstance(value, AsyncIterator):
-            return AwaitedEvents(self._portal, value)
-        return tuple(map(self._wrapped, value)) if type(value) is tuple else value
-
-
-class AwaitedEvents:
-    def __init__(self, portal: BlockingPortal, events: Any) -> None:
-        self._portal = portal
-        self._events = events
-
-    def __iter__(self) -> AwaitedEvents:
-        return self
-
-    def __next__(self) -> Event:
-        try:
-            event: Event = self._portal.call(self._events.__anext__)
-        except StopAsyncIteration:
-            raise StopIteration from None
-        return event
-
-    def close(self) -> None:
-        self._portal.call(self._events.aclose)
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    server = Server(tmp_path_factory.mktemp("served"))
-    yield server
-    server.kill()
-
-
-@pytest.fixture(scope="module", params=["embedded", "client", "async"])
-def db(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
-    if request.param == "embedded":
-        with engram.open(tmp_path_factory.mktemp("embedded")) as database:
-            yield database
-        return
-    server: Server = request.getfixturevalue("server")
-    if request.param == "client":
-        with engram.Client(server.url) as client:
-            yield client
-        return
-    with (
-        start_blocking_portal("asyncio") as portal,
-        portal.wrap_async_context_manager(engram.AsyncClient(server.url)) as asynchronous,
-    ):
-        yield Awaited(portal, asynchronous)
-
-
-@pytest.fixture
-def space(db: Any) -> Any:
-    return db.create_space()
-
-
-@pytest.fixture
-def vectors(db: Any) -> Any:
-    return db.create_space(embedding=CALLER)
 
 
 def plain(value: Any) -> Any:
@@ -435,6 +353,17 @@ def test_a_space_is_told_how_much_history_to_keep(space: Any) -> None:
     assert space.get("m").content == "stays"
 
 
+def test_a_space_is_told_how_its_memories_fade(space: Any) -> None:
+    assert space.info().decay == engram.Decay()
+    law = engram.Decay(family="exponential", half_life_s=60, weight=0.25)
+    info = space.configure(decay=law, retention="age:1d")
+    assert info == space.info()
+    assert (info.decay, str(info.retention)) == (law, "age:1d")
+    assert str(space.configure(decay="none,weight:0.5").decay) == "none,weight:0.5"
+    *_, event = space.events(types=["space.configured"], follow=False)
+    assert (str(event.decay), str(event.retention)) == ("none,weight:0.5", "age:1d")
+
+
 REFUSED: dict[str, tuple[type[Exception], Callable[[Any], Any]]] = {
     "no such memory": (errors.MemoryNotFound, lambda s: s.get("nope")),
     "no such memory to revise": (
@@ -456,6 +385,13 @@ REFUSED: dict[str, tuple[type[Exception], Callable[[Any], Any]]] = {
     "an id to restore that is none": (errors.Invalid, lambda s: s.restore("a/b")),
     "a retention that is none": (errors.Invalid, lambda s: s.configure(retention="much")),
     "a retention of nothing": (errors.Invalid, lambda s: s.configure(retention=None)),
+    "no settings": (errors.Invalid, lambda s: s.configure()),
+    "what is no setting": (TypeError, lambda s: s.configure(colour="red")),
+    "a decay that is none": (errors.Invalid, lambda s: s.configure(decay="fast")),
+    "a decay of too much weight": (
+        errors.Invalid,
+        lambda s: s.configure(retention="all", decay=engram.Decay(weight=1.5)),
+    ),
     "a retention of no positions": (
         errors.Invalid,
         lambda s: s.configure(retention=engram.Retention(positions=0)),
@@ -534,6 +470,8 @@ def test_a_refusal_is_the_same_error(
 FIELDS = {
     "content": lambda s: s.remember(""),
     "retention": lambda s: s.configure(retention="age:30"),
+    "decay": lambda s: s.configure(decay="power:fast"),
+    "decay.weight": lambda s: s.configure(decay=engram.Decay(weight=float("inf"))),
     "retention.age_s": lambda s: s.configure(retention=engram.Retention(age_s=-1)),
     "memories[1].tags[0]": lambda s: s.remember_many(["x", {"content": "y", "tags": [""]}]),
     "filter": lambda s: s.purge_matching(Filter(tags_all=())),

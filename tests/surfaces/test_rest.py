@@ -66,6 +66,7 @@ def test_a_space_is_created_shown_and_listed(client: TestClient) -> None:
         "created_at",
         "embedding",
         "retention",
+        "decay",
         "position",
         "memories",
         "bytes",
@@ -147,6 +148,28 @@ def test_a_space_is_told_how_much_history_to_keep(
     assert answer.json() == client.get(alpha).json()
     assert answer.json()["retention"] == dict(zip(("positions", "age_s"), kept, strict=True))
     assert answer.json()["position"] == before["position"] + 2
+
+
+@pytest.mark.parametrize(
+    ("given", "shown"),
+    [
+        ("power:0.3", {"family": "power", "exponent": 0.3}),
+        ({}, {"family": "power", "exponent": 0.5}),
+        ({"family": "exponential"}, {"family": "exponential", "half_life_s": 2_592_000}),
+        ({"family": "none", "weight": 1}, {"family": "none", "weight": 1.0}),
+        ({"exponent": 1, "weight": 0.0}, {"family": "power", "exponent": 1.0, "weight": 0.0}),
+    ],
+)
+def test_a_space_is_told_how_its_memories_fade(
+    client: TestClient, alpha: str, given: Any, shown: dict[str, Any]
+) -> None:
+    client.patch(alpha, json={"retention": {"positions": 7}})
+    answer = client.patch(alpha, json={"decay": given})
+    assert answer.status_code == 200
+    assert answer.json() == client.get(alpha).json()
+    assert answer.json()["retention"] == {"positions": 7, "age_s": None}
+    default = {"exponent": None, "half_life_s": None, "weight": engram.Decay().weight}
+    assert answer.json()["decay"] == {**default, **shown}
 
 
 def test_spaces_are_listed_in_pages(client: TestClient) -> None:

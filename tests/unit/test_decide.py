@@ -17,6 +17,7 @@ from engram.errors import (
     SpaceExists,
     SpaceNotFound,
 )
+from engram.memory.decay import Decay
 from engram.memory.decide import (
     Associate,
     Command,
@@ -50,6 +51,7 @@ from engram.memory.forgetting import Judged, NothingLeft
 from engram.memory.model import Vector
 from engram.memory.payload import Batch, decode_batch, encode_batch
 from engram.memory.retention import Retention
+from engram.memory.settings import Settings
 
 NOW = 1_000
 OLD = np.array([1.0, 2.0], np.float32)
@@ -78,6 +80,10 @@ class Fake:
     def __init__(self, *known: Latest, deleted: bool = False) -> None:
         self._known = {latest.version.id: latest for latest in known}
         self.deleted = deleted
+
+    @property
+    def settings(self) -> Settings:
+        return Settings(decay=Decay(family="none"))
 
     def latest(self, memory_id: str) -> Latest | None:
         return self._known.get(memory_id)
@@ -334,7 +340,7 @@ def test_there_is_one_vector_per_version_even_behind_an_expiry() -> None:
         Observe(
             MemoryRecalled(recall_id="r", mode="lexical", query_digest=None, ids=(), scores=())
         ),
-        Configure(Retention()),
+        Configure({"retention": Retention()}),
         DeleteSpace(7),
     ],
     ids=lambda command: type(command).__name__,
@@ -347,9 +353,16 @@ def test_a_deleted_space_takes_nothing_but_its_restoration(command: Command) -> 
     assert caught.value.memory_space_id == "alpha"
 
 
-def test_a_configuration_is_one_event() -> None:
-    kept = Retention(age_s=60)
-    assert decide(Fake(), Configure(kept), "alpha").events == [SpaceConfigured(retention=kept)]
+def test_a_configuration_is_one_event_that_holds_what_stays_too() -> None:
+    kept, law = Retention(age_s=60), Decay(family="none")
+    assert decide(Fake(), Configure({"retention": kept}), "alpha").events == [
+        SpaceConfigured(retention=kept, decay=law)
+    ]
+    new = Decay(exponent=0.3)
+    assert decide(Fake(), Configure({"decay": new}), "alpha").events == [SpaceConfigured(decay=new)]
+    assert decide(Fake(), Configure({"decay": new, "retention": kept}), "alpha").events == [
+        SpaceConfigured(retention=kept, decay=new)
+    ]
 
 
 def test_a_space_ends_and_comes_back_by_one_event_each() -> None:

@@ -189,6 +189,9 @@ CHANGES: dict[str, Callable[[Columns], object]] = {
     "lexicon.1": lambda c: c["lexicon.1"].put(0, 99),
     "attributes.numbers": lambda c: c["attributes.numbers"].put(1, 1e9),
     "retention": lambda c: c["retention"].put(0, 17),
+    "settings": lambda c: c["settings"].put(
+        bytes(c["settings"]).rindex(np.array(0.1, ">f8").tobytes()) + 7, 1
+    ),
     "timeline.0": lambda c: c["timeline.0"].put(0, 3),
 }
 

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
+from engram.memory.decay import Decay
 from engram.memory.events import (
     Event,
     MemoryForgotten,
@@ -66,6 +67,8 @@ events = st.lists(
         SpaceConfigured,
         retention=st.builds(Retention, positions=st.none() | st.integers(1, 9))
         | st.builds(Retention, age_s=st.integers(1, 9)),
+        decay=st.builds(Decay, exponent=st.floats(0.01, 5), weight=st.floats(0, 1))
+        | st.builds(Decay, family=st.just("exponential"), half_life_s=st.integers(1, 9)),
     )
     | st.builds(
         SpaceCreated,

@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from compaction.columns import ColumnFile, Identity, write_columns
 from engram.memory import state as state_module
 from engram.memory.columns import compact, from_named
+from engram.memory.decay import Decay
 from engram.memory.difference import difference
 from engram.memory.events import (
     Event,
@@ -40,6 +41,7 @@ from engram.memory.model import Filter
 from engram.memory.payload import Batch
 from engram.memory.purges import is_husk, is_purged, redacted
 from engram.memory.retention import KEEP_ALL, Retention
+from engram.memory.settings import Settings
 from engram.memory.state import State, StateError
 from engram.memory.times import from_us
 from engram.memory.view import View
@@ -604,13 +606,23 @@ def test_only_a_restoration_lets_a_space_go_on() -> None:
 
 def test_the_last_configuration_holds() -> None:
     state = fresh()
-    assert state.retention == KEEP_ALL
-    for position, retention in enumerate((Retention(positions=7), Retention(age_s=60), KEEP_ALL)):
-        state.apply(batch_of(SpaceConfigured(retention=retention)), position + 2, 0)
+    assert state.settings == Settings()
+    hourly = Decay(family="exponential", half_life_s=3_600, weight=0.25)
+    for position, settings in enumerate(
+        (
+            Settings(retention=Retention(positions=7)),
+            Settings(retention=Retention(age_s=60), decay=hourly),
+            Settings(decay=Decay(family="none", weight=0)),
+            Settings(decay=Decay(exponent=0.1)),
+            Settings(),
+        )
+    ):
+        event = SpaceConfigured(**msgspec.structs.asdict(settings))
+        state.apply(batch_of(event), position + 2, 0)
         state.publish()
-        assert state.retention == retention
+        assert state.settings == settings
         state = through_a_file(state)
-        assert state.retention == retention
+        assert state.settings == settings
 
 
 def test_the_first_event_must_create_this_space() -> None:

@@ -21,8 +21,8 @@ from engram.errors import (
 )
 from engram.memory.decide import Associate, Command, Dissociate, Forget, Remember
 from engram.memory.events import MemoryLinked, MemoryUnlinked
+from engram.spaces.machine import Timed
 from engram.spaces.requests import version_of
-from engram.spaces.store import _Timed
 from tests.unit.conftest import CALLER, UNIT, at_once
 from wal.log import Log
 from wal.os_vfs import OsFile
@@ -121,7 +121,7 @@ def test_links_are_decided_by_what_comes_before_them_in_their_group(db: engram.D
         outcomes: list[type[Exception] | None] = []
         for command, _ in commands:
             try:
-                machine.decide(_Timed(command, now_ns))
+                machine.decide(Timed(command, now_ns))
                 outcomes.append(None)
             except engram.EngramError as error:
                 outcomes.append(type(error))

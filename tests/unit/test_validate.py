@@ -540,6 +540,7 @@ def test_whatever_is_given_is_refused_by_us_or_comes_back_equal(
         lambda: vectors.forget(anything),
         lambda: vectors.restore(anything),
         lambda: vectors.configure(retention=anything),
+        lambda: vectors.configure(decay=anything),
         lambda: vectors.list(anything),
         lambda: vectors.list(limit=anything),
         lambda: vectors.list(after=anything),

@@ -1,0 +1,143 @@
+"""The state machine that a space's writer thread drives. Commands become events here, decided over
+the durable state and an overlay of what was decided earlier in the same group.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+from engram.feed.feed import Feed
+from engram.memory.decide import Command, Latest, Observe, decide
+from engram.memory.events import (
+    MemoryForgotten,
+    MemoryLinked,
+    MemoryPurged,
+    MemoryStored,
+    MemoryUnlinked,
+    MemoryVersion,
+    SpaceConfigured,
+    SpaceDeleted,
+    SpaceRestored,
+)
+from engram.memory.model import Vector
+from engram.memory.payload import Batch, encode_batch
+from engram.memory.purges import husk
+from engram.memory.settings import Settings, settings_in
+from engram.memory.state import State, StateError
+from wal.codec import Draft, check_draft
+from wal.commit import Decided
+from wal.format import FLAG_OBSERVED
+from wal.opened import Ack
+
+
+class Committed(NamedTuple):
+    """A durable command: its events, the position of the first, and the record's time."""
+
+    batch: Batch
+    ack: Ack
+
+
+class Timed(NamedTuple):
+    command: Command
+    time_ns: int
+
+
+class Machine:
+    """The state machine that the writer thread drives: `decide` over an overlay of its group."""
+
+    def __init__(
+        self,
+        memory_space_id: str,
+        state: State,
+        feed: Feed,
+        noticing: Sequence[Callable[[], None]],
+    ) -> None:
+        self._memory_space_id = memory_space_id
+        self.state = state
+        self._feed = feed
+        self._noticing = noticing
+        self._overlay: dict[str, tuple[Latest, Vector]] = {}
+        self._links: dict[tuple[str, str, str], bool] = {}
+        self._anew: set[str] = set()
+        self._deleted: bool | None = None
+        self._settings: Settings | None = None
+
+    @property
+    def settings(self) -> Settings:
+        return self.state.settings if self._settings is None else self._settings
+
+    @property
+    def deleted(self) -> bool:
+        return self.state.deleted if self._deleted is None else self._deleted
+
+    def latest(self, memory_id: str) -> Latest | None:
+        queued = self._overlay.get(memory_id)
+        return queued[0] if queued is not None else self.state.latest(memory_id)
+
+    def vector(self, memory_id: str) -> Vector:
+        queued = self._overlay.get(memory_id)
+        return queued[1] if queued is not None else self.state.vector(memory_id)
+
+    def linked(self, source: str, target: str, relation: str) -> bool:
+        queued = self._links.get((source, target, relation))
+        if queued is not None:
+            return queued
+        begun = source in self._anew or target in self._anew
+        return not begun and self.state.linked(source, target, relation)
+
+    def decide(self, timed: Timed) -> Decided[Batch]:
+        batch = decide(self, timed.command, self._memory_space_id)
+        flags = FLAG_OBSERVED if isinstance(timed.command, Observe) else 0
+        draft = Draft(encode_batch(batch), len(batch.events), timed.time_ns, flags=flags)
+        # Refused before the rest of the group may see it: what is too large never happens.
+        check_draft(draft)
+        self._overlay_batch(batch)
+        return Decided(draft, batch)
+
+    def _overlay_batch(self, batch: Batch) -> None:
+        vectors = iter(batch.vectors)
+        for event in batch.events:
+            if isinstance(event, MemoryVersion):
+                self._overlay[event.id] = (Latest(event, True), next(vectors))
+                if isinstance(event, MemoryStored):
+                    self._begin_anew(event.id)
+            elif isinstance(event, MemoryLinked | MemoryUnlinked):
+                key = (event.source, event.target, event.relation)
+                self._links[key] = isinstance(event, MemoryLinked)
+            elif isinstance(event, MemoryForgotten):
+                known = self.latest(event.id)
+                if known is not None:
+                    vector = self.vector(event.id)
+                    self._overlay[event.id] = (Latest(known.version, False), vector)
+            elif isinstance(event, MemoryPurged):
+                self._overlay[event.id] = (Latest(husk(event), False), self.vector(event.id))
+            elif isinstance(event, SpaceDeleted | SpaceRestored):
+                self._deleted = isinstance(event, SpaceDeleted)
+            elif isinstance(event, SpaceConfigured):
+                self._settings = settings_in(event)
+
+    def _begin_anew(self, memory_id: str) -> None:
+        """What lives under an id from here on in the group has no links yet."""
+        self._anew.add(memory_id)
+        self._links = {key: at for key, at in self._links.items() if memory_id not in key[:2]}
+
+    def commit(self, decided: Sequence[tuple[Batch, Ack | None]]) -> list[Committed]:
+        self.abandon()
+        committed = []
+        for batch, ack in decided:
+            if ack is None:
+                raise StateError("every command of a space leaves a record")
+            self.state.apply(batch, ack.position, ack.time_ns)
+            committed.append(Committed(batch, ack))
+        self.state.publish()
+        self._feed.publish([(c.batch, c.ack.position, c.ack.time_ns) for c in committed])
+        for notice in self._noticing:
+            notice()
+        return committed
+
+    def abandon(self) -> None:
+        self._overlay.clear()
+        self._links.clear()
+        self._anew.clear()
+        self._deleted = self._settings = None

@@ -190,7 +190,7 @@ def configure(
     config: ConfigOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Set how much of its history a space keeps, and how its memories fade.
+    """Set what a space keeps, and how its memories fade.
 
     What is not named stays as it is. Of history, at least so much stays; what lies before it goes
     when the space is compacted, and can then no longer be watched from its beginning. What is

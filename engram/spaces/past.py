@@ -24,6 +24,8 @@ from engram.memory.state import State
 PAST_STATES_MAX: Final = 16
 """However small they are: each may keep the blocks of a file that is removed."""
 BUILT_AT_ONCE_MAX: Final = 2
+ASKED_FOR_MAX: Final = 16
+"""That are not kept: who asks for one more is refused, lest all threads of a server wait here."""
 
 Mark: TypeAlias = tuple[int, int]
 Key: TypeAlias = tuple[str, int]
@@ -81,7 +83,7 @@ class PastStates:
 
     def state_at(self, key: Key, mark: Mark, build: Callable[[], Built]) -> State:
         """The state kept under `key` if it is of that mark; else what `build` gives, which is built
-        once for all who ask meanwhile. Raises what that raises.
+        once for all who ask meanwhile. Raises what that raises, and `Unavailable` where many wait.
         """
         with self._guard:
             kept = self._kept.get(key)
@@ -91,6 +93,10 @@ class PastStates:
             self._kept.pop(key, None)
             flight = self._flights.get(key)
             waits = flight is not None and flight.mark == mark
+            if not waits and len(self._flights) >= ASKED_FOR_MAX:
+                raise Unavailable(
+                    f"{len(self._flights)} past states are being built; ask again later"
+                )
             if flight is None or not waits:
                 flight = self._flights[key] = _Flight(mark, Future())
         if waits:

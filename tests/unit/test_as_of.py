@@ -21,13 +21,15 @@ from engram.errors import (
     MemoryNotFound,
     PositionBeyondEnd,
     SpaceDamaged,
+    Unavailable,
 )
 from engram.memory.model import AsOf, Changes, Event, Memory
+from engram.memory.state import State
 from engram.memory.times import from_us, to_us
 from engram.spaces import as_of as as_of_module
 from engram.spaces import reading
 from engram.spaces.compactor import Compactor
-from engram.spaces.past import PastStates
+from engram.spaces.past import ASKED_FOR_MAX, Built, PastStates
 from engram.spaces.registry import Registry
 from engram.spaces.space import Space
 from tests.unit.conftest import CALLER, START_NS, UNIT, SetClock, at_once, wait_until
@@ -441,6 +443,28 @@ def test_two_who_ask_at_once_have_it_built_once(
     answers = at_once(8, lambda index: ids(lived, 4 if index % 2 else at(3)))
     assert answers == [["b", "a"]] * 8
     assert built == [4]
+
+
+def test_one_too_many_is_refused_and_not_kept_waiting() -> None:
+    pasts, refused = PastStates(0), threading.Event()
+    built = Built(State("alpha", 2), (0, 0), 0)
+
+    def build() -> Built:
+        assert refused.wait(60)
+        return built
+
+    def ask(position: int) -> object:
+        try:
+            return pasts.state_at(("uuid", position), (0, 0), build)
+        except Unavailable:
+            refused.set()
+            raise
+
+    answers = at_once(ASKED_FOR_MAX + 1, ask)
+    told = [answer for answer in answers if isinstance(answer, Unavailable)]
+    assert len(told) == 1
+    assert answers.count(built.state) == ASKED_FOR_MAX
+    assert ask(99) is built.state
 
 
 def test_an_error_reaches_all_who_wait_and_none_who_come_later(

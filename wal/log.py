@@ -345,7 +345,7 @@ class Log:
         """Publish other live files; :meth:`remove_retired` comes next. For the writer.
 
         Raises :class:`wal.errors.DiskFull` or `NoDescriptor` with nothing changed, `OutcomeUnknown`
-        with the log poisoned, and ValueError for a change that would lose history.
+        with the log poisoned, ValueError for a change that would lose history.
         """
         self._check()
         durable, before = self._durable, (self._durable, self._checkpoints, self._retired)
@@ -356,7 +356,8 @@ class Log:
         try:
             self._publish()
         except OSError as error:
-            if may_stand(self._space_dir, self._manifest_number + 1):
+            refused = error.errno in NO_ROOM | NO_DESCRIPTOR
+            if not refused or may_stand(self._space_dir, self._manifest_number + 1):
                 raise self._poison("changing the live files", error) from error
             self._durable, self._checkpoints, self._retired = before
             kind = NoDescriptor if error.errno in NO_DESCRIPTOR else DiskFull

@@ -39,14 +39,14 @@ def opened_target(target: Target, *, force: bool = False) -> Iterator[Writable]:
     """Where to write. A file that is named gets its name once all was written, durably; one that is
     there already is replaced with `force` alone, and what is no file never is.
 
-    Raises FileExistsError, and OSError.
+    Raises FileExistsError, and OSError; `Invalid` for what can be no file's name.
     """
     if not isinstance(target, str | os.PathLike):
         if not hasattr(target, "write"):
             raise Invalid.of("file", f"must be a path or a file, not {type(target).__name__}")
         yield _Whole(target)
         return
-    path = Path(target)
+    path = _path(target)
     if not force and os.path.lexists(path):
         raise FileExistsError(errno.EEXIST, "File exists", str(path))
     _check_replaceable(path)
@@ -66,6 +66,13 @@ def opened_target(target: Target, *, force: bool = False) -> Iterator[Writable]:
             unfinished.unlink()
         raise
     _sync_folder(path.parent)
+
+
+def _path(target: str | os.PathLike[str]) -> Path:
+    path = Path(target)
+    if "\0" in str(path) or not path.name:
+        raise Invalid.of("file", f"must name a file, which {os.fspath(target)!r} does not")
+    return path
 
 
 def _check_replaceable(path: Path) -> None:

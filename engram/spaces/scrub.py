@@ -108,8 +108,9 @@ class Scrub:
                     _condemn(store, each, damage)
                     return
                 except (WalError, OSError) as error:
-                    # No descriptor is free, or the like: nothing is wrong with the space itself.
-                    _LOG.debug("%s is left for the next round: %s", each.where, error)
+                    # No descriptor is free, or the like: nothing is known to be wrong with the
+                    # space itself. Whoever took the right to read its files away is to hear of it.
+                    _LOG.warning("%s is left for the next round: %s", each.where, error)
                     return
             self._pause(self._stopping, taken / self._bytes_per_s)
 

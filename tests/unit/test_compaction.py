@@ -8,17 +8,19 @@ import os
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 import engram
-from engram.errors import EngramError, SpaceDamaged, Unavailable
+from engram.errors import DiskFull, EngramError, OutcomeUnknown, SpaceDamaged, Unavailable
 from engram.memory.model import EmbeddingSpec, Filter
 from engram.spaces import compactor
 from engram.spaces.space import Space
 from engram.spaces.verify import verify
 from tests.unit.conftest import wait_until
+from wal.live_set import plan_change
 
 VECTORS = EmbeddingSpec(model="caller", dimensions=3)
 
@@ -377,6 +379,42 @@ def test_without_a_descriptor_nothing_is_compacted_and_the_space_goes_on(
     assert alpha.info().state == "active"
     alpha.remember("afterwards", embedding=[1, 1, 1])
     assert alpha.compact().checkpoint_position == 46
+
+
+@pytest.mark.parametrize(
+    ("code", "error", "state"),
+    [
+        (errno.ENOSPC, DiskFull, "active"),
+        (errno.EMFILE, Unavailable, "active"),
+        (errno.EIO, OutcomeUnknown, "poisoned"),
+    ],
+)
+def test_a_manifest_that_cannot_be_written_changes_nothing(
+    db: engram.Database,
+    monkeypatch: pytest.MonkeyPatch,
+    code: int,
+    error: type[EngramError],
+    state: str,
+) -> None:
+    """And a disk that fails is not taken for one that is full."""
+    alpha = filled(db)
+    before = everything(alpha)
+
+    def fail(*args: object) -> None:
+        raise OSError(code, os.strerror(code))
+
+    def plan(*args: Any) -> Any:
+        failing.setattr("wal.log.Log._publish", fail)
+        return plan_change(*args)
+
+    with monkeypatch.context() as failing:
+        failing.setattr("wal.log.plan_change", plan)
+        with pytest.raises(error):
+            alpha.compact()
+        assert alpha.info().state == state
+    assert alpha.reopen().state == "active"
+    assert everything(alpha) == before
+    assert alpha.compact().checkpoint_position > 40
 
 
 def test_a_deletion_does_not_wait_for_the_compaction_of_another_space(

@@ -39,7 +39,7 @@ CATEGORIES: Final = {
     5: "adversarial",
 }
 COUNTED: Final = (1, 2, 3, 4)
-MODES: Final = ("lexical", "similarity", "hybrid")
+MODES: Final = ("lexical", "similarity", "hybrid", "spreading")
 _TURN: Final = re.compile(r"D:?(\d+):0*(\d+)")
 _DATE_FORM: Final = "%I:%M %p on %d %B, %Y"
 

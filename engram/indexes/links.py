@@ -396,6 +396,11 @@ class Links:
         """Where the life of a row began."""
         return int(self._roots.view()[row])
 
+    def roots(self) -> Uint32Array:
+        """Where the life of each row began, uint32 (rows,); stays as it is."""
+        roots: Uint32Array = self._roots.view()
+        return roots
+
     def put(self, source: int, target: int, relation: str, weight: float, position: int) -> None:
         """Link two roots from `position` on, or set the weight of their link anew."""
         code = self._code(relation)

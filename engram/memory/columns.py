@@ -19,6 +19,7 @@ from engram.indexes.forward import ForwardColumns
 from engram.indexes.links import LinkColumns, check_links, no_links
 from engram.indexes.postings import Run, check_run, kept_of
 from engram.indexes.sequences import SequenceColumns
+from engram.indexes.uses import UseColumns
 from engram.memory.retention import Retention
 from engram.memory.settings import Settings, settings_column, settings_of
 
@@ -56,8 +57,8 @@ class StateColumns(NamedTuple):
     """A state up to `position`. Columns have one row for each memory version kept, ascending by
     position; `forgotten` pairs rows with the positions they were forgotten at; `vectors` are a
     float32 (rows, D) matrix and the inverse norms; `ids` hashes and rows; `restored` positions of
-    restorations, ascending. `forward` and `sequences` are None in files of before there were any;
-    what they hold follows from the documents.
+    restorations, ascending. `forward`, `sequences` and `uses` are None in files of before there
+    were any; what the first two hold follows from the documents.
     """
 
     position: int
@@ -80,6 +81,7 @@ class StateColumns(NamedTuple):
     sequences: SequenceColumns | None
     restored: Int64Array
     links: LinkColumns
+    uses: UseColumns | None
 
     def named(self) -> Iterator[tuple[str, Array]]:
         """The columns by the names that a file gives them; `from_named` reads them again."""
@@ -130,10 +132,11 @@ def from_named(column: Mapping[str, Array]) -> StateColumns:
         sequences=_newer("sequences", SequenceColumns, column),
         restored=column["restored"] if later else np.empty(0, np.int64),
         links=_links_of(column) if later else no_links(),
+        uses=_newer("uses", UseColumns, column),
     )
 
 
-T = TypeVar("T", ForwardColumns, SequenceColumns)
+T = TypeVar("T", ForwardColumns, SequenceColumns, UseColumns)
 
 
 def _newer(prefix: str, kind: type[T], column: Mapping[str, Array]) -> T | None:
@@ -166,7 +169,7 @@ SINCE_LINKS: Final = frozenset(
     for name, _ in _named(prefix, value)
 )
 """The columns that checkpoints have since there are links."""
-_SINCE: Final = ("forward.", "sequences.", "settings")
+_SINCE: Final = ("forward.", "sequences.", "settings", "uses.")
 
 
 def newer_columns(names: Iterable[str]) -> tuple[frozenset[str], ...]:
@@ -202,7 +205,7 @@ def check_columns(columns: StateColumns, dimensions: int) -> None:
     for run in (columns.lexicon[0], postings):
         check_run(run)
     check_links(columns.links, rows)
-    for newer in (columns.forward, columns.sequences):
+    for newer in (columns.forward, columns.sequences, columns.uses):
         if newer is not None:
             newer.check(rows)
     named = (columns.ids[1], columns.lexicon[0].rows, postings.rows, columns.timeline[1])
@@ -257,6 +260,7 @@ def compact(
         past=_past(view, labels, kept, drop_to, links_gone, purged),
         restored=_restored(frozen, drop_to, purged[labels]),
         links=links,
+        uses=view.uses.kept(np.flatnonzero(kept)),
     )
 
 

@@ -23,6 +23,9 @@ def difference(one: StateColumns, other: StateColumns) -> str | None:
 
     Both have to come from :func:`engram.memory.columns.compact`, with the same `drop_to`.
     """
+    if _known_since(one) != _known_since(other):
+        # What was used before the first checkpoints that tell of it, the log alone knows.
+        one, other = one._replace(uses=None), other._replace(uses=None)
     ours, theirs = dict(_sorted(one).named()), dict(_sorted(other).named())
     if ours.keys() != theirs.keys():
         return min(ours.keys() ^ theirs.keys())
@@ -35,6 +38,10 @@ def _same(name: str, one: Array, other: Array) -> bool:
     if name == _NORMS:
         return bool(np.allclose(one, other, rtol=_NORM_ERROR_MAX, atol=0))
     return bool(np.array_equal(one, other, equal_nan=one.dtype.kind == "f"))
+
+
+def _known_since(columns: StateColumns) -> int | None:
+    return None if columns.uses is None else int(columns.uses.since[0])
 
 
 def _sorted(columns: StateColumns) -> StateColumns:

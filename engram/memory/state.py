@@ -12,7 +12,7 @@ asks `find`, which pairs an id's row with the view that shows it.
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Final, NamedTuple
 
 import msgspec
@@ -26,6 +26,7 @@ from engram.indexes.lexicon import Lexicon
 from engram.indexes.links import Links
 from engram.indexes.sequences import Sequences
 from engram.indexes.timeline import Timeline
+from engram.indexes.uses import Uses
 from engram.indexes.vectors import LiveMask, Vectors
 from engram.memory.columns import NO_PAST, StateColumns, check_columns
 from engram.memory.decide import Latest
@@ -56,7 +57,9 @@ from engram.memory.times import NEVER_US
 from engram.memory.view import NO_ROW, View, earliest_expiry, version_in
 
 PUBLISH_ROWS: Final = 32_768
-"""Rows collected before they are moved into the columns even without a `publish`."""
+"""Rows, or uses, collected before they are moved into the columns even without a `publish`."""
+USES_PER_RECALL_MAX: Final = 3
+"""How many of what a recall answered count as used: the best, which is what was looked for."""
 
 _encode: Final = msgspec.msgpack.Encoder().encode
 
@@ -99,6 +102,7 @@ class State:
         self._purged_rows = GrowingColumn(np.int64)
         self._restored = GrowingColumn(np.int64)
         self._links = Links(self._previous)
+        self._uses = Uses()
         self._expires_us = GrowingColumn(np.int64)
         self._confidences = GrowingColumn(np.float64)
         self._earliest_expiry_us = NEVER_US
@@ -119,6 +123,7 @@ class State:
         self._dead_rows: set[int] = set()
         self._new_previous: list[int] = []
         self._new_roots: list[int] = []
+        self._new_uses: list[tuple[int, int]] = []
         self._new_forgotten: list[tuple[int, int]] = []
         self._new_purged: list[int] = []
         # Held while ids and the view move on together, so that `find` sees both or neither.
@@ -147,7 +152,7 @@ class State:
             self._apply(event, position, time_ns // 1_000)
             self._position = position
             position += 1
-        if len(self._versions) >= PUBLISH_ROWS:
+        if max(len(self._versions), len(self._new_uses)) >= PUBLISH_ROWS:
             self.publish()
 
     def _apply(self, event: Event, position: int, time_us: int) -> None:
@@ -186,6 +191,7 @@ class State:
                     )
                 self._add(event, row, position, time_us)
                 self._restored.append(position)
+                self._use([event.id], time_us)
             case MemoryLinked() | MemoryUnlinked():
                 self._link(event, position)
             case MemoryPurged():
@@ -202,7 +208,7 @@ class State:
             case HistoryRedacted():
                 pass  # its memory's husk is all there is
             case MemoryRecalled():
-                pass  # on record, and told; what it does to recall is not part of this state yet
+                self._use(event.ids[:USES_PER_RECALL_MAX], time_us)
             case SpaceConfigured():
                 self.settings = settings_in(event)
             case SpaceDeleted():
@@ -242,6 +248,12 @@ class State:
                 "is not there"
             )
 
+    def _use(self, ids: Iterable[str], time_us: int) -> None:
+        """What lives under these ids was used; what does not any more, was answered too late."""
+        for row in map(self._row, dict.fromkeys(ids)):
+            if row is not None and self._lives(row):
+                self._new_uses.append((self._root(row), time_us))
+
     def _root(self, row: int) -> int:
         """Where the life of a row began, counting what was applied but not yet published."""
         first = len(self._live)
@@ -265,6 +277,8 @@ class State:
         if len(dead) and self._expires_us.view()[dead].min() <= self._earliest_expiry_us:
             self._earliest_expiry_us = earliest_expiry(self._expires_us.view(), self._live.view())
         self._lexicon.bury(dead)
+        for root, time_us in self._new_uses:
+            self._uses.add(root, time_us)
         if self._new_forgotten:
             self._forgotten.extend(self._new_forgotten)
         self._purged_rows.extend(self._new_purged)
@@ -274,7 +288,7 @@ class State:
             self.view = view
         self._versions, self._new_positions, self._new_times_us = [], [], []
         self._new_vectors, self._new_rows, self._dead_rows = [], {}, set()
-        self._new_roots = []
+        self._new_roots, self._new_uses = [], []
         self._new_previous, self._new_forgotten, self._new_purged = [], [], []
 
     def _extend_columns(self) -> None:
@@ -300,6 +314,7 @@ class State:
         ]
         self._timeline.extend(times_us, range(first_row, first_row + len(versions)))
         self._sequences.extend([version.source for version in versions], times_us)
+        self._uses.append(self._new_roots, np.minimum(times_us, self._new_times_us))
         self._live.append(len(versions))
 
     def _capture(self) -> View:
@@ -323,6 +338,7 @@ class State:
             self._past,
             self._sequences.view(),
             self._links.view(self._position, live),
+            self._uses.view(self._links.roots()),
         )
 
     def freeze(self) -> Frozen:
@@ -344,7 +360,7 @@ class State:
         """
         check_columns(columns, dimensions)
         try:
-            forward, sequences = newer_columns(columns)
+            forward, sequences, uses = newer_columns(columns)
         except msgspec.MsgspecError as error:
             raise StateError(f"a memory cannot be read: {error}") from error
         state = cls(memory_space_id, dimensions)
@@ -370,6 +386,7 @@ class State:
         state._past = columns.past
         state._restored = GrowingColumn.of(columns.restored)
         state._links = Links.of(columns.links, len(columns.live), state._previous)
+        state._uses = Uses.of(uses)
         state.view = state._capture()
         return state
 

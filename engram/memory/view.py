@@ -15,6 +15,7 @@ from engram.indexes.lexicon import LexiconView
 from engram.indexes.links import LinksView
 from engram.indexes.sequences import SequencesView
 from engram.indexes.timeline import TimelineView
+from engram.indexes.uses import UsesView
 from engram.indexes.vectors import VectorsView
 from engram.memory.columns import Past
 from engram.memory.events import MemoryRestored, MemoryRevised, MemoryStored, MemoryVersion
@@ -64,6 +65,7 @@ class View:
         "sequences",
         "stored_us",
         "timeline",
+        "uses",
         "vectors",
     )
 
@@ -87,6 +89,7 @@ class View:
         past: Past,
         sequences: SequencesView,
         links: LinksView,
+        uses: UsesView,
     ) -> None:
         self.memory_space_id = memory_space_id
         self.position = position
@@ -107,6 +110,7 @@ class View:
         self.past = past
         self.sequences = sequences
         self.links = links
+        self.uses = uses
 
     def newest(self) -> BoolArray:
         """The rows that no later version of their id follows, alive or not, bool (rows,)."""

@@ -193,6 +193,7 @@ CHANGES: dict[str, Callable[[Columns], object]] = {
         bytes(c["settings"]).rindex(np.array(0.1, ">f8").tobytes()) + 7, 1
     ),
     "timeline.0": lambda c: c["timeline.0"].put(0, 3),
+    "uses.begun_us": lambda c: c["uses.begun_us"].put(0, 3),
 }
 
 

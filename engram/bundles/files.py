@@ -70,7 +70,7 @@ def opened_target(target: Target, *, force: bool = False) -> Iterator[Writable]:
 
 def _path(target: str | os.PathLike[str]) -> Path:
     path = Path(target)
-    if "\0" in str(path) or not path.name:
+    if "\0" in str(path) or not os.fspath(target):
         raise Invalid.of("file", f"must name a file, which {os.fspath(target)!r} does not")
     return path
 

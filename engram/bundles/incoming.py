@@ -14,6 +14,7 @@ from __future__ import annotations
 import secrets
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, suppress
+from itertools import chain
 from typing import Final
 
 import msgspec
@@ -36,6 +37,7 @@ from engram.memory.payload import PayloadError, decode_batch, encode_batch
 from engram.memory.state import State, StateError
 from engram.spaces.compactor import begin, state_of
 from engram.spaces.identity import Identity, write_identity
+from wal.bulk import append_all
 from wal.codec import Draft, Record
 from wal.create import create_log
 from wal.errors import Damaged, Unsupported
@@ -49,7 +51,6 @@ from wal.vfs import Directory, File
 SPACE: Final = "space"
 BASE: Final = "base"
 READ_BYTES: Final = 256 << 10
-GROUP_BYTES: Final = 4 << 20
 NONCE_BYTES: Final = 16
 Content = BasePart | BundledRecord | Totals
 
@@ -253,19 +254,9 @@ class _Building:
     def _append(self, first: list[BundledRecord], contents: Iterator[Content]) -> None:
         log = self._open(_ignored, _behind_the_base)
         try:
-            group = [_draft(record) for record in first]
-            size = 0
-            for content in contents:
-                if not isinstance(content, BundledRecord):
-                    continue  # the totals; who decodes has compared them
-                group.append(_draft(content))
-                size += len(memoryview(content.payload))
-                if size >= GROUP_BYTES:
-                    log.append(group)
-                    log.sync()
-                    group, size = [], 0
-            log.append(group)
-            log.sync()
+            # The totals come last; who decodes has compared them.
+            others = (each for each in contents if isinstance(each, BundledRecord))
+            append_all(log, map(_draft, chain(first, others)))
         finally:
             log.close()
 

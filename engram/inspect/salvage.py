@@ -40,6 +40,7 @@ from engram.memory.purges import is_purged
 from engram.memory.state import State, StateError
 from engram.memory.validate import CALLER
 from engram.spaces.identity import Identity, write_identity
+from wal.bulk import append_all
 from wal.codec import Draft, Record, decode_record
 from wal.create import create_log
 from wal.errors import Damaged
@@ -50,7 +51,6 @@ from wal.segment import write_all
 from wal.vfs import Directory
 
 UNFINISHED_SUFFIX: Final = ".salvaging"
-GROUP_BYTES: Final = 4 << 20
 NONCE_BYTES: Final = 16
 OWNER: Final = "engram log salvage"
 
@@ -447,17 +447,7 @@ def _write_log(
     )
     log = _open_log(space_dir, identity, lambda record: None, first_time_ns, options)
     try:
-        group: list[Draft] = []
-        size = 0
-        for draft in drafts:
-            group.append(draft)
-            size += sum(len(part) for part in draft.payload)
-            if size >= GROUP_BYTES:
-                log.append(group)
-                log.sync()
-                group, size = [], 0
-        log.append(group)
-        log.sync()
+        append_all(log, drafts)
     finally:
         log.close()
 

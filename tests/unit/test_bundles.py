@@ -594,7 +594,7 @@ def test_a_file_gets_its_name_once_it_is_whole(db: engram.Database, tmp_path: Pa
     assert db.import_space("copy", folder / "alpha.bundle").info().memories == 8
     with pytest.raises(FileNotFoundError):
         alpha.export(folder / "no" / "such.bundle")
-    for nameless in ("a\0b", "", "/"):
+    for nameless in ("a\0b", ""):
         with pytest.raises(Invalid, match="must name a file"):
             alpha.export(nameless)
     with pytest.raises(Malformed, match="No such file"):

@@ -277,16 +277,16 @@ PLANTED = {
         """
         from engram.memory import decide
         from engram.memory.events import MemoryRestored
-        from engram.spaces import store
-        whole = store.encode_batch
+        from engram.spaces import machine
+        whole = machine.encode_batch
         def encode(batch):
             events = list(batch.events)
             if any(isinstance(event, MemoryRestored) for event in events):
-                return whole(store.Batch([decide.HistoryRedacted()], decide.NO_VECTORS))
+                return whole(machine.Batch([decide.HistoryRedacted()], decide.NO_VECTORS))
             return whole(batch)
         from engram.memory.events import HistoryRedacted
         decide.HistoryRedacted = HistoryRedacted
-        store.encode_batch = encode
+        machine.encode_batch = encode
         """,
         "lost,phantom",  # what stands there instead may be told first
     ),

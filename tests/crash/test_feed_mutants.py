@@ -14,7 +14,7 @@ from engram.feed.cursor import Behind, Live, Skip, Snapshot, Wait, plan
 from engram.feed.feed import Feed
 from engram.feed.reader import Page, Reader, check_after
 from engram.memory.model import Changes, Event
-from engram.spaces import store
+from engram.spaces import machine
 from engram.spaces.space import Space
 from tests.crash.test_space_creation import SPEC, opened
 from wal.sim_vfs import SimDisk, lose_everything
@@ -130,7 +130,7 @@ def nothing_is_told_before_the_disk_has_it() -> None:
 
 def who_reads_the_log_while_it_is_written_can_come_back() -> None:
     """Between a sync and the publication of what was synced, the log is ahead of the feed."""
-    real = store.Machine.commit
+    real = machine.Machine.commit
     looks = 0
     with opened(SimDisk()) as registry, pytest.MonkeyPatch.context() as patch:
         space = registry.create("s", SPEC)
@@ -141,14 +141,14 @@ def who_reads_the_log_while_it_is_written_can_come_back() -> None:
             space.reader(take_all(space.reader(0, ()))[-1].position, ())
             return real(machine, decided)
 
-        patch.setattr(store.Machine, "commit", commit)
+        patch.setattr(machine.Machine, "commit", commit)
         for _ in write(space, 1):
             pass
     assert looks == 3
 
 
 def publishes_before_the_sync(patch: Patch) -> None:
-    real = store.Machine.decide
+    real = machine.Machine.decide
 
     def decide(self: Any, timed: Any) -> Any:
         decided = real(self, timed)
@@ -161,9 +161,9 @@ def publishes_before_the_sync(patch: Patch) -> None:
             late.setattr(self._feed, "publish", lambda records: None)
             return real_commit(self, decided)
 
-    real_commit = store.Machine.commit
-    patch.setattr(store.Machine, "decide", decide)
-    patch.setattr(store.Machine, "commit", commit)
+    real_commit = machine.Machine.commit
+    patch.setattr(machine.Machine, "decide", decide)
+    patch.setattr(machine.Machine, "commit", commit)
 
 
 def tells_what_the_log_has_and_the_feed_has_not(patch: Patch) -> None:

@@ -29,7 +29,7 @@ from engram.memory.decide import Forget
 from engram.memory.events import Event, MemoryForgotten, MemoryRevised
 from engram.memory.model import Changes
 from engram.memory.payload import Batch, encode_batch
-from engram.spaces import store
+from engram.spaces import machine
 from tests.crash import test_damage as damage
 from tests.crash import test_failing_calls as failing
 from tests.crash import test_group_commit as group
@@ -169,15 +169,15 @@ def a_memory_is_forgotten_once_only() -> None:
         space.remember("here", id="m", embedding=[1.0, 0.0])
         held = space._store()
         gate = threading.Event()
-        decide = store.decide
+        decide = machine.decide
 
         def gated(known: Any, command: Any, memory_space_id: str) -> Batch:
             gate.wait()
             return decide(known, command, memory_space_id)
 
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(store, "decide", gated)
-            tickets = [held._committer.submit(store.Timed(Forget("m", 0), 0)) for _ in range(2)]
+            patch.setattr(machine, "decide", gated)
+            tickets = [held._committer.submit(machine.Timed(Forget("m", 0), 0)) for _ in range(2)]
             gate.set()
             assert tickets[0].result().ack.events == 1
             with pytest.raises(MemoryNotFound):
@@ -442,7 +442,7 @@ def does_not_log_that_something_was_forgotten(patch: Patch) -> None:
         kept = [event for event in batch.events if not isinstance(event, MemoryForgotten)]
         return encode_batch(Batch(kept, batch.vectors))
 
-    patch.setattr(store, "encode_batch", encode)
+    patch.setattr(machine, "encode_batch", encode)
 
 
 def lets_the_first_revision_win_at_replay(patch: Patch) -> None:
@@ -460,7 +460,7 @@ def lets_the_first_revision_win_at_replay(patch: Patch) -> None:
 
 
 def decides_without_what_is_queued(patch: Patch) -> None:
-    patch.setattr(store.Machine, "_overlay_batch", lambda self, batch: None)
+    patch.setattr(machine.Machine, "_overlay_batch", lambda self, batch: None)
 
 
 MUTANTS: list[tuple[Callable[[Patch], None], Callable[[], None]]] = [

@@ -1,4 +1,5 @@
-"""Building a space from a bundle, in a folder of its own that nobody sees until it is whole.
+"""Building a space from a bundle, in a folder of its own that nobody sees until it is whole; or
+from the columns of a state, which its history then begins behind.
 
     .engram/tmp/<uuid>/LOCK    held while it is built: without it, the next start clears it away
     .engram/tmp/<uuid>/base    the base as it came, until it is written anew
@@ -31,7 +32,7 @@ from engram.bundles.codec import (
 )
 from engram.bundles.credible import check_event, check_numbers, check_rows
 from engram.errors import Malformed, OutcomeUnknown
-from engram.memory.columns import compact, newer_columns
+from engram.memory.columns import StateColumns, compact, newer_columns
 from engram.memory.events import SpaceCreated
 from engram.memory.payload import PayloadError, decode_batch, encode_batch
 from engram.memory.state import State, StateError
@@ -114,6 +115,16 @@ class Incoming:
         except (BundleError, PayloadError, StateError) as error:
             raise Malformed(_said(str(error))) from error
 
+    def fill_from(self, identity: Identity, columns: StateColumns) -> None:
+        """Write a space whose history begins behind what `columns` hold, durably, and read it back.
+
+        Raises what writing and reading raise.
+        """
+        with closing(self._folder.make_dir(SPACE)) as space_dir:
+            building = _Building(self._folder, space_dir, identity, self._owner, self._options)
+            building.run_from(columns)
+            space_dir.sync()
+
     def publish(self, root: Directory, space_id: str) -> None:
         """Let the space appear in its place. Raises OSError with nothing there, and
         :class:`engram.errors.OutcomeUnknown`.
@@ -166,7 +177,16 @@ class _Building:
             self._create(document, None, base)
             for _ in contents:
                 pass  # its end has to come
-        self._read_back(document)
+        self._read_back(document.position)
+
+    def run_from(self, columns: StateColumns) -> None:
+        identity = self._identity
+        write_identity(self._space_dir, identity)
+        now_ns = identity.created_us * 1_000
+        base = identity_of(identity.uuid_bytes, columns.position, now_ns, 1)
+        named = columns.named()
+        self._lay_out(None, now_ns, write_checkpoint(self._space_dir, base, 1, named, base=True))
+        self._read_back(columns.position)
 
     def _base(
         self, document: BundleDocument, contents: Iterator[Content]
@@ -226,12 +246,17 @@ class _Building:
     ) -> None:
         if first is None and base is None:
             raise BundleError(0, "it holds nothing")
+        draft = None if first is None else self._renamed(document, first)
+        now_ns = self._identity.created_us * 1_000 if first is None else first.time_ns
+        self._lay_out(draft, now_ns, base)
+
+    def _lay_out(self, first: Draft | None, now_ns: int, base: Checkpoint | None) -> None:
         create_log(
             self._space_dir,
             space_uuid=self._identity.uuid_bytes,
             nonce=_nonce(),
-            now_ns=self._identity.created_us * 1_000 if first is None else first.time_ns,
-            first=None if first is None else self._renamed(document, first),
+            now_ns=now_ns,
+            first=first,
             base=base,
         )
 
@@ -260,7 +285,7 @@ class _Building:
         finally:
             log.close()
 
-    def _read_back(self, document: BundleDocument) -> None:
+    def _read_back(self, position: int) -> None:
         """Open what was written as a server would, and compare what that leads to."""
         identity = self._identity
         states = [State(identity.memory_space_id, identity.embedding.dimensions)]
@@ -279,7 +304,7 @@ class _Building:
         state.publish()
         if state.deleted:
             raise BundleError(0, "it ends with the deletion of its space")
-        if state.view.position != document.position:
+        if state.view.position != position:
             raise BundleError(0, f"it leads to position {state.view.position}")
 
     def _open(self, visit: Callable[[Record], None], restore: Restore) -> Log:

@@ -13,11 +13,13 @@ import typer
 from engram.cli import output, render
 from engram.cli.completion import complete_space
 from engram.cli.connection import opened
+from engram.cli.exit_codes import INTERRUPTED
+from engram.cli.given import embedding_of
 from engram.cli.options import ConfigOption, DataRootOption, JsonOption, Named, ServerOption
 from engram.errors import Malformed, SpaceExists
 
 if TYPE_CHECKING:
-    from engram import ExportReport, Origin
+    from engram import EmbeddingSpec, ExportReport, Origin
     from engram.cli.connection import OpenSpace
 
 SpaceArgument = Annotated[
@@ -176,6 +178,19 @@ def fork(
             show_default=False,
         ),
     ] = None,
+    embedding: Annotated[
+        str | None,
+        typer.Option(
+            "--embedding",
+            metavar="MODEL",
+            help="Embed it anew: wordllama-l2-256, all-minilm-l6-v2-int8, or openai:<model>.",
+            show_default=False,
+        ),
+    ] = None,
+    dimensions: Annotated[
+        int | None,
+        typer.Option(help="Of the new vectors, for openai:<model>.", show_default=False),
+    ] = None,
     server: ServerOption = None,
     data_root: DataRootOption = None,
     config: ConfigOption = None,
@@ -186,14 +201,40 @@ def fork(
     The copy has the same memories, positions and times, and goes its own way from there. A batch is
     stored whole or not at all: where --as-of falls inside one, the copy ends before it.
 
+    With --embedding its memories are embedded anew, forgotten ones too; history begins behind the
+    position of the copy, since what was before has another embedder's vectors. Cut off, the same
+    command goes on with what was done, for seven days; the space stays as it is.
+
     \b
     Example:  engram space create alpha --if-not-exists && engram space fork alpha branch && \
 engram space delete branch -y && engram space purge branch -y
     Example:  engram space fork alpha as-it-was --as-of 1200
+    Example:  engram space fork alpha better --embedding all-minilm-l6-v2-int8
     """
+    if dimensions is not None and embedding is None:
+        raise Malformed("--dimensions needs --embedding; name the model")
+    spec = embedding_of(embedding, dimensions)
     with opened(Named(server, data_root, config)) as spaces:
-        origin = spaces.space(space_id).fork(new_id, as_of).origin
-    _print_made("forked", new_id, origin, as_json)
+        space = spaces.space(space_id)
+        made = (
+            space.fork(new_id, as_of) if spec is None else _reembedded(space, new_id, as_of, spec)
+        )
+    _print_made("forked", new_id, made.origin, as_json)
+
+
+def _reembedded(space: OpenSpace, new_id: str, as_of: int | None, spec: EmbeddingSpec) -> OpenSpace:
+    from engram import Space
+
+    try:
+        with _counting() as progress:
+            if isinstance(space, Space):
+                return space.fork(new_id, as_of, embedding=spec, progress=progress)
+            return space.fork(new_id, as_of, embedding=spec)
+    except KeyboardInterrupt:
+        output.print_hint(
+            "engram: interrupted. What was embedded is kept: the same command goes on from there"
+        )
+        raise typer.Exit(INTERRUPTED) from None
 
 
 def _print_made(what: str, space_id: str, origin: Origin | None, as_json: bool) -> None:
@@ -208,7 +249,27 @@ def _print_made(what: str, space_id: str, origin: Origin | None, as_json: bool) 
     )
     if origin.rounded:
         text += f": {origin.as_of} falls inside a batch, or on a deletion, so it ends before that"
+    if (anew := origin.reembedded) is not None:
+        text += f"; {anew.memories} memories embedded anew with {output.printable(anew.model)}"
+        if anew.resumed:
+            text += f", {anew.resumed} of them by an attempt before"
     output.print_line(text)
+
+
+@contextmanager
+def _counting() -> Iterator[Callable[[int, int], None]]:
+    """A bar on stderr if that is a terminal; call what it yields with memories done and in all."""
+    if not output.is_terminal(sys.stderr):
+        yield lambda done, total: None
+        return
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+    from rich.progress import TimeRemainingColumn as Remaining
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), Remaining())
+    console = output.console_on(sys.stderr)
+    with Progress(*columns, console=console, transient=True) as progress:
+        task = progress.add_task("embedding", total=None)
+        yield lambda done, total: progress.update(task, completed=done, total=total)
 
 
 @contextmanager

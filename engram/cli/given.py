@@ -1,12 +1,17 @@
-"""Contents, metadata and vectors as they are given on a command line or on standard input."""
+"""Contents, metadata, vectors and what makes them, as they are given on a command line or on
+standard input.
+"""
 
 from __future__ import annotations
 
 import sys
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from engram import limits
 from engram.errors import Invalid, Malformed, TooLarge
+
+if TYPE_CHECKING:
+    from engram import EmbeddingSpec
 
 
 def content_of(text: str) -> str:
@@ -57,3 +62,21 @@ def numbers_of(option: str, text: str | None) -> list[float | None] | None:
         raise Invalid.of(
             option, f"is not a JSON list of numbers and null ({error}); give it as '[0.5, null]'"
         ) from None
+
+
+def embedding_of(model: str | None, dimensions: int | None) -> EmbeddingSpec | None:
+    """The embedding that the options mean; None leaves it to the engine."""
+    from engram import EmbeddingSpec
+
+    if model is None and dimensions is None:
+        return None
+    if model is not None and dimensions is None:
+        from engram.embedding.registry import PACKAGED, dimensions_of
+
+        dimensions = dimensions_of(model)
+        if dimensions is None:
+            raise Malformed(
+                f"--embedding {model} needs --dimensions, how long its vectors are; they are known "
+                f"of {', '.join(PACKAGED)} alone"
+            )
+    return EmbeddingSpec(model=model or "caller", dimensions=dimensions or 0)

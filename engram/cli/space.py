@@ -13,11 +13,12 @@ from engram.cli import bundles, output, render
 from engram.cli.asking import confirm, need_terminal
 from engram.cli.completion import complete_space
 from engram.cli.connection import opened
+from engram.cli.given import embedding_of
 from engram.cli.options import ConfigOption, DataRootOption, JsonOption, Named, ServerOption
 from engram.errors import Malformed, SpaceDamaged
 
 if TYPE_CHECKING:
-    from engram import EmbeddingSpec, SpaceInfo
+    from engram import SpaceInfo
 
 app = typer.Typer(
     rich_markup_mode=None,
@@ -70,7 +71,7 @@ def create(
     Example:  engram space create vectors --dimensions 384 --data-root ./data
     Example:  engram space create quality --embedding all-minilm-l6-v2-int8 --data-root ./data
     """
-    spec = _embedding_of(embedding, dimensions)
+    spec = embedding_of(embedding, dimensions)
     if if_not_exists and space_id is None:
         raise Malformed("--if-not-exists needs an id; name the space")
     with opened(Named(server, data_root, config), create=True) as spaces:
@@ -82,24 +83,6 @@ def create(
             output.print_json({**_document(space.info()), "created": created})
         else:
             output.print_line(f"created {space.id}" if created else f"{space.id} exists already")
-
-
-def _embedding_of(model: str | None, dimensions: int | None) -> EmbeddingSpec | None:
-    """The embedding that the options mean; None leaves it to the engine."""
-    from engram import EmbeddingSpec
-
-    if model is None and dimensions is None:
-        return None
-    if model is not None and dimensions is None:
-        from engram.embedding.registry import PACKAGED, dimensions_of
-
-        dimensions = dimensions_of(model)
-        if dimensions is None:
-            raise Malformed(
-                f"--embedding {model} needs --dimensions, how long its vectors are; they are known "
-                f"of {', '.join(PACKAGED)} alone"
-            )
-    return EmbeddingSpec(model=model or "caller", dimensions=dimensions or 0)
 
 
 @app.command("list")

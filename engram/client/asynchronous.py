@@ -462,14 +462,19 @@ class AsyncSpace(AsyncLinking):
         """
         return await download(self._transport, f"{self._path}/export", file, force=force)
 
-    async def fork(self, new_id: str, as_of: int | None = None) -> AsyncSpace:
+    async def fork(
+        self, new_id: str, as_of: int | None = None, *, embedding: EmbeddingSpec | None = None
+    ) -> AsyncSpace:
         """Copy the space, durably, as it is or as of a position; see `engram.Space.fork`.
 
-        Raises :class:`engram.errors.SpaceExists`, `SpaceDeleted`, `SpaceInvalid`,
-        `PositionBeyondEnd`, `HistoryGone` and `DiskFull`.
+        With `embedding` it is embedded anew, which may take minutes; the answer is waited for as
+        long as it takes, and the server gives up if that is cancelled. Raises
+        :class:`engram.errors.SpaceExists`, `SpaceDeleted`, `SpaceInvalid`, `PositionBeyondEnd`,
+        `HistoryGone`, `Invalid`, `EmbedderUnavailable`, `SpaceLocked` and `DiskFull`.
         """
-        path, body = f"{self._path}/fork", requests.fork_body(new_id, as_of)
-        answer = await self._transport.request("POST", path, body=body, write=True)
+        path, body = f"{self._path}/fork", requests.fork_body(new_id, as_of, embedding)
+        bounded = embedding is None
+        answer = await self._transport.request("POST", path, body=body, write=True, bounded=bounded)
         copy = AsyncSpace(self._transport, new_id, self._silence_s)
         copy.origin = read(answer, MadeSpace, new_id).origin
         return copy

@@ -106,8 +106,8 @@ def settings_body(settings: SettingsGiven) -> Body:
     return body
 
 
-def fork_body(new_id: object, as_of: object) -> Body:
-    body: Body = {"memory_space_id": check_space_id(new_id)}
+def fork_body(new_id: object, as_of: object, embedding: EmbeddingSpec | None) -> Body:
+    body: Body = {"memory_space_id": check_space_id(new_id), **embedding_body(embedding)}
     if as_of is not None:
         body["as_of"] = position("as_of", as_of)
     return body

@@ -437,9 +437,12 @@ class ClientSpace:
         """Write the space into one file, a bundle; see `AsyncSpace.export`."""
         return self._loop.call(self._space.export, file, force=force)
 
-    def fork(self, new_id: str, as_of: int | None = None) -> ClientSpace:
-        """Copy the space, as it is or as of a position; see `engram.Space.fork`."""
-        return ClientSpace(self._loop, self._loop.call(self._space.fork, new_id, as_of))
+    def fork(
+        self, new_id: str, as_of: int | None = None, *, embedding: EmbeddingSpec | None = None
+    ) -> ClientSpace:
+        """Copy the space, as it is or as of a position; see `AsyncSpace.fork`."""
+        copy = self._loop.call(self._space.fork, new_id, as_of, embedding=embedding)
+        return ClientSpace(self._loop, copy)
 
     def compact(self) -> Compaction:
         """Write a checkpoint, and let go of history that need not be kept. Raises

@@ -108,8 +108,9 @@ class Transport:
         parameters: Parameters | None = None,
         body: Body | None = None,
         write: bool = False,
+        bounded: bool = True,
     ) -> Answer:
-        """One request and its answer, whatever its status.
+        """One request and its answer, whatever its status; with `bounded` within the time limit.
 
         Raises `ServerUnreachable`, `ServerAnswerInvalid` for what is not HTTP, `Unavailable` when
         the client is closed, and for a write that may have been done `OutcomeUnknown`.
@@ -124,7 +125,9 @@ class Transport:
             sent = SimpleNamespace(any=False)
             with self._scopes.scope() as scope:
                 async with self._turns:
-                    outcome = await self._exchange(session, method, url, data, sent, asked, write)
+                    outcome = await self._exchange(
+                        session, method, url, data, sent, asked, write, bounded=bounded
+                    )
             if scope.cancelled_caught:
                 if write and sent.any:
                     raise OutcomeUnknown(_unknown(f"the client was closed during {asked}"))
@@ -199,6 +202,7 @@ class Transport:
         asked: str,
         write: bool,
         media_type: str = JSON,
+        bounded: bool = True,
     ) -> Answer | EngramError | None:
         """The answer; or the error to raise; or None for a connection that broke on the way.
 
@@ -214,7 +218,10 @@ class Transport:
                 headers=headers,
                 allow_redirects=False,
                 trace_request_ctx=sent,
-                timeout=aiohttp.ClientTimeout(total=None if streamed else self._timeout_s),
+                timeout=aiohttp.ClientTimeout(
+                    total=self._timeout_s if bounded and not streamed else None,
+                    sock_connect=self._timeout_s,
+                ),
                 expect100=streamed,
             ) as response:
                 return await _answer(response, asked, write)

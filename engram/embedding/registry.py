@@ -28,6 +28,8 @@ _EMBEDDERS: Final[dict[str, Embedder]] = {
 }
 PACKAGED: Final = tuple(sorted(_EMBEDDERS))
 """The models that packages carry."""
+KNOWN: Final = ", ".join([*PACKAGED, f"{openai.PREFIX}<model of a server>"])
+"""The models there are, for messages."""
 
 # Names that servers know are requests' to choose; as many embedders as spaces use are kept, and not
 # one for every name that was ever tried.
@@ -40,6 +42,11 @@ def dimensions_of(model: str) -> int | None:
     return None if embedder is None else embedder.dimensions
 
 
+def is_known(model: str) -> bool:
+    """Whether there may be an embedder of that name; a server may know any."""
+    return model in _EMBEDDERS or model.startswith(openai.PREFIX)
+
+
 def embedder_for(spec: EmbeddingSpec) -> Embedder:
     """The embedder a spec names.
 
@@ -50,11 +57,10 @@ def embedder_for(spec: EmbeddingSpec) -> Embedder:
         return _served(spec.model.removeprefix(openai.PREFIX), spec.dimensions)
     embedder = _EMBEDDERS.get(spec.model)
     if embedder is None:
-        known = ", ".join([*sorted(_EMBEDDERS), f"{openai.PREFIX}<model of a server>"])
         if spec.model == CALLER:
-            raise Invalid.of("embedding.model", f"{CALLER!r} has no embedder; those are {known}")
+            raise Invalid.of("embedding.model", f"{CALLER!r} has no embedder; those are {KNOWN}")
         raise Invalid.of(
-            "embedding.model", f"{spec.model!r} is not known; use one of {known}, or {CALLER}"
+            "embedding.model", f"{spec.model!r} is not known; use one of {KNOWN}, or {CALLER}"
         )
     if embedder.dimensions != spec.dimensions:
         raise Invalid.of(

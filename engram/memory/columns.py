@@ -215,19 +215,24 @@ def check_columns(columns: StateColumns, dimensions: int) -> None:
 
 
 def compact(
-    frozen: Frozen, drop_to: int = 0, gone: Iterable[str] = (), back: Iterable[str] = ()
+    frozen: Frozen,
+    drop_to: int = 0,
+    gone: Iterable[str] = (),
+    back: Iterable[str] = (),
+    ended_to: int | None = None,
 ) -> StateColumns:
     """A frozen state as columns, without what needs no row any more; see the module.
 
     History is going to begin behind `drop_to`. The ids in `gone` leave nothing either: they are
     purged, if later than this state is of. Those in `back` are restored later, and keep their rows
-    for the sake of their links.
+    for the sake of their links. What ended up to `ended_to` leaves no row; left out, that is where
+    history is going to begin.
     """
     view = frozen.view
     newest, labels = _newest_of_each(view)
     purged = np.zeros(view.rows, np.bool_)
     purged[[*frozen.purged_rows.tolist(), *_rows_of(frozen, gone)]] = True
-    ended = _ended_by(view, drop_to)
+    ended = _ended_by(view, drop_to if ended_to is None else ended_to)
     ended[_rows_of(frozen, back)] = False
     kept = newest & ~purged[labels] & (view.live | ~ended)
     new_rows = np.where(kept, np.cumsum(kept) - 1, -1)

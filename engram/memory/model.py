@@ -286,17 +286,30 @@ class ExportReport(msgspec.Struct, frozen=True, kw_only=True):
     digest: str
 
 
+class Reembedded(msgspec.Struct, frozen=True, kw_only=True):
+    """What was embedded anew, and with what: so many `memories`, forgotten ones counted too, of
+    which `resumed` had been embedded by an attempt before.
+    """
+
+    model: str
+    dimensions: int
+    memories: int
+    resumed: int
+
+
 class Origin(msgspec.Struct, frozen=True, kw_only=True):
     """What a new space was made from: which space, and up to which position.
 
     `as_of` is what was asked for. Where that falls inside a batch, which is stored whole or not at
-    all, the new space ends before it, and `position` is less.
+    all, the new space ends before it, and `position` is less. `reembedded` is None for a copy that
+    has the vectors of its source.
     """
 
     memory_space_id: str
     space_uuid: str
     position: int
     as_of: int | None = None
+    reembedded: Reembedded | None = None
 
     @property
     def rounded(self) -> bool:

@@ -25,6 +25,7 @@ from starlette.routing import Route
 from engram.errors import (
     EngramError,
     MethodNotAllowed,
+    OutcomeUnknown,
     RouteNotFound,
     SpaceConflict,
     Unavailable,
@@ -40,6 +41,7 @@ from engram.server.events import (
     Subscription,
     subscribe,
 )
+from engram.server.forks import FORK, fork_limiter, read_fork_call, run_fork
 from engram.server.middleware import BodyDrain, LocalOnly, PathGuard
 from engram.server.problems import problem_of
 from engram.server.resolver import SPACE_HEADER, NameSpace, named_space, open_space, resolve
@@ -72,6 +74,16 @@ WORKER_THREADS_MAX: Final = 64
 _LOG: Final = logging.getLogger("engram.server")
 _T = TypeVar("_T")
 _Endpoint = Callable[[Request], Awaitable[Response]]
+
+
+_STOPPED: Final[Mapping[tuple[Any, ...], EngramError]] = {
+    IMPORT: Unavailable("the server stopped before the bundle had come; nothing was made"),
+    FORK: OutcomeUnknown(
+        "the server stopped while the copy was made. See whether it is there; if not, the same "
+        "request goes on with what was embedded"
+    ),
+}
+"""What those are told at the end of the server who have waited for it in vain."""
 
 
 class _SegmentConvertor(Convertor[str]):
@@ -131,6 +143,10 @@ def _routes(
     export = _endpoint(EXPORT, partial(begin_export, db), BundleStream, limiter, resolve)
     for prefix in ("/spaces/{space:segment}", ""):
         add(prefix + EXPORT.path, EXPORT.method, export)
+    copy = partial(run_fork, db)
+    fork = _endpoint(FORK, copy, _response, fork_limiter, resolve, read_fork_call)
+    for prefix in ("/spaces/{space:segment}", ""):
+        add(prefix + FORK.path, FORK.method, fork)
     path = IMPORT.path.replace("{space}", "{space:segment}")
     build = partial(run_import, db)
     receive = _endpoint(IMPORT, build, _response, import_limiter, resolve, read_import_call)
@@ -200,14 +216,12 @@ def _endpoint(
                     Unavailable("the server stopped before the body had come; nothing was done"),
                     space_id,
                 )
-            return respond(await anyio.to_thread.run_sync(work, call, limiter=limiter))
+            async with call.attended():
+                return respond(await anyio.to_thread.run_sync(work, call, limiter=limiter))
         except anyio.get_cancelled_exc_class():
-            if operation is not IMPORT:
+            if operation not in _STOPPED:
                 raise
-            return _refused(
-                Unavailable("the server stopped before the bundle had come; nothing was made"),
-                space_id,
-            )
+            return _refused(_STOPPED[operation], space_id)
         except ClientDisconnect:
             # Nobody is left to read this; the request was never whole, so nothing was done.
             return Response(status_code=400)

@@ -8,7 +8,8 @@ the :class:`Call`, and raised by :meth:`Call.check` once the space has been foun
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from typing import Final
+from contextlib import AbstractAsyncContextManager, nullcontext
+from typing import Final, TypeVar
 
 from starlette.datastructures import Headers
 from starlette.requests import Request
@@ -61,13 +62,26 @@ class Call:
         """The spaces that the parameters name, for what works on several at once."""
         return self.query.many("space")
 
+    def attended(self) -> AbstractAsyncContextManager[None]:
+        """To be held while the request is worked on."""
+        return nullcontext()
+
     def check(self) -> None:
         """Raise what is wrong with the request apart from the space it names."""
         if self._refusal is not None:
             raise self._refusal
 
 
-async def read_call(request: Request, parameters: Collection[str], *, takes_body: bool) -> Call:
+C = TypeVar("C", bound=Call)
+
+
+async def read_call(
+    request: Request,
+    parameters: Collection[str],
+    *,
+    takes_body: bool,
+    kind: type[C] = Call,  # type: ignore[assignment]  # the default of a type variable
+) -> C:
     """Read a request. Raises ClientDisconnect when the caller hangs up before its end."""
     path = request.path_params
     space_header = tuple(request.headers.getlist(SPACE_HEADER))
@@ -79,8 +93,8 @@ async def read_call(request: Request, parameters: Collection[str], *, takes_body
         if body:
             _check_body_headers(request.headers, takes_body=takes_body)
     except EngramError as error:
-        return Call(path=path, space_header=space_header, refusal=error)
-    return Call(
+        return kind(path=path, space_header=space_header, refusal=error)
+    return kind(
         path=path,
         space_header=space_header,
         last_event_ids=last_event_ids,

@@ -22,7 +22,6 @@ from engram.server.resolver import agree, named_space, resolve
 from engram.server.wire import (
     ChangesBody,
     CompleteBody,
-    ForkBody,
     LinkBody,
     MemoryBody,
     NewSpaceBody,
@@ -32,7 +31,6 @@ from engram.server.wire import (
     decode,
     decode_new_memories,
     encode,
-    origin_document,
     space_document,
 )
 from engram.spaces.ids import check_space_id
@@ -168,12 +166,6 @@ def purge_memories(space: Space, call: Call) -> Answer:
 
 def compact(space: Space, call: Call) -> Answer:
     return Answer(200, space.compact())
-
-
-def fork(space: Space, call: Call) -> Answer:
-    body = decode(call.body, ForkBody)
-    made = space.fork(body.memory_space_id, body.as_of)
-    return Answer(201, origin_document(made), space_path(made.id))
 
 
 def restore_memory(space: Space, call: Call) -> Answer:
@@ -359,7 +351,6 @@ SPACE_OPERATIONS: Final = (
     SpaceOperation("DELETE", "/memories", purge_memories, takes_body=True),
     SpaceOperation("POST", "/memories/{id}/restore", restore_memory),
     SpaceOperation("POST", "/compact", compact),
-    SpaceOperation("POST", "/fork", fork, takes_body=True),
     SpaceOperation("GET", "/memories/{id}/history", memory_history),
     SpaceOperation("POST", "/links", link_memories, takes_body=True),
     SpaceOperation("GET", "/links", list_links, frozenset({"memory_id", "limit", "after"})),

@@ -78,10 +78,11 @@ class NewSpaceBody(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class ForkBody(msgspec.Struct, forbid_unknown_fields=True):
-    """`POST …/fork`: the id of the copy, and the position to copy up to."""
+    """`POST …/fork`: the id of the copy, the position to copy up to, and what to embed it with."""
 
     memory_space_id: str
     as_of: int | None = None
+    embedding: EmbeddingBody | None = None
 
 
 class EmbeddingBody(msgspec.Struct, forbid_unknown_fields=True):

@@ -291,7 +291,7 @@ class Compactor:
         store = self._store
         for checkpoint in store.log.checkpoints[-1:]:
             open_checkpoint(self._space_dir, checkpoint, store.identity.uuid_bytes).verify()
-        return compact(frozen, drop_to).named()
+        return compact(frozen, drop_to, ended_to=self._ended_to(drop_to)).named()
 
     def _purge(self, frozen: FrozenState, purged_at: Mapping[str, int]) -> Purge:
         rows = [each.row for each in frozen.purges.pending.values() if each.row is not None]
@@ -316,7 +316,15 @@ class Compactor:
                 break
         self._replay(state, position)
         purged = [each for each, at in self._purging.items() if at > position]
-        return compact(state.freeze(), position, purged, self._restored_behind(position)).named()
+        back = self._restored_behind(position)
+        ended_to = self._ended_to(position)
+        return compact(state.freeze(), position, purged, back, ended_to).named()
+
+    def _ended_to(self, drop_to: int) -> int:
+        """Up to where what ended leaves no row: where history is going to begin, unless it begins
+        there already. What ended before that and is still there has come along with a copy.
+        """
+        return drop_to if drop_to >= self._store.log.oldest_position else 0
 
     def _restored_behind(self, position: int) -> Iterator[str]:
         """The ids of what was restored behind a position. A restoration holds the memory whole, but

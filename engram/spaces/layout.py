@@ -5,7 +5,8 @@
     .engram/SERVER         held by the one server of this data root
     .engram/tmp/           spaces being made; those made from a bundle hold a lock of their own
 
-What is kept of deleted spaces lies here too (:mod:`engram.spaces.trash`), once there is any.
+What is kept of deleted spaces lies here too (:mod:`engram.spaces.trash`), and what was embedded for
+copies that are not there yet (:mod:`engram.spaces.staged`), once there is any.
 
 Several processes may lay out the same folder at once, and any of them may crash: the layout file
 comes last, durably, and is a promise that the rest is there.

@@ -24,7 +24,6 @@ from contextlib import ExitStack, closing, contextmanager, suppress
 from functools import partial
 from typing import Final
 
-from engram.bundles.incoming import Bundle, Incoming
 from engram.embedding.protocol import TriedEmbedder
 from engram.embedding.registry import DEFAULT, embedder_for
 from engram.errors import (
@@ -40,9 +39,10 @@ from engram.errors import (
 )
 from engram.feed.feed import Feed
 from engram.memory.events import SpaceCreated
-from engram.memory.model import DeletedSpace, EmbeddingSpec, Origin, Receipt, SpaceInfo
+from engram.memory.model import DeletedSpace, EmbeddingSpec, Receipt, SpaceInfo
 from engram.memory.payload import NO_VECTORS, Batch, encode_batch
 from engram.memory.validate import CALLER, check_embedding_spec
+from engram.spaces.copies import Copies, Ground
 from engram.spaces.description import describe, describe_damaged, describe_deleted
 from engram.spaces.disk_errors import EXHAUSTED, exhausted, no_room, root_error
 from engram.spaces.entry import Entry, check_process
@@ -58,7 +58,7 @@ from engram.spaces.layout import (
     open_control,
 )
 from engram.spaces.lifecycle import DELETE_GRACE_S, Lifecycle
-from engram.spaces.making import check_embedder, check_free, new_identity
+from engram.spaces.making import new_identity
 from engram.spaces.opening import open_aside, open_in_place
 from engram.spaces.past import PastStates
 from engram.spaces.residency import Bounds, Residency
@@ -127,6 +127,7 @@ class Registry:
                     clock=clock,
                     grace_s=delete_grace_s,
                 )
+                self._copies = self._new_copies()
                 self._clear()
             except BaseException:
                 self._release_control()
@@ -141,6 +142,21 @@ class Registry:
         except OSError as error:
             raise root_error(root.path, error) from error
 
+    def _new_copies(self) -> Copies:
+        ground = Ground(
+            self._root,
+            self._control,
+            self._lifecycle,
+            self._owner,
+            self._clock,
+            self._options,
+            self._check_open,
+            self._exclusively,
+            self._root_errors,
+            self._remember_entry,
+        )
+        return Copies(ground)
+
     def _clear(self) -> None:
         """Finish and clear away what was interrupted, unless somebody is at it right now."""
         try:
@@ -150,6 +166,7 @@ class Registry:
         try:
             clear_tmp(self._control, self._owner)
             self._lifecycle.start()
+            self._copies.stages.sweep()
         finally:
             lock.release()
 
@@ -191,7 +208,7 @@ class Registry:
                 "or choose another id",
                 memory_space_id=space_id,
             )
-        return Space(entry, self.receive), created
+        return Space(entry, self._copies), created
 
     @contextmanager
     def _exclusively(self, space_id: str) -> Iterator[None]:
@@ -235,42 +252,9 @@ class Registry:
             raise
         return self._remember_entry(identity), True
 
-    def receive(self, space_id: str, chunks: Iterator[bytes], as_of: int | None = None) -> Space:
-        """Make a space from a bundle, whole or not at all. Reading it holds up nobody.
-
-        `as_of` is what was asked for where the bundle is a fork's. Raises
-        :class:`engram.errors.SpaceExists`, `SpaceDeleted`, `Malformed`, what creating raises, and
-        what `chunks` raises.
-        """
-        self._check_open()
-        with self._root_errors():
-            check_free(self._root, self._lifecycle, check_space_id(space_id))
-        bundle = Bundle(chunks)
-        document = bundle.document
-        check_embedder(document.embedding)
-        with self._exclusively(space_id):
-            self._lifecycle.settle(space_id)
-            now_ns = self._clock()
-            identity = new_identity(self._lifecycle, space_id, document.embedding, now_ns)
-            tmp = self._control.open_dir(TMP_DIR)
-            incoming = Incoming(tmp, identity.uuid, self._owner, self._options)
-        try:
-            with self._root_errors(), translated(space_id):
-                incoming.fill(identity, bundle)
-            with self._exclusively(space_id):
-                self._lifecycle.settle(space_id)
-                check_free(self._root, self._lifecycle, space_id, identity.generation)
-                incoming.publish(self._root, space_id)
-                entry = self._remember_entry(identity)
-        finally:
-            incoming.discard()
-        origin = Origin(
-            memory_space_id=document.memory_space_id,
-            space_uuid=document.space_uuid,
-            position=document.position,
-            as_of=as_of,
-        )
-        return Space(entry, self.receive, origin)
+    def receive(self, space_id: str, chunks: Iterator[bytes]) -> Space:
+        """Make a space from a bundle; see :class:`engram.spaces.copies.Copies`."""
+        return self._copies.receive(space_id, chunks)
 
     def _build(self, space_id: str, spec: EmbeddingSpec) -> Identity:
         """Lay the space out in tmp, durably, then rename it into place, durably."""
@@ -318,7 +302,7 @@ class Registry:
 
     def space(self, space_id: str) -> Space:
         """A handle on an existing space. Raises :class:`engram.errors.SpaceNotFound`."""
-        return Space(self._entry(check_space_id(space_id)), self.receive)
+        return Space(self._entry(check_space_id(space_id)), self._copies)
 
     def _entry(self, space_id: str) -> Entry:
         entry = self._find(space_id)
@@ -415,8 +399,11 @@ class Registry:
                 if self._look(space_id) is not entry:
                     raise was_deleted(space_id)  # by somebody who was faster
             if not damage and entry is not None:
-                return self._lifecycle.delete(entry)
-            return self._lifecycle.delete_damaged(space_id, entry, damage)
+                deleted = self._lifecycle.delete(entry)
+            else:
+                deleted = self._lifecycle.delete_damaged(space_id, entry, damage)
+            self._copies.stages.sweep()
+            return deleted
 
     def restore(self, space_id: str) -> Space:
         """Undo a deletion."""

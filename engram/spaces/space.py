@@ -50,7 +50,7 @@ from engram.spaces.as_of import Moment, moment
 from engram.spaces.completing import Completing
 from engram.spaces.description import describe
 from engram.spaces.linking import Linking
-from engram.spaces.portable import Receive
+from engram.spaces.portable import Copies
 from engram.spaces.recalling import cue_of, found, mode_for, recalled
 from engram.spaces.requests import (
     changed_fields,
@@ -77,8 +77,8 @@ class Space(Completing, Linking):
     stored) and `OutcomeUnknown` (a sync failed: reopen to see what is held).
     """
 
-    def __init__(self, entry: Entry, receive: Receive, origin: Origin | None = None) -> None:
-        super().__init__(entry, receive, origin)
+    def __init__(self, entry: Entry, copies: Copies, origin: Origin | None = None) -> None:
+        super().__init__(entry, copies, origin)
         self._spec = entry.identity.embedding
 
     def __repr__(self) -> str:
@@ -336,7 +336,7 @@ class Space(Completing, Linking):
         holds it: then it is out of reach, but not yet off the disk. Repeat it once there is room.
         """
         memory_id = check.check_memory_id("id", memory_id)
-        with self._entry.pinned() as store:
+        with self._unstaged(), self._entry.pinned() as store:
             return purging.purge_one(store, memory_id)
 
     def purge_matching(self, filter: Filter) -> PurgeReceipt | None:
@@ -345,7 +345,7 @@ class Space(Completing, Linking):
         None if there was none; a filter without any condition is refused. Raises what that raises.
         """
         checked = purging_filter(filter)
-        with self._entry.pinned() as store:
+        with self._unstaged(), self._entry.pinned() as store:
             return purging.purge_matching(store, checked)
 
     def recall(

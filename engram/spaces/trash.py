@@ -187,14 +187,16 @@ class Trash:
         """A tombstone; None if it is not there or cannot be read."""
         try:
             with closing(self._control.open_dir(TRASH_DIR)) as trash:
-                return _read(trash, tombstone_name(space_id, uuid), "ENGRAM-TOMBSTONE", Tombstone)
+                return read_document(
+                    trash, tombstone_name(space_id, uuid), "ENGRAM-TOMBSTONE", Tombstone
+                )
         except (OSError, Damaged, Unsupported):
             return None
 
     def write_tombstone(self, tombstone: Tombstone) -> None:
         name = tombstone_name(tombstone.memory_space_id, tombstone.uuid)
         with closing(self.folder(TRASH_DIR)) as trash:
-            _write(trash, name, "ENGRAM-TOMBSTONE", tombstone)
+            write_document(trash, name, "ENGRAM-TOMBSTONE", tombstone)
 
     def clear_temporaries(self) -> None:
         """Remove what a crash left half written."""
@@ -220,7 +222,7 @@ class Trash:
         with closing(self._control.open_dir(GENERATIONS_DIR)) as generations:
             if not generations.exists(space_id):
                 return 0
-            return _read(generations, space_id, "ENGRAM-GENERATION", Generation).generation
+            return read_document(generations, space_id, "ENGRAM-GENERATION", Generation).generation
 
     def raise_generation(self, space_id: str, generation: int) -> None:
         """Have it on the disk that the id was used up to that generation."""
@@ -231,7 +233,7 @@ class Trash:
         with closing(self.folder(GENERATIONS_DIR)) as generations:
             if known < generation:
                 document = Generation(memory_space_id=space_id, generation=generation)
-                _write(generations, space_id, "ENGRAM-GENERATION", document)
+                write_document(generations, space_id, "ENGRAM-GENERATION", document)
             else:
                 generations.sync()  # its writer may have been killed before it did so
 
@@ -242,25 +244,26 @@ class Trash:
             name = _receipt_name(space_id, generation)
             if not receipts.exists(name):
                 return None
-            return _read(receipts, name, "ENGRAM-RECEIPT", ReceiptFile)
+            return read_document(receipts, name, "ENGRAM-RECEIPT", ReceiptFile)
 
     def write_receipt(self, receipt: ReceiptFile) -> None:
         with closing(self.folder(RECEIPTS_DIR)) as receipts:
             name = _receipt_name(receipt.memory_space_id, receipt.generation)
-            _write(receipts, name, "ENGRAM-RECEIPT", receipt)
+            write_document(receipts, name, "ENGRAM-RECEIPT", receipt)
 
 
 def _receipt_name(space_id: str, generation: int) -> str:
     return f"{space_id}-{generation}.json"
 
 
-def _read(folder: Directory, name: str, magic: str, shape: type[_Document]) -> _Document:
+def read_document(folder: Directory, name: str, magic: str, shape: type[_Document]) -> _Document:
+    """Raises :class:`wal.errors.Damaged` and `Unsupported`, and OSError."""
     with closing(folder.open(name)) as file:
         data = file.read_at(0, file.size())
     return decode_framed(magic, _VERSION, shape, f"{folder.path}/{name}", data)
 
 
-def _write(folder: Directory, name: str, magic: str, document: msgspec.Struct) -> None:
+def write_document(folder: Directory, name: str, magic: str, document: msgspec.Struct) -> None:
     """Write a file whole, under a name that is durable, replacing an older one."""
     temporary = name + _TMP
     if folder.exists(temporary):

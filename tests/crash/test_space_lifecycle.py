@@ -334,7 +334,7 @@ Patch = pytest.MonkeyPatch
 
 
 def does_not_sync_the_generation(patch: Patch) -> None:
-    real = trash._write
+    real = trash.write_document
 
     def write(folder: Directory, name: str, magic: str, document: msgspec.Struct) -> None:
         if magic != "ENGRAM-GENERATION":
@@ -343,7 +343,7 @@ def does_not_sync_the_generation(patch: Patch) -> None:
         trash.write_all(file, 0, trash.encode_framed(magic, 1, document))
         return file.close()
 
-    patch.setattr(trash, "_write", write)
+    patch.setattr(trash, "write_document", write)
 
 
 def does_not_raise_the_generation(patch: Patch) -> None:

@@ -93,6 +93,7 @@ def test_a_bundle_goes_out_and_comes_in(http: TestClient, db: engram.Database) -
         "space_uuid": db.space("alpha").info().uuid,
         "position": 9,
         "as_of": None,
+        "reembedded": None,
     }
     assert ids(db.space("copy")) == ALL
 

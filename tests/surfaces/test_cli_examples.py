@@ -18,6 +18,7 @@ import typer.main
 from engram.cli.app import app
 
 from .command_line import WAIT_S_MAX
+from .forked import engram_command
 
 EXAMPLE = re.compile(r"^ *Example: +(.+)$", re.MULTILINE)
 WIDTH = 80
@@ -36,10 +37,9 @@ def commands(group: Any = None, path: tuple[str, ...] = ()) -> Iterator[tuple[st
 COMMANDS = dict(commands())
 
 
-def environment(home: Path) -> dict[str, str]:
+def environment(home: Path, binaries: Path = Path(sys.executable).parent) -> dict[str, str]:
     """A fresh machine: an empty home, Engram on the path, and a port that nobody else has."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith("ENGRAM_")}
-    binaries = str(Path(sys.executable).parent)
     path = f"{binaries}{os.pathsep}{os.environ['PATH']}"
     xdg = dict.fromkeys(("XDG_DATA_HOME", "XDG_CONFIG_HOME"), "")
     return {**kept, **xdg, "HOME": str(home), "PATH": path, "ENGRAM_PORT": "0"}
@@ -110,27 +110,32 @@ def test_each_first_example_works_by_itself_on_a_fresh_machine_and_again(
     helps: dict[str, str], tmp_path: Path
 ) -> None:
     """Nothing is left to an example that happened to run before."""
-    for number, words in enumerate(COMMANDS):
-        home = tmp_path / str(number)
-        home.mkdir()
-        example = EXAMPLE.findall(helps[words])[0]
-        # A drill works on a machine of its own wherever it runs; and it takes its time.
-        for again in range(1 if words == "drill crash" else 2):
-            if words == "serve":
-                serve(example, home)
-                continue
-            done = subprocess.run(
-                ["bash", "-c", example],
-                capture_output=True,
-                text=True,
-                cwd=home,
-                env=environment(home),
-                check=False,
-                timeout=WAIT_S_MAX,
-            )
-            assert done.returncode == 0, f"{example}\n{done.stdout}\n{done.stderr}"
-            assert done.stdout
-            assert again or not done.stderr
+    with engram_command(tmp_path) as binaries:
+        for number, words in enumerate(COMMANDS):
+            home = tmp_path / str(number)
+            home.mkdir()
+            example = EXAMPLE.findall(helps[words])[0]
+            # A drill works on a machine of its own wherever it runs; and it takes its time.
+            for again in range(1 if words == "drill crash" else 2):
+                if words == "serve":
+                    serve(example, home)
+                else:
+                    run(example, home, binaries, quiet=not again)
+
+
+def run(example: str, home: Path, binaries: Path, *, quiet: bool) -> None:
+    done = subprocess.run(
+        ["bash", "-c", example],
+        capture_output=True,
+        text=True,
+        cwd=home,
+        env=environment(home, binaries),
+        check=False,
+        timeout=WAIT_S_MAX,
+    )
+    assert done.returncode == 0, f"{example}\n{done.stdout}\n{done.stderr}"
+    assert done.stdout
+    assert not (quiet and done.stderr)
 
 
 def serve(example: str, home: Path) -> None:

@@ -44,10 +44,13 @@ if TYPE_CHECKING:
         TooLarge,
         Unavailable,
     )
+    from engram.memory.beliefs import Belief, Consolidation
     from engram.memory.completion import Completion, Filled, Known, Voter
     from engram.memory.decay import Decay
     from engram.memory.model import (
+        BeliefSource,
         Changes,
+        Citation,
         Compaction,
         Confidence,
         DeletedSpace,
@@ -85,11 +88,15 @@ __version__ = "0.1.0.dev0"
 
 __all__ = [
     "AsyncClient",
+    "Belief",
+    "BeliefSource",
     "Changes",
+    "Citation",
     "Client",
     "Compaction",
     "Completion",
     "Confidence",
+    "Consolidation",
     "DataRootUnusable",
     "Database",
     "Decay",
@@ -154,6 +161,8 @@ _HOMES = {
     "Database": ("engram.spaces.database", "Database"),
     "Space": ("engram.spaces.space", "Space"),
     "AsyncClient": ("engram.client.asynchronous", "AsyncClient"),
+    "Belief": ("engram.memory.beliefs", "Belief"),
+    "Consolidation": ("engram.memory.beliefs", "Consolidation"),
     "Completion": ("engram.memory.completion", "Completion"),
     "Filled": ("engram.memory.completion", "Filled"),
     "Known": ("engram.memory.completion", "Known"),

@@ -14,10 +14,12 @@ from compaction.columns import Array
 from engram.bundles.codec import POSITION_MAX, BundleError
 from engram.errors import Invalid, TooLarge
 from engram.indexes.attributes import AttributeColumns, Attributes
+from engram.limits import CONTENT_BYTES_MAX
 from engram.memory import validate
 from engram.memory.columns import compact
 from engram.memory.events import (
     Event,
+    MemoryConsolidated,
     MemoryForgotten,
     MemoryLinked,
     MemoryPurged,
@@ -30,6 +32,7 @@ from engram.memory.state import State
 from engram.memory.times import FIRST_US, LAST_US, NEVER_US
 
 ROWS_AT_ONCE: Final = 4_096
+SUMMARISER_CHARACTERS_MAX: Final = 256
 
 
 def check_rows(state: State, position: int) -> None:
@@ -45,6 +48,10 @@ def check_rows(state: State, position: int) -> None:
             raise BundleError(0, "its base stands for another position")
         if int(view.links.entries().positions.max(initial=0)) > position:
             raise BundleError(0, "its base holds a link that it does not stand for")
+        if view.beliefs.last_position > position:
+            raise BundleError(0, "its base holds a belief that it does not stand for")
+        if not view.live[view.beliefs.cited(view.live)].all():
+            raise BundleError(0, "its base holds a belief that rests on what is gone")
         for relation in view.links.relations:
             _check_link(relation, 1.0)
         uses = view.uses.kept(np.arange(view.rows))
@@ -108,6 +115,8 @@ def check_event(event: Event) -> None:
             _check_named(event.id, event.revision)
         case MemoryLinked():
             _check_link(event.relation, event.weight)
+        case MemoryConsolidated():
+            _check_formed(event)
         case MemoryRecalled():
             if len(event.ids) != len(event.scores) or not all(map(math.isfinite, event.scores)):
                 raise BundleError(0, "it holds a recall whose scores make no sense")
@@ -140,6 +149,19 @@ def _check_link(relation: str, weight: float) -> None:
         validate.check_weight("weight", weight)
     except Invalid as error:
         raise BundleError(0, f"it holds a link that cannot be: {error.detail}") from error
+
+
+def _check_formed(event: MemoryConsolidated) -> None:
+    _check_named(event.id, event.revision)
+    for source, revision in zip(event.sources, event.revisions, strict=False):
+        _check_named(source, revision)
+    if len(event.sources) != len(event.revisions) or not math.isfinite(event.strength):
+        raise BundleError(0, "it holds a belief formed of what makes no sense")
+    for number, start, end in event.citations:
+        if not (0 <= number < len(event.sources) and 0 <= start <= end <= CONTENT_BYTES_MAX):
+            raise BundleError(0, "it holds a belief that cites what it does not have")
+    if len(event.summariser) > SUMMARISER_CHARACTERS_MAX:
+        raise BundleError(0, "it holds a belief of a summariser with no name")
 
 
 def check_numbers(vectors: Array) -> None:

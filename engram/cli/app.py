@@ -13,6 +13,7 @@ from engram.cli import (
     compact,
     complete,
     configuration,
+    consolidate,
     drill,
     forget,
     links,
@@ -47,6 +48,7 @@ app.command("history")(memories.history)
 app.command("link")(links.link)
 app.command("unlink")(links.unlink)
 app.command("links")(links.links)
+app.command("consolidate")(consolidate.consolidate)
 app.command("compact")(compact.compact)
 app.command("watch")(watch.watch)
 app.command("status")(status.status)

@@ -9,13 +9,19 @@ from typing import TYPE_CHECKING, Any, Final
 from engram.cli.output import one_line, printable
 
 if TYPE_CHECKING:
-    from engram import Event, Filled, Hit, Link, Memory, SpaceInfo
+    from engram import Belief, Event, Filled, Hit, Link, Memory, SpaceInfo
 
 CONTENT_CHARACTERS_MAX: Final = 400
 """How much of a memory a line of a table shows; `get` shows all of it."""
 
 VOTERS_SHOWN: Final = 3
 """How many memories a completed field is shown with; --json shows all that were asked for."""
+
+_REASONS: Final = {
+    "request": "on request",
+    "source-forgotten": "what it rested on was forgotten",
+    "source-revised": "what it rested on was revised",
+}
 
 LIST_TITLES: Final = ("POSITION", "TIME", "ID", "MEMORY")
 HIT_TITLES: Final = ("SCORE", "CONFIDENCE", "ID", "MEMORY")
@@ -24,6 +30,7 @@ EXPLAINED_TITLES: Final = (
     *HIT_TITLES[1:],
 )
 LINK_TITLES: Final = ("POSITION", "WEIGHT", "SOURCE", "RELATION", "TARGET")
+BELIEF_TITLES: Final = ("ACTION", "STRENGTH", "SOURCES", "ID", "BELIEF")
 SPACE_TITLES: Final = ("SPACE", "CREATED", "EMBEDDING", "DIMENSIONS")
 ENDED_TITLES: Final = ("SPACE", "STATE", "CREATED", "CAN BE RESTORED UNTIL")
 STATUS_TITLES: Final = ("SPACE", "STATE", "MEMORIES", "POSITION", "SIZE")
@@ -54,6 +61,16 @@ def link_row(link: Link) -> tuple[str, ...]:
     """For :data:`LINK_TITLES`."""
     ends = printable(link.source), printable(link.target)
     return (str(link.position), f"{link.weight:g}", ends[0], printable(link.relation), ends[1])
+
+
+def belief_row(belief: Belief) -> tuple[str, ...]:
+    """For :data:`BELIEF_TITLES`."""
+    text = " / ".join(" ".join(line.split()) for line in belief.content.split("\n"))
+    if len(text) > CONTENT_CHARACTERS_MAX:
+        text = text[:CONTENT_CHARACTERS_MAX] + " ..."
+    sources = str(len(belief.sources))
+    named = printable(belief.id), one_line(text)
+    return (belief.action, f"{belief.strength:.2f}", sources, *named)
 
 
 def memory_fields(memory: Memory) -> Iterator[tuple[str, str]]:
@@ -144,7 +161,10 @@ def _what_happened(event: Event) -> str:
         weight = "" if event.weight is None else f" ({event.weight:g})"
         return f"{event.source} -[{event.relation}]-> {event.target}{weight}"
     if event.type == "memory.forgotten":
-        return f"{event.id} ({'expired' if event.reason == 'expired' else 'on request'})"
+        return f"{event.id} ({_REASONS.get(str(event.reason), str(event.reason))})"
+    if event.sources is not None:
+        rests_on = ", ".join(source.id for source in event.sources)
+        return f"{event.id} (strength {event.strength:.2f}) rests on {rests_on}"
     if event.results is not None:
         found = ", ".join(f"{item.id} {item.score:.3f}" for item in event.results)
         return f"{event.recall_id} ({event.mode}) found {found or 'nothing'}"

@@ -19,6 +19,7 @@ from engram.client.answers import (
     SpacesPage,
     read,
 )
+from engram.client.consolidating import AsyncConsolidating
 from engram.client.feed import EventFeed
 from engram.client.linking import AsyncLinking
 from engram.client.transfers import download, upload
@@ -219,7 +220,7 @@ class AsyncClient:
         await self.close()
 
 
-class AsyncSpace(AsyncLinking):
+class AsyncSpace(AsyncLinking, AsyncConsolidating):
     """One memory space of a server. Get it from :meth:`AsyncClient.space` or `create_space`.
 
     Every method may raise :class:`engram.errors.SpaceNotFound`, and what the embedded verb of the

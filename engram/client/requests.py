@@ -58,6 +58,10 @@ def memory_path(space_id: str, memory_id: object) -> str:
     )
 
 
+def consolidate_path(space_id: str) -> str:
+    return f"{space_path(space_id)}/consolidate"
+
+
 def links_path(space_id: str) -> str:
     return f"{space_path(space_id)}/links"
 

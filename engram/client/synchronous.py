@@ -24,6 +24,7 @@ from engram import limits
 from engram.client.asynchronous import HEARTBEAT_TIMEOUT_S, TIMEOUT_S, AsyncClient, AsyncSpace
 from engram.client.feed import EventFeed
 from engram.errors import Unavailable
+from engram.memory.beliefs import Consolidation
 from engram.memory.completion import Completion, Known
 from engram.memory.model import (
     AsOf,
@@ -443,6 +444,10 @@ class ClientSpace:
         """Copy the space, as it is or as of a position; see `AsyncSpace.fork`."""
         copy = self._loop.call(self._space.fork, new_id, as_of, embedding=embedding)
         return ClientSpace(self._loop, copy)
+
+    def consolidate(self, *, dry_run: bool = False) -> Consolidation:
+        """Form beliefs of what recurs among the episodes; see `engram.Space.consolidate`."""
+        return self._loop.call(self._space.consolidate, dry_run=dry_run)
 
     def compact(self) -> Compaction:
         """Write a checkpoint, and let go of history that need not be kept. Raises

@@ -1,7 +1,7 @@
 """What a memory leads to: its associations, worked out of the indexes when somebody asks. Pure.
 
-Links are made on purpose, and lead both ways, by their weights. Three more kinds follow from the
-memories themselves, whichever came first:
+Links are made on purpose, and lead both ways, by their weights. So do beliefs and what they rest
+on, all alike. Three more kinds follow from the memories themselves, whichever came first:
 
     time     what stands one or two places before or after it in its source, by 1 and 1/2
     words    what shares a word with it that at most 8 visible memories have
@@ -24,9 +24,10 @@ import numpy.typing as npt
 from engram.indexes.sequences import NO_ROW
 from engram.memory.view import BoolArray, View
 
-KINDS: Final = ("time", "words", "mention")
-"""The kinds that follow from the memories; behind them come the relations of links, by number."""
-KIND_WEIGHTS: Final = (1.0, 0.5, 1.0)
+KINDS: Final = ("time", "words", "mention", "belief")
+"""What is no link; behind these come the relations of links, by number."""
+KIND_WEIGHTS: Final = (1.0, 0.5, 1.0, 0.5)
+"""That of beliefs is not measured, hence modest: what they rest on is like them anyway."""
 LINK_WEIGHT: Final = 1.0
 TIME_WEIGHTS: Final = (1.0, 0.5)
 """By how many places away."""
@@ -69,7 +70,13 @@ def associations(view: View, rows: Int64Array, visible: BoolArray) -> Edges:
     links = view.links.around(rows)
     seen = np.flatnonzero(visible[links.rows])
     linked = _Pairs(links.which[seen], links.rows[seen], links.exact[seen])
-    kinds = (_beside(view, rows, visible), _by_words(shared), _by_mention(view, shared), linked)
+    kinds = (
+        _beside(view, rows, visible),
+        _by_words(shared),
+        _by_mention(view, shared),
+        _by_belief(view, rows, visible),
+        linked,
+    )
     found = [
         _normalised(pairs, len(rows), weight)
         for pairs, weight in zip(kinds, (*KIND_WEIGHTS, LINK_WEIGHT), strict=True)
@@ -103,6 +110,12 @@ def _beside(view: View, rows: Int64Array, visible: BoolArray) -> _Pairs:
             others.append(at)
             weights.append(np.full(len(at), weight))
     return _Pairs(np.concatenate(which), np.concatenate(others), np.concatenate(weights))
+
+
+def _by_belief(view: View, rows: Int64Array, visible: BoolArray) -> _Pairs:
+    which, others = view.beliefs.around(rows)
+    seen = np.flatnonzero(visible[others])
+    return _Pairs(which[seen], others[seen], np.ones(len(seen)))
 
 
 class _Shared:

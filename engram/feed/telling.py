@@ -7,9 +7,11 @@ from typing import Final, NamedTuple
 
 import msgspec
 
+from engram.memory.beliefs import cited_of, sources_of
 from engram.memory.events import Event as Logged
 from engram.memory.events import (
     HistoryRedacted,
+    MemoryConsolidated,
     MemoryForgotten,
     MemoryLinked,
     MemoryPurged,
@@ -29,6 +31,7 @@ from engram.memory.times import from_us
 from engram.memory.view import memory_of
 
 _EVENT_BYTES: Final = 512  # what an event takes beside its content, about
+_SOURCE_BYTES: Final = 256  # and each source or citation of a belief
 
 
 class SpaceName(NamedTuple):
@@ -70,6 +73,8 @@ def _size(event: Logged) -> int:
     """What an event takes in memory, about: its content and metadata, as values and encoded."""
     if isinstance(event, MemoryLinked | MemoryUnlinked):
         return _EVENT_BYTES + 2 * len(event.source + event.target + event.relation)
+    if isinstance(event, MemoryConsolidated):
+        return _EVENT_BYTES + _SOURCE_BYTES * (len(event.sources) + len(event.citations))
     if not isinstance(event, MemoryVersion):
         return _EVENT_BYTES
     metadata = len(msgspec.msgpack.encode(event.metadata)) if event.metadata else 0
@@ -101,6 +106,16 @@ def _event(event: Logged, space: SpaceName, position: int, time_us: int) -> Even
             return Event(**common, id=event.id, revision=event.revision, reason=event.reason)
         case MemoryLinked() | MemoryUnlinked():
             return Event(**common, **msgspec.structs.asdict(event))
+        case MemoryConsolidated():
+            return Event(
+                **common,
+                id=event.id,
+                revision=event.revision,
+                sources=sources_of(event),
+                strength=event.strength,
+                citations=cited_of(event),
+                summariser=event.summariser,
+            )
         case MemoryRecalled():
             return Event(
                 **common,

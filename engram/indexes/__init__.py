@@ -14,6 +14,7 @@ parts were merged.
     lexicon     BM25 over postings
     attributes  tags, kind, source and metadata, for filters
     timeline    rows by time: since, until, expiry
+    beliefs     what beliefs rest on, from either end
     links       weighted edges between memories, from either end
     ids         a caller's id -> its latest row
 """

@@ -231,6 +231,11 @@ class LinksView:
         ended = np.isin(self.past[:, 0], asked) | np.isin(self.past[:, 1], asked)
         return np.unique(np.concatenate((found.positions, self.past[ended, 2])))
 
+    def roots_of(self, rows: Int64Array) -> Int64Array:
+        """Where the lives in some rows began, int64 as long."""
+        roots: Int64Array = self._roots[rows].astype(np.int64)
+        return roots
+
     def newest(self, roots: Uint32Array) -> Int64Array:
         """The newest rows of the lives that began at `roots`, int64 as long."""
         heads: Int64Array = self._heads[roots].astype(np.int64)

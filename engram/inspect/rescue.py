@@ -9,6 +9,8 @@ Where what they leaned on is lost, they become the nearest event that keeps what
     a restoration of one that lives               revises it, for the same reason
     a restoration of one never stored             is stored: it holds the memory's whole state
     a forgetting of one that does not live        is left out: there is nothing to forget
+    what a belief was formed from, where one of
+    them or the belief does not live              is left out: the belief rests on nothing then
     a link of one that does not live, the end of
     a link that is not there                      is left out: there is nothing to link, or to end
     what the space itself went through, but for
@@ -31,6 +33,7 @@ import numpy as np
 from engram.memory.events import (
     Event,
     HistoryRedacted,
+    MemoryConsolidated,
     MemoryForgotten,
     MemoryLinked,
     MemoryPurged,
@@ -73,6 +76,7 @@ class Rescue:
         self._living: set[str] = set()
         self._forgotten: set[str] = set()
         self._links: dict[str, set[tuple[str, str, str]]] = {}
+        self._beliefs: dict[str, int] = {}
         self.changes: list[Change] = []
 
     @property
@@ -86,6 +90,7 @@ class Rescue:
         for index, (event, vector) in enumerate(_with_vectors(batch)):
             kept = self._event(event, vector, position + index)
             if kept is not None:
+                self._believe(kept)
                 events.append(kept)
                 if vector is not None:
                     rows.append(vector)
@@ -108,6 +113,7 @@ class Rescue:
         lives = event.id in self._living
         if not lives:
             self._begin(event.id)
+        self._believe(event)
         made = MemoryRevised if lives else MemoryStored
         rows = NO_VECTORS if vector is None else vector[np.newaxis]
         return Batch([made(**msgspec.structs.asdict(event))], rows)
@@ -141,6 +147,10 @@ class Rescue:
                     return None
                 self._living.remove(event.id)
                 self._forgotten.add(event.id)
+            case MemoryConsolidated():
+                if not self._holds(event):
+                    self._left_out(event, position, "what it was formed from is lost, or gone")
+                    return None
             case MemoryLinked():
                 if not self._link(event):
                     self._left_out(event, position, "what it links is lost, or gone")
@@ -159,6 +169,20 @@ class Rescue:
                 self._left_out(event, position, "it happened to the space, not in it")
                 return None
         return event
+
+    def _believe(self, event: Event) -> None:
+        """Remember in which revision a belief lives."""
+        if isinstance(event, MemoryVersion) and event.kind == "belief":
+            self._beliefs[event.id] = event.revision
+        elif isinstance(event, MemoryVersion):
+            self._beliefs.pop(event.id, None)
+
+    def _holds(self, event: MemoryConsolidated) -> bool:
+        told = 1 <= len(event.sources) == len(event.revisions) and min(event.revisions) >= 1
+        ends = {event.id, *event.sources}
+        distinct = len(ends) == 1 + len(event.sources)
+        lives = distinct and ends <= self._living
+        return told and lives and self._beliefs.get(event.id) == event.revision
 
     def _begin(self, memory_id: str) -> None:
         """A memory lives from here on, without the links of what its id led to before."""

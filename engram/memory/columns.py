@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from engram.indexes.attributes import AttributeColumns
+from engram.indexes.beliefs import BeliefColumns, check_beliefs, no_beliefs
 from engram.indexes.columns import BytesView, LayeredView
 from engram.indexes.forward import ForwardColumns
 from engram.indexes.links import LinkColumns, check_links, no_links
@@ -82,6 +83,7 @@ class StateColumns(NamedTuple):
     restored: Int64Array
     links: LinkColumns
     uses: UseColumns | None
+    beliefs: BeliefColumns
 
     def named(self) -> Iterator[tuple[str, Array]]:
         """The columns by the names that a file gives them; `from_named` reads them again."""
@@ -133,10 +135,11 @@ def from_named(column: Mapping[str, Array]) -> StateColumns:
         restored=column["restored"] if later else np.empty(0, np.int64),
         links=_links_of(column) if later else no_links(),
         uses=_newer("uses", UseColumns, column),
+        beliefs=_newer("beliefs", BeliefColumns, column) or no_beliefs(),
     )
 
 
-T = TypeVar("T", ForwardColumns, SequenceColumns, UseColumns)
+T = TypeVar("T", ForwardColumns, SequenceColumns, UseColumns, BeliefColumns)
 
 
 def _newer(prefix: str, kind: type[T], column: Mapping[str, Array]) -> T | None:
@@ -169,7 +172,7 @@ SINCE_LINKS: Final = frozenset(
     for name, _ in _named(prefix, value)
 )
 """The columns that checkpoints have since there are links."""
-_SINCE: Final = ("forward.", "sequences.", "settings", "uses.")
+_SINCE: Final = ("forward.", "sequences.", "settings", "uses.", "beliefs.")
 
 
 def newer_columns(names: Iterable[str]) -> tuple[frozenset[str], ...]:
@@ -205,6 +208,7 @@ def check_columns(columns: StateColumns, dimensions: int) -> None:
     for run in (columns.lexicon[0], postings):
         check_run(run)
     check_links(columns.links, rows)
+    check_beliefs(columns.beliefs, rows)
     for newer in (columns.forward, columns.sequences, columns.uses):
         if newer is not None:
             newer.check(rows)
@@ -266,6 +270,7 @@ def compact(
         restored=_restored(frozen, drop_to, purged[labels]),
         links=links,
         uses=view.uses.kept(np.flatnonzero(kept)),
+        beliefs=view.beliefs.kept(new_rows, labels, drop_to),
     )
 
 

@@ -20,6 +20,13 @@ from engram.errors import (
     SpaceExists,
     SpaceNotFound,
 )
+from engram.memory.believing import (
+    Consolidate,
+    formed,
+    rests_no_more,
+    with_derived,
+    withdrawn,
+)
 from engram.memory.events import (
     MemoryForgotten,
     MemoryLinked,
@@ -139,6 +146,7 @@ Command = (
     | Restore
     | Associate
     | Dissociate
+    | Consolidate
     | Observe
     | NoteCompaction
     | Configure
@@ -177,14 +185,31 @@ class Known(Protocol):
     def linked(self, source: str, target: str, relation: str) -> bool:
         """Whether two living memories are linked so."""
 
+    def resting_on(self, memory_id: str) -> Sequence[str]:
+        """The ids of living beliefs that rest on a memory."""
+
+    def derived_from(self, memory_id: str) -> Sequence[str]:
+        """The ids of all beliefs ever formed from a memory, as far as history goes."""
+
+    def cited(self, memory_id: str) -> Sequence[tuple[str, int]]:
+        """What the last belief of an id was formed from: ids and revisions."""
+
 
 def decide(known: Known, command: Command, memory_space_id: str) -> Batch:
-    """The events `command` causes; raises what its caller is to get when it is refused."""
+    """The events `command` causes, and that beliefs are withdrawn with what they rest on; raises
+    what its caller is to get when it is refused.
+    """
     if known.deleted and not isinstance(command, RestoreSpace):
         raise SpaceNotFound(
             f"space {memory_space_id!r} was deleted; nothing was done. Restore it to use it again",
             memory_space_id=memory_space_id,
         )
+    batch = _decided(known, command, memory_space_id)
+    gone = list(withdrawn(known, batch.events))
+    return batch._replace(events=[*batch.events, *gone]) if gone else batch
+
+
+def _decided(known: Known, command: Command, memory_space_id: str) -> Batch:
     match command:
         case Remember():
             return _remember(known, command, memory_space_id)
@@ -202,6 +227,8 @@ def decide(known: Known, command: Command, memory_space_id: str) -> Batch:
             return _restore(known, command, memory_space_id)
         case Associate() | Dissociate():
             return _linked(known, command, memory_space_id)
+        case Consolidate():
+            return formed(known, command)
         case Observe() | NoteCompaction():
             return Batch([command.event], NO_VECTORS)
         case Configure():
@@ -303,13 +330,18 @@ def _forgotten(known: Known, memory_id: str, now_us: int, memory_space_id: str) 
         why = f"{what} was purged; nothing is left of it"
     elif latest.version.expires_us is not None and latest.version.expires_us <= now_us:
         why = f"{what} has expired, which cannot be undone; remember it again"
+    elif source := rests_no_more(known, memory_id, now_us):
+        why = (
+            f"{what} is a belief that rests on {source!r}, which is gone or has changed since; "
+            "consolidate the space to form it anew"
+        )
     else:
         return latest.version
     raise MemoryNotFound(why, memory_space_id=memory_space_id)
 
 
 def _purged(known: Known, ids: Sequence[str], memory_space_id: str) -> Iterator[MemoryPurged]:
-    for memory_id in ids:
+    for memory_id in with_derived(known, ids):
         latest = known.latest(memory_id)
         if latest is None or is_husk(latest.version):
             raise MemoryNotFound(

@@ -21,6 +21,7 @@ class EventType(StrEnum):
     MEMORY_PURGED = "memory.purged"
     MEMORY_LINKED = "memory.linked"
     MEMORY_UNLINKED = "memory.unlinked"
+    MEMORY_CONSOLIDATED = "memory.consolidated"
     MEMORY_RECALLED = "memory.recalled"
     HISTORY_REDACTED = "history.redacted"
 

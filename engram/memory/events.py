@@ -92,7 +92,9 @@ class MemoryRestored(
 class MemoryForgotten(
     msgspec.Struct, frozen=True, array_like=True, kw_only=True, tag="memory.forgotten"
 ):
-    """A memory is no longer recalled. `reason`: `request`, or `expired` for a passed expiry."""
+    """A memory is no longer recalled. `reason`: `request`, `expired` for a passed expiry; of a
+    belief, `source-forgotten` or `source-revised` for what became of a memory that it rested on.
+    """
 
     id: str
     revision: int
@@ -131,6 +133,25 @@ class MemoryUnlinked(
     relation: str
 
 
+class MemoryConsolidated(
+    msgspec.Struct, frozen=True, array_like=True, kw_only=True, tag="memory.consolidated"
+):
+    """A living belief, in that revision, was formed from memories: `sources` and `revisions` run
+    side by side, in order of the ids. `strength` is their mean cosine with their centroid.
+
+    A citation is which source, by number, and which characters of the belief's content came from
+    it: the first, and one past the last. `summariser` says what made the content.
+    """
+
+    id: str
+    revision: int
+    sources: tuple[str, ...]
+    revisions: tuple[int, ...]
+    strength: float
+    citations: tuple[tuple[int, int, int], ...]
+    summariser: str
+
+
 class MemoryRecalled(
     msgspec.Struct, frozen=True, array_like=True, kw_only=True, tag="memory.recalled"
 ):
@@ -160,6 +181,7 @@ Event = (
     | MemoryPurged
     | MemoryLinked
     | MemoryUnlinked
+    | MemoryConsolidated
     | MemoryRecalled
     | HistoryRedacted
 )

@@ -115,8 +115,8 @@ class Spread(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
 class Step(msgspec.Struct, frozen=True, kw_only=True):
     """One association that activation went along, between the memories of two ids. `weight` is its
-    share of all that leads on from the first; `relation` is `time`, `words` or `mention`, or what
-    a link is called.
+    share of all that leads on from the first; `relation` is `time`, `words`, `mention`, `belief`,
+    or what a link is called.
     """
 
     from_id: str = msgspec.field(name="from")
@@ -323,6 +323,21 @@ class Recalled(msgspec.Struct, frozen=True):
     score: float
 
 
+class BeliefSource(msgspec.Struct, frozen=True):
+    """A memory that a belief rests on, in the revision that it was formed from."""
+
+    id: str
+    revision: int
+
+
+class Citation(msgspec.Struct, frozen=True):
+    """Which characters of a belief's content, from `start` to before `end`, came from a source."""
+
+    id: str
+    start: int
+    end: int
+
+
 class Event(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One fact of a space's history, as its feed tells it; the fields below `time` go by `type`.
 
@@ -335,8 +350,9 @@ class Event(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     `oldest_position` (where history begins now) and `checkpoint_bytes` and, if it completed purges,
     `purged_to`, the position of the last of them. `memory.purged` carries `id` and `revision`;
     `memory.linked` carries `source`, `target`, `relation` and `weight`, `memory.unlinked` the first
-    three. `history.redacted`, which stands where an event of a purged memory was, the positions it
-    stands for.
+    three. `memory.consolidated` carries the `id` and `revision` of a belief, the `sources` that it
+    was formed from, its `strength`, `citations` and `summariser`. `history.redacted`, which stands
+    where an event of a purged memory was, the positions it stands for.
     """
 
     memory_space_id: str
@@ -367,6 +383,10 @@ class Event(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     relation: str | None = None
     weight: float | None = None
     decay: Decay | None = None
+    sources: tuple[BeliefSource, ...] | None = None
+    strength: float | None = None
+    citations: tuple[Citation, ...] | None = None
+    summariser: str | None = None
 
 
 class EmbeddingSpec(msgspec.Struct, frozen=True, kw_only=True):

@@ -17,6 +17,7 @@ import numpy.typing as npt
 from engram.memory.events import (
     Event,
     HistoryRedacted,
+    MemoryConsolidated,
     MemoryForgotten,
     MemoryLinked,
     MemoryPurged,
@@ -110,10 +111,14 @@ def is_husk(version: MemoryVersion) -> bool:
 
 
 def is_purged(event: Event, position: int, purged_at: Mapping[str, int]) -> bool:
-    """Whether an event tells of a memory that was purged later, by the positions of purges."""
+    """Whether an event tells of a memory that was purged later, by the positions of purges.
+    Beliefs that were formed from it are purged with it.
+    """
     match event:
         case MemoryVersion() | MemoryForgotten():
             return position < purged_at.get(event.id, 0)
+        case MemoryConsolidated():
+            return any(position < purged_at.get(each, 0) for each in (event.id, *event.sources))
         case MemoryLinked() | MemoryUnlinked():
             return any(position < purged_at.get(end, 0) for end in (event.source, event.target))
     return False

@@ -20,6 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from engram.indexes.attributes import Attributes
+from engram.indexes.beliefs import Beliefs
 from engram.indexes.columns import GrowingColumn, LayeredBytes
 from engram.indexes.ids import IdIndex
 from engram.indexes.lexicon import Lexicon
@@ -33,6 +34,7 @@ from engram.memory.decide import Latest
 from engram.memory.events import (
     Event,
     HistoryRedacted,
+    MemoryConsolidated,
     MemoryForgotten,
     MemoryLinked,
     MemoryPurged,
@@ -103,6 +105,7 @@ class State:
         self._restored = GrowingColumn(np.int64)
         self._links = Links(self._previous)
         self._uses = Uses()
+        self._beliefs = Beliefs()
         self._expires_us = GrowingColumn(np.int64)
         self._confidences = GrowingColumn(np.float64)
         self._earliest_expiry_us = NEVER_US
@@ -194,6 +197,8 @@ class State:
                 self._use([event.id], time_us)
             case MemoryLinked() | MemoryUnlinked():
                 self._link(event, position)
+            case MemoryConsolidated():
+                self._form(event, position)
             case MemoryPurged():
                 row = self._row(event.id)
                 if row is not None:
@@ -253,6 +258,26 @@ class State:
         for row in map(self._row, dict.fromkeys(ids)):
             if row is not None and self._lives(row):
                 self._new_uses.append((self._root(row), time_us))
+
+    def _form(self, event: MemoryConsolidated, position: int) -> None:
+        rows = [self._row(memory_id) for memory_id in (event.id, *event.sources)]
+        roots = [self._root(row) for row in rows if row is not None and self._lives(row)]
+        told = 1 <= len(event.sources) == len(event.revisions) and min(event.revisions) >= 1
+        there = told and len({*roots}) == len(rows)
+        belief = self._version(rows[0]) if there else None
+        if belief is None or (belief.kind, belief.revision) != ("belief", event.revision):
+            raise StateError(
+                f"position {position} forms {event.id!r} from what is not there, or what is no "
+                "belief"
+            )
+        self._beliefs.form(roots[0], roots[1:], event.revisions, position)
+
+    def _version(self, row: int | None) -> MemoryVersion:
+        """That in a row, counting what was applied but not yet published."""
+        if row is None:
+            raise KeyError("no row")
+        first = len(self._live)
+        return self._versions[row - first] if row >= first else self.view.version(row)
 
     def _root(self, row: int) -> int:
         """Where the life of a row began, counting what was applied but not yet published."""
@@ -319,6 +344,7 @@ class State:
 
     def _capture(self) -> View:
         live = self._live.view()
+        links = self._links.view(self._position, live)
         return View(
             self._memory_space_id,
             self._position,
@@ -337,8 +363,9 @@ class State:
             self._forgotten.view(),
             self._past,
             self._sequences.view(),
-            self._links.view(self._position, live),
+            links,
             self._uses.view(self._links.roots()),
+            self._beliefs.view(links),
         )
 
     def freeze(self) -> Frozen:
@@ -387,6 +414,7 @@ class State:
         state._restored = GrowingColumn.of(columns.restored)
         state._links = Links.of(columns.links, len(columns.live), state._previous)
         state._uses = Uses.of(uses)
+        state._beliefs = Beliefs.of(columns.beliefs)
         state.view = state._capture()
         return state
 
@@ -430,6 +458,38 @@ class State:
         if one is None or other is None:
             return False
         return self._links.has(self._links.root(one), self._links.root(other), relation)
+
+    def resting_on(self, memory_id: str) -> list[str]:
+        """The living beliefs that rest on a memory; for the writer's decider, as the next two."""
+        row = self._ids.get(memory_id)
+        if row is None or not len(self.view.beliefs):
+            return []
+        rows = self.view.beliefs.resting_on(row).tolist()
+        return [self.view.version(each).id for each in rows if self._live.alive(each)]
+
+    def derived_from(self, memory_id: str) -> list[str]:
+        """All beliefs ever formed from a memory of that id, since it was last purged."""
+        row = self._ids.get(memory_id)
+        if row is None or not len(self.view.beliefs):
+            return []
+        rows = self.view.beliefs.ever_of(self.view.chain(row)).tolist()
+        found: dict[str, None] = {}
+        for each in rows:
+            belief = self.view.version(each).id
+            newest = self._ids.get(belief)
+            # What was purged since is another story by now.
+            if newest is not None and each in self.view.chain(newest):
+                found[belief] = None
+        return list(found)
+
+    def cited(self, memory_id: str) -> list[tuple[str, int]]:
+        """What the last belief of an id was formed from."""
+        row = self._ids.get(memory_id)
+        if row is None:
+            return []
+        rows, revisions = (each.tolist() for each in self.view.beliefs.sources(row))
+        ids = [self.view.version(each).id for each in rows]
+        return list(zip(ids, revisions, strict=True))
 
     def vector(self, memory_id: str) -> Vector:
         """The vector of an id's newest version, float32 (dimensions,)."""

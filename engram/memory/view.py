@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from engram.indexes.attributes import AttributesView
+from engram.indexes.beliefs import BeliefsView
 from engram.indexes.columns import LayeredView
 from engram.indexes.lexicon import LexiconView
 from engram.indexes.links import LinksView
@@ -48,6 +49,7 @@ class View:
 
     __slots__ = (
         "attributes",
+        "beliefs",
         "confidences",
         "documents",
         "earliest_expiry_us",
@@ -90,6 +92,7 @@ class View:
         sequences: SequencesView,
         links: LinksView,
         uses: UsesView,
+        beliefs: BeliefsView,
     ) -> None:
         self.memory_space_id = memory_space_id
         self.position = position
@@ -111,6 +114,7 @@ class View:
         self.sequences = sequences
         self.links = links
         self.uses = uses
+        self.beliefs = beliefs
 
     def newest(self) -> BoolArray:
         """The rows that no later version of their id follows, alive or not, bool (rows,)."""
@@ -149,8 +153,8 @@ class View:
         """The positions of what happened to the id whose newest row is `row`, oldest first."""
         rows = self.chain(row)
         ended = self.forgotten[np.isin(self.forgotten[:, 0], rows), 1]
-        linked = self.links.positions(rows)
-        parts = (self.past.of(rows[-1]), self.positions[rows], ended, linked)
+        linked, formed = self.links.positions(rows), self.beliefs.positions(rows)
+        parts = (self.past.of(rows[-1]), self.positions[rows], ended, linked, formed)
         found: list[int] = np.sort(np.concatenate(parts)).tolist()
         return found
 

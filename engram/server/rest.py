@@ -22,6 +22,7 @@ from engram.server.resolver import agree, named_space, resolve
 from engram.server.wire import (
     ChangesBody,
     CompleteBody,
+    ConsolidateBody,
     LinkBody,
     MemoryBody,
     NewSpaceBody,
@@ -166,6 +167,11 @@ def purge_memories(space: Space, call: Call) -> Answer:
 
 def compact(space: Space, call: Call) -> Answer:
     return Answer(200, space.compact())
+
+
+def consolidate(space: Space, call: Call) -> Answer:
+    body = decode(call.body or b"{}", ConsolidateBody)
+    return Answer(200, space.consolidate(dry_run=body.dry_run))
 
 
 def restore_memory(space: Space, call: Call) -> Answer:
@@ -350,6 +356,7 @@ SPACE_OPERATIONS: Final = (
     SpaceOperation("DELETE", "/memories/{id}", forget_memory, frozenset({"purge"})),
     SpaceOperation("DELETE", "/memories", purge_memories, takes_body=True),
     SpaceOperation("POST", "/memories/{id}/restore", restore_memory),
+    SpaceOperation("POST", "/consolidate", consolidate, takes_body=True),
     SpaceOperation("POST", "/compact", compact),
     SpaceOperation("GET", "/memories/{id}/history", memory_history),
     SpaceOperation("POST", "/links", link_memories, takes_body=True),

@@ -250,6 +250,12 @@ class RecallBody(msgspec.Struct, forbid_unknown_fields=True):
         return _vector(self.embedding)
 
 
+class ConsolidateBody(msgspec.Struct, forbid_unknown_fields=True):
+    """Whether only to tell what would be formed."""
+
+    dry_run: bool = False
+
+
 class KnownBody(msgspec.Struct, forbid_unknown_fields=True):
     """Fields of a memory that are known."""
 

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from engram.feed.feed import Feed
+from engram.memory.believing import Queued
 from engram.memory.decide import Command, Latest, Observe, decide
 from engram.memory.events import (
     MemoryForgotten,
@@ -60,6 +61,7 @@ class Machine:
         self._overlay: dict[str, tuple[Latest, Vector]] = {}
         self._links: dict[tuple[str, str, str], bool] = {}
         self._anew: set[str] = set()
+        self._formed = Queued()
         self._deleted: bool | None = None
         self._settings: Settings | None = None
 
@@ -86,6 +88,15 @@ class Machine:
         begun = source in self._anew or target in self._anew
         return not begun and self.state.linked(source, target, relation)
 
+    def resting_on(self, memory_id: str) -> Sequence[str]:
+        return self._formed.resting_on(self.state, memory_id, self.latest)
+
+    def derived_from(self, memory_id: str) -> Sequence[str]:
+        return self._formed.derived_from(self.state, memory_id)
+
+    def cited(self, memory_id: str) -> Sequence[tuple[str, int]]:
+        return self._formed.cited(self.state, memory_id, memory_id in self._anew)
+
     def decide(self, timed: Timed) -> Decided[Batch]:
         batch = decide(self, timed.command, self._memory_space_id)
         flags = FLAG_OBSERVED if isinstance(timed.command, Observe) else 0
@@ -98,6 +109,7 @@ class Machine:
     def _overlay_batch(self, batch: Batch) -> None:
         vectors = iter(batch.vectors)
         for event in batch.events:
+            self._formed.take(event)
             if isinstance(event, MemoryVersion):
                 self._overlay[event.id] = (Latest(event, True), next(vectors))
                 if isinstance(event, MemoryStored):
@@ -140,4 +152,5 @@ class Machine:
         self._overlay.clear()
         self._links.clear()
         self._anew.clear()
+        self._formed = Queued()
         self._deleted = self._settings = None

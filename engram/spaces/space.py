@@ -48,6 +48,7 @@ from engram.memory.view import memory_of
 from engram.spaces import purging
 from engram.spaces.as_of import Moment, moment
 from engram.spaces.completing import Completing
+from engram.spaces.consolidating import Consolidating
 from engram.spaces.description import describe
 from engram.spaces.linking import Linking
 from engram.spaces.portable import Copies
@@ -69,7 +70,7 @@ if TYPE_CHECKING:
     from engram.spaces.machine import Committed
 
 
-class Space(Completing, Linking):
+class Space(Completing, Consolidating, Linking):
     """One memory space. Get it from :meth:`engram.Database.space` or `create_space`.
 
     Every method may raise :class:`engram.errors.SpaceDamaged`, `SpaceLocked` (another process has

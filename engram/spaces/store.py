@@ -31,6 +31,7 @@ from engram.memory.payload import PayloadError, decode_batch
 from engram.memory.state import State, StateError
 from engram.memory.view import View
 from engram.spaces.compactor import Compactor, begin
+from engram.spaces.consolidator import Consolidator
 from engram.spaces.footprint import Footprint, footprint
 from engram.spaces.forgetting import Forgetter
 from engram.spaces.identity import Identity
@@ -103,6 +104,7 @@ class Store:
         self._feed = feed
         # Not held by its compactor: a cycle would keep the memory of a closed space for a while.
         self.compactor = Compactor(weakref.proxy(self), space_dir)
+        self.consolidator = Consolidator(weakref.proxy(self))
         self.forgetter = Forgetter(self, sweeper)
         noticing = (self.compactor.notice, self.forgetter.notice)
         self._machine = Machine(identity.memory_space_id, self.state, feed, noticing)

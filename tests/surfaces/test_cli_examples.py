@@ -66,7 +66,7 @@ def helps() -> dict[str, str]:
 def test_every_command_was_found() -> None:
     assert set(COMMANDS) == {
         *("remember", "recall", "get", "list", "revise", "forget", "restore"),
-        *("compact", "complete", "history", "watch", "status"),
+        *("compact", "complete", "consolidate", "history", "watch", "status"),
         *("link", "unlink", "links"),
         *("space configure", "space delete", "space restore", "space purge"),
         *("serve", "space create", "space list", "space show", "log verify", "config show"),

@@ -30,6 +30,13 @@ class Places(dict[str, list[str]]):
     """Options that lead to the same memories: `here` and `there`."""
 
 
+DEPLOYS = (
+    "Friday's deploy broke checkout",
+    "Another Friday deploy, and checkout broke",
+    "Checkout broke after the Friday deploy",
+)
+
+
 @pytest.fixture(scope="module")
 def places(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Places]:
     folder = tmp_path_factory.mktemp("places")
@@ -214,7 +221,7 @@ def test_a_feed_without_end_is_told_up_to_now(run: CommandLine, places: Places) 
         ["1", "space.created"],
         ["2", "memory.stored"],
     ]
-    assert told.out.splitlines()[1].endswith("memory.stored     v: v")
+    assert told.out.splitlines()[1].endswith("memory.stored        v: v")
     behind = both(run, places, "watch", "--no-follow", "--after", "1", "--json")
     assert [event["position"] for event in behind.documents] == [2]
     assert both(run, places, "watch", "--no-follow", "--after", "2").out == ""
@@ -283,7 +290,7 @@ def test_spaces_are_made_listed_and_shown_alike(run: CommandLine, places: Places
         assert re.search(r"^retention +age:1d$", shown.out, re.MULTILINE)
     told = both(run, places, "watch", "--no-follow", "--space", "made")
     assert told.out.splitlines()[-1].endswith(
-        f"space.configured  retention age:1d, decay {engram.Decay()}"
+        f"space.configured     retention age:1d, decay {engram.Decay()}"
     )
     done = both(run, places, "space", "configure", "made", "--retention", "all", "--json")
     assert done.documents[0]["retention"] == {"positions": None, "age_s": None}
@@ -478,6 +485,34 @@ def test_links_are_made_listed_and_removed(run: CommandLine, places: Places) -> 
     assert both(run, places, "link", "rain", "nobody").code == 3
     assert both(run, places, "links", "nobody").code == 3
     assert both(run, places, "links", "rain", "--all", "-n", "1").code == 2
+
+
+def test_the_command_shows_a_table_and_what_is_left(run: CommandLine, places: Places) -> None:
+    run.set(ENGRAM_SPACE="beliefs")
+    both(run, places, "space", "create", "beliefs")
+    none = both(run, places, "consolidate")
+    assert none.out == "0 formed, 0 revised; 0 of 0 episodes that no belief rested on are left\n"
+    for number, text in enumerate((*DEPLOYS, "Bananas are yellow")):
+        both(run, places, "remember", text, "--id", f"d{number}")
+    would = both(run, places, "consolidate", "--dry-run")
+    assert would.out.splitlines()[0].split() == ["ACTION", "STRENGTH", "SOURCES", "ID", "BELIEF"]
+    row = r"formed +0\.\d\d +3 +belief-[0-9a-f]{24} +" + re.escape(" / ".join(DEPLOYS))
+    assert re.fullmatch(row, would.out.splitlines()[1])
+    assert would.out.splitlines()[2] == (
+        "1 would be formed, 0 would be revised; 1 of 4 episodes that no belief rested on are left"
+    )
+    here, there = (run("consolidate", "--json", *places[name]) for name in ("here", "there"))
+    assert here.documents[0]["beliefs"] == there.documents[0]["beliefs"]
+    belief = here.documents[0]["beliefs"][0]["id"]
+    told = both(run, places, "history", belief).out
+    assert re.search(rf"{belief} \(strength 0\.\d\d\) rests on d0, d1, d2$", told, re.MULTILINE)
+    both(run, places, "forget", "d1", "--yes")
+    told = both(run, places, "history", belief).out
+    assert told.endswith(f"{belief} (what it rested on was forgotten)\n")
+    followed = both(
+        run, places, "watch", "--after", "0", "--no-follow", "--type", "memory.consolidated"
+    )
+    assert followed.out.count("memory.consolidated") == 1
 
 
 def test_memories_are_purged_by_id_and_by_filter(run: CommandLine, places: Places) -> None:

@@ -91,6 +91,7 @@ ROUTES: dict[tuple[str, str], dict[str, Any]] = {
     ("DELETE", "/memories/{id}"): {},
     ("DELETE", "/memories"): {"json": {"filter": {"tags_all": ["unused"]}, "purge": True}},
     ("POST", "/memories/{id}/restore"): {},
+    ("POST", "/consolidate"): {},
     ("POST", "/compact"): {},
     ("GET", "/export"): {},
     ("POST", "/fork"): {"json": {"memory_space_id": "a-copy"}},

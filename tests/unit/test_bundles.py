@@ -206,6 +206,9 @@ def test_a_position_that_is_not_there_yet_is_refused(db: engram.Database) -> Non
 def shortened(db: engram.Database) -> Space:
     """A space whose history begins behind position 1."""
     alpha = filled(db)
+    for name in ("one", "two", "three"):
+        alpha.remember(f"{name} of a kind", id=f"kind-{name}", embedding=UNIT)
+    assert alpha.consolidate().beliefs
     alpha.configure(retention="positions:1")
     alpha.compact()
     alpha.remember("after the first", id="later", embedding=UNIT)

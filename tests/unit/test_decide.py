@@ -95,6 +95,15 @@ class Fake:
     def linked(self, source: str, target: str, relation: str) -> bool:
         return (source, target, relation) == ("a", "b", "r")
 
+    def resting_on(self, memory_id: str) -> list[str]:
+        return []
+
+    def derived_from(self, memory_id: str) -> list[str]:
+        return []
+
+    def cited(self, memory_id: str) -> list[tuple[str, int]]:
+        return []
+
 
 def lives(revision: int = 1, **fields: Any) -> Latest:
     return Latest(version(revision=revision, **fields), True)

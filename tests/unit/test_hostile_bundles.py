@@ -17,6 +17,7 @@ from engram.bundles.codec import BundleDocument, BundledRecord, BundleEncoder
 from engram.errors import Malformed
 from engram.memory.events import (
     Event,
+    MemoryConsolidated,
     MemoryForgotten,
     MemoryPurged,
     MemoryRecalled,
@@ -52,6 +53,22 @@ STORED = MemoryStored(
 
 def stored(**changes: Any) -> MemoryStored:
     return msgspec.structs.replace(STORED, **changes)
+
+
+BELIEF = stored(id="b", kind="belief")
+
+
+def formed(**changes: Any) -> MemoryConsolidated:
+    event = MemoryConsolidated(
+        id="b",
+        revision=1,
+        sources=("m",),
+        revisions=(1,),
+        strength=0.9,
+        citations=((0, 0, 5),),
+        summariser="extractive",
+    )
+    return msgspec.structs.replace(event, **changes)
 
 
 def restored(revision: int) -> MemoryRestored:
@@ -110,6 +127,25 @@ HOSTILE: dict[str, tuple[Event, ...]] = {
     "bytes in metadata": (stored(metadata={"a": b"x"}),),
     "deep metadata": (stored(metadata=nested(500)),),
     "a confidence above 1": (stored(confidence=1.5),),
+    "a belief that rests on what never was": (STORED, BELIEF, formed(sources=("other",))),
+    "a belief that rests on nothing": (STORED, BELIEF, formed(sources=(), revisions=())),
+    "a belief that rests on itself": (STORED, BELIEF, formed(sources=("b",))),
+    "a belief that rests on one twice": (
+        *(STORED, BELIEF),
+        formed(sources=("m", "m"), revisions=(1, 1)),
+    ),
+    "a belief that is none": (STORED, stored(id="b"), formed()),
+    "a belief in no revision": (STORED, BELIEF, formed(revision=0)),
+    "a belief in another revision": (STORED, BELIEF, formed(revision=2)),
+    "a belief that rests on no revision": (STORED, BELIEF, formed(revisions=(-1,))),
+    "a belief with more revisions than sources": (STORED, BELIEF, formed(revisions=(1, 1))),
+    "a belief that cites what it does not have": (
+        *(STORED, BELIEF),
+        formed(citations=((1, 0, 5),)),
+    ),
+    "a belief that cites backwards": (STORED, BELIEF, formed(citations=((0, 5, 1),))),
+    "a belief of no strength": (STORED, BELIEF, formed(strength=float("nan"))),
+    "a belief of a summariser with no end": (STORED, BELIEF, formed(summariser="x" * 1_000)),
     "a recall with fewer scores than ids": (
         MemoryRecalled(recall_id="r", mode="lexical", query_digest=None, ids=("m",), scores=()),
     ),
@@ -137,6 +173,8 @@ def test_the_same_bundle_without_it_is_taken(db: engram.Database) -> None:
         stored(occurred_us=FIRST_US, expires_us=LAST_US),
         MemoryPurged(id="m", revision=1),
         restored(2),
+        BELIEF,
+        formed(revisions=(2,)),
     )
     copy = db.import_space("copy", io.BytesIO(bundle_of(*events)))
     assert copy.get("m").revision == 2

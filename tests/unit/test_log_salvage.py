@@ -27,6 +27,7 @@ from engram.inspect.salvage import (
 from engram.inspect.sources import find_sources, opened, parent_of
 from engram.memory.events import (
     Event,
+    MemoryConsolidated,
     MemoryForgotten,
     MemoryLinked,
     MemoryRecalled,
@@ -38,6 +39,7 @@ from engram.memory.events import (
     SpaceConfigured,
     SpaceCreated,
 )
+from engram.memory.model import Kind
 from engram.memory.payload import Batch
 from engram.memory.retention import Retention
 from engram.memory.state import State
@@ -356,11 +358,13 @@ def check_opens(root: Path, tree: Any) -> None:
 # The pure rules.
 
 
-def version(kind: type[MemoryVersion], name: str = "a", revision: int = 1) -> Event:
-    return kind(  # type: ignore[return-value]
+def version(
+    made: type[MemoryVersion], name: str = "a", revision: int = 1, kind: Kind = "episode"
+) -> Event:
+    return made(  # type: ignore[return-value]
         id=name,
         revision=revision,
-        kind="episode",
+        kind=kind,
         content="text",
         tags=(),
         metadata={},
@@ -376,6 +380,16 @@ RECALLED = MemoryRecalled(
     recall_id="r", mode="hybrid", query_digest=None, ids=("a",), scores=(1.0,)
 )
 LINK = MemoryLinked(source="a", target="b", relation="r", weight=0.5)
+BELIEF = version(MemoryStored, "b", kind="belief")
+FORMED = MemoryConsolidated(
+    id="b",
+    revision=1,
+    sources=("a",),
+    revisions=(1,),
+    strength=0.9,
+    citations=(),
+    summariser="extractive",
+)
 UNLINK = MemoryUnlinked(source="a", target="b", relation="r")
 BOTH = [version(MemoryStored), version(MemoryStored, "b")]
 CREATED = SpaceCreated(memory_space_id="x", generation=1, embedding_model="caller", dimensions=2)
@@ -403,6 +417,11 @@ CREATED = SpaceCreated(memory_space_id="x", generation=1, embedding_model="calle
         ([*BOTH, LINK, FORGET, UNLINK], "SSLF", [None]),
         ([*BOTH, LINK, FORGET, version(MemoryRestored, revision=2), UNLINK], "SSLFBU", []),
         ([*BOTH, LINK, FORGET, version(MemoryStored, revision=2), UNLINK], "SSLFS", [None]),
+        ([version(MemoryStored), BELIEF, FORMED], "SSK", []),
+        ([BELIEF, FORMED], "S", [None]),
+        ([version(MemoryStored), FORMED], "S", [None]),
+        ([*BOTH, FORMED], "SS", [None]),
+        ([version(MemoryStored), BELIEF, FORGET, FORMED], "SSF", [None]),
         ([SpaceConfigured(retention=Retention(positions=9))], "C", []),
         ([CREATED, version(MemoryStored)], "S", []),
         ([version(MemoryStored), CREATED], "S", [None]),
@@ -421,6 +440,7 @@ def test_events_that_lost_what_they_lean_on(
         MemoryRestored: "B",
         MemoryRecalled: "M",
         SpaceConfigured: "C",
+        MemoryConsolidated: "K",
         MemoryLinked: "L",
         MemoryUnlinked: "U",
     }

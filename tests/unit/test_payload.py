@@ -13,6 +13,7 @@ from hypothesis.extra import numpy as hnp
 from engram.memory.decay import Decay
 from engram.memory.events import (
     Event,
+    MemoryConsolidated,
     MemoryForgotten,
     MemoryLinked,
     MemoryRestored,
@@ -63,6 +64,16 @@ events = st.lists(
     | st.builds(MemoryForgotten, id=text, revision=st.integers(1, 9), reason=text)
     | st.builds(MemoryLinked, source=text, target=text, relation=text, weight=st.floats(0, 1))
     | st.builds(MemoryUnlinked, source=text, target=text, relation=text)
+    | st.builds(
+        MemoryConsolidated,
+        id=text,
+        revision=st.integers(1, 9),
+        sources=st.lists(text, max_size=3).map(tuple),
+        revisions=st.lists(st.integers(1, 9), max_size=3).map(tuple),
+        strength=st.floats(0, 1),
+        citations=st.lists(st.tuples(*[st.integers(0, 9)] * 3), max_size=3).map(tuple),
+        summariser=text,
+    )
     | st.builds(
         SpaceConfigured,
         retention=st.builds(Retention, positions=st.none() | st.integers(1, 9))

@@ -72,6 +72,44 @@ NEEDLES = (SECRET.encode(), bytes_of([0.123456, 0.654321, 0.777777]))
 
 
 @pytest.mark.parametrize("compacted", ["never", "before", "twice", "shortened"])
+@pytest.mark.parametrize("withdrawn", ["", "revised", "forgotten", "by hand"])
+def test_no_byte_is_left_in_any_belief(
+    db: engram.Database, tmp_path: Path, compacted: str, withdrawn: str
+) -> None:
+    """Nor in one that was formed anew since without it, under the same id."""
+    alpha = db.create_space("alpha", embedding=VECTORS)
+    for name in ("a", "b", "c", "secret"):
+        about = SECRET if name == "secret" else name
+        alpha.remember(f"Often {about} again.", id=name, embedding=[1, 2, 3])
+    (belief,) = alpha.consolidate()
+    assert SECRET in belief.content
+    if compacted != "never":
+        alpha.compact()
+    if withdrawn == "revised":
+        alpha.revise("secret", engram.Changes(content="Nothing.", embedding=[-1, 0, 0]))
+    elif withdrawn:
+        alpha.forget("secret" if withdrawn == "forgotten" else belief.id)
+    alpha.remember("Often d again.", id="d", embedding=[1, 2, 3])
+    assert withdrawn == "by hand" or len(alpha.consolidate()) == 1
+    if compacted in {"twice", "shortened"}:
+        if compacted == "shortened":
+            alpha.configure(retention="positions:3")
+        alpha.compact()
+    assert files_with(tmp_path, SECRET.encode())
+    try:
+        alpha.purge("secret")
+    except MemoryNotFound:  # its history is gone, and it with that
+        assert (compacted, withdrawn) == ("shortened", "forgotten")
+    assert files_with(tmp_path, SECRET.encode()) == []
+    assert SECRET not in str(list(alpha.events()))
+    alpha.consolidate()
+    db.close()
+    assert files_with(tmp_path, SECRET.encode()) == []
+    with engram.open(tmp_path) as again:
+        assert again.space("alpha").get("a").content == "Often a again."
+
+
+@pytest.mark.parametrize("compacted", ["never", "before", "twice", "shortened"])
 @pytest.mark.parametrize("forgotten", [False, True])
 def test_no_byte_is_left_in_any_file(
     db: engram.Database,

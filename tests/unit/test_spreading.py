@@ -26,6 +26,7 @@ from engram.indexes.tokens import tokenise
 from engram.memory.columns import compact
 from engram.memory.events import (
     Event,
+    MemoryConsolidated,
     MemoryForgotten,
     MemoryLinked,
     MemoryRevised,
@@ -55,6 +56,7 @@ class Turn(NamedTuple):
     order: int
     vector: tuple[float, ...]
     own: float = 1.0
+    kind: str = "episode"
 
     @property
     def head(self) -> list[str]:
@@ -68,13 +70,16 @@ class Turn(NamedTuple):
 
 Links = dict[tuple[str, str, str], float]
 """Weights by source, target and relation."""
+Beliefs = dict[str, set[str]]
+"""What each rests on."""
 
 
 class Model:
     """All of it over lists and dictionaries."""
 
-    def __init__(self, turns: list[Turn], links: Links) -> None:
+    def __init__(self, turns: list[Turn], links: Links, beliefs: Beliefs) -> None:
         self.links = links
+        self.beliefs = beliefs
         self.turns = {turn.id: turn for turn in turns}
         self.terms = {turn.id: tokenise(turn.text) for turn in turns}
         self.before, self.after = {}, {}
@@ -126,7 +131,7 @@ class Model:
 
     def leads_to(self, id_: str) -> dict[str, float]:
         kinds = [(1.0, self._time(id_)), (0.5, self._words(id_)), (1.0, self._mention(id_))]
-        kinds.append((1.0, self._linked(id_)))
+        kinds += [(0.5, self._believed(id_)), (1.0, self._linked(id_))]
         kinds = [(weight, found) for weight, found in kinds if found]
         shares: dict[str, float] = defaultdict(float)
         for weight, found in kinds:
@@ -174,6 +179,10 @@ class Model:
                 if one == id_ and other in self.turns:
                     found[other] += weight
         return found
+
+    def _believed(self, id_: str) -> dict[str, float]:
+        others = {belief for belief, sources in self.beliefs.items() if id_ in sources}
+        return dict.fromkeys((others | self.beliefs.get(id_, set())) & self.turns.keys(), 1.0)
 
     def activation(self, seeds: dict[str, float], how: Spread) -> dict[str, float]:
         lit: dict[str, float] = defaultdict(float)
@@ -232,7 +241,7 @@ def version(turn: Turn, revision: int) -> dict[str, Any]:
     return {
         "id": turn.id,
         "revision": revision,
-        "kind": "episode",
+        "kind": turn.kind,
         "content": turn.text,
         "tags": (),
         "metadata": {},
@@ -250,6 +259,7 @@ class History:
         self.state = State("alpha", 3)
         self.turns: dict[str, Turn] = {}
         self.links: Links = {}
+        self.beliefs: Beliefs = {}
         self.position = 0
 
     def store(self, turn: Turn, revision: int = 1) -> None:
@@ -264,6 +274,21 @@ class History:
     def link(self, source: str, target: str, relation: str, weight: float) -> None:
         self.apply(MemoryLinked(source=source, target=target, relation=relation, weight=weight))
         self.links[source, target, relation] = weight
+
+    def believe(self, turn: Turn, sources: set[str]) -> None:
+        self.store(turn)
+        ids = tuple(sorted(sources))
+        event = MemoryConsolidated(
+            id=turn.id,
+            revision=1,
+            sources=ids,
+            revisions=(1,) * len(ids),
+            strength=0.9,
+            citations=(),
+            summariser="extractive",
+        )
+        self.apply(event)
+        self.beliefs[turn.id] = sources
 
     def apply(self, event: Event, vectors: list[tuple[float, ...]] | None = None) -> None:
         self.position += 1
@@ -294,6 +319,10 @@ steps = st.one_of(
             st.sampled_from([0.25, 0.5, 1.0]),
         ),
     ),
+    st.tuples(
+        st.just("believe"),
+        st.tuples(texts, vectors, st.lists(st.integers(0, 99), min_size=1, max_size=4)),
+    ),
     st.tuples(st.sampled_from(["publish", "reopen"]), st.none()),
 )
 paces = st.builds(
@@ -319,6 +348,10 @@ def lived(history: History, what: list[tuple[str, Any]]) -> None:
             source = one % len(ids)
             target = (source + 1 + away % (len(ids) - 1)) % len(ids)
             history.link(ids[source], ids[target], relation, weight)
+        elif step == "believe" and history.turns:
+            ids, (text, vector, numbers) = sorted(history.turns), given_
+            belief = Turn(f"m{number}", text, None, 2, 0, vector, kind="belief")
+            history.believe(belief, {ids[each % len(ids)] for each in numbers})
         elif step == "publish":
             history.state.publish()
         elif step == "reopen":
@@ -360,7 +393,9 @@ def test_every_part_is_what_the_formulas_give(
     assert found.keys() == history.turns.keys()
     if not found:
         return
-    expected = Model(list(history.turns.values()), history.links).recall(query, vector, how)
+    expected = Model(list(history.turns.values()), history.links, history.beliefs).recall(
+        query, vector, how
+    )
     for id_, hit in found.items():
         assert hit.why is not None
         told = [hit.why.similarity, hit.why.lexical, hit.why.window, hit.why.activation]
@@ -449,6 +484,21 @@ def test_links_lead_both_ways_and_are_named_on_the_path() -> None:
     assert why.positions == (1, 2, 3, 4, 5)
     history.forget("m1")
     assert set(answer(history, "zebra")) == {"m0"}
+
+
+def test_beliefs_lead_to_what_they_rest_on_and_back() -> None:
+    history = History()
+    lines = ("red apples", "green pears", "blue plums")
+    conversation(history, *lines, source=None)
+    belief = Turn("belief", "orchards", None, 9, 0, (0.0, 0.0, 1.0), kind="belief")
+    history.believe(belief, {"m0", "m1"})
+    found = answer(history, "apples")
+    assert found["m1"].why is not None
+    steps = [(s.from_id, s.to_id, s.relation) for s in found["m1"].why.path]
+    assert steps == [("m0", "belief", "belief"), ("belief", "m1", "belief")]
+    assert (found["belief"].hops, "m2" in found) == (1, False)
+    history.forget("belief")
+    assert "m1" not in answer(history, "apples")
 
 
 def test_without_hops_nothing_is_lit() -> None:

@@ -1,0 +1,79 @@
+"""Consolidation on every surface: the same beliefs, told in the same words."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from engram.memory.beliefs import Consolidation
+
+from .harness import SPACE, Api
+from .test_client import plain
+
+C = f"/api/v1/spaces/{SPACE}/consolidate"
+DEPLOYS = (
+    "Friday's deploy broke checkout",
+    "Another Friday deploy, and checkout broke",
+    "Checkout broke after the Friday deploy",
+)
+FIELDS = ["memory_space_id", "beliefs", "position", "dry_run", "episodes", "left", "took_ms"]
+
+
+def remember(where: Any) -> None:
+    where.remember_many([{"id": f"d{n}", "content": text} for n, text in enumerate(DEPLOYS)])
+
+
+def test_it_answers_with_what_was_formed(api: Api) -> None:
+    alpha = api.db.space(SPACE)
+    remember(alpha)
+    before = alpha.info().position
+    would = api.client.post(C, json={"dry_run": True})
+    assert (would.status_code, alpha.info().position) == (200, before)
+    answer = api.client.post(C)
+    document = answer.json()
+    assert (answer.status_code, list(document)) == (200, FIELDS)
+    assert document["position"] == alpha.info().position
+    assert (document["episodes"], document["left"], document["dry_run"]) == (5, 2, False)
+    (belief,) = document["beliefs"]
+    assert belief["sources"] == [{"id": f"d{n}", "revision": 1} for n in range(3)]
+    assert belief["content"].split("\n") == list(DEPLOYS)
+    assert [belief["content"][c["start"] : c["end"]] for c in belief["citations"]] == list(DEPLOYS)
+    assert (belief["action"], belief["revision"]) == ("formed", 1)
+    assert would.json()["beliefs"] == [{**belief, "revision": None}]
+    assert would.json()["dry_run"] is True
+    memory = api.client.get(f"/api/v1/spaces/{SPACE}/memories/{belief['id']}").json()
+    assert (memory["kind"], memory["content"]) == ("belief", belief["content"])
+    history = api.client.get(f"/api/v1/spaces/{SPACE}/memories/{belief['id']}/history").json()
+    told = history["events"][-1]
+    assert told["type"] == "memory.consolidated"
+    for field in ("id", "revision", "sources", "strength", "citations", "summariser"):
+        assert told[field] == belief[field]
+    again = api.client.post("/api/v1/consolidate", headers={"X-Memory-Space": SPACE}, json={})
+    assert (again.json()["beliefs"], again.json()["position"]) == ([], document["position"])
+
+
+def test_all_handles_have_it(space: Any) -> None:
+    remember(space)
+    would = space.consolidate(dry_run=True)
+    assert type(would) is Consolidation
+    done = space.consolidate()
+    assert (len(done), done.position) == (1, space.info().position)
+    assert [plain(belief) for belief in would] == [
+        {**plain(belief), "revision": None} for belief in done
+    ]
+    (belief,) = done
+    told = space.history(belief.id)[-1]
+    assert (told.type, told.sources) == ("memory.consolidated", belief.sources)
+    fed = list(space.events(after=0, types=["memory.consolidated"], follow=False))
+    assert [event.position for event in fed] == [told.position]
+    space.forget("d0")
+    assert space.history(belief.id)[-1].reason == "source-forgotten"
+    assert space.consolidate().beliefs == ()
+
+
+@pytest.mark.parametrize("body", [{"dry_run": "yes"}, {"dry_run": None}, {"dry": True}])
+def test_what_makes_no_sense_is_refused(api: Api, body: Any) -> None:
+    before = api.everything()
+    assert api.client.post(C, json=body).status_code == 422
+    assert api.everything() == before

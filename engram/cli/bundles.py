@@ -250,7 +250,8 @@ def _print_made(what: str, space_id: str, origin: Origin | None, as_json: bool) 
     if origin.rounded:
         text += f": {origin.as_of} falls inside a batch, or on a deletion, so it ends before that"
     if (anew := origin.reembedded) is not None:
-        text += f"; {anew.memories} memories embedded anew with {output.printable(anew.model)}"
+        memories = "1 memory" if anew.memories == 1 else f"{anew.memories} memories"
+        text += f"; {memories} embedded anew with {output.printable(anew.model)}"
         if anew.resumed:
             text += f", {anew.resumed} of them by an attempt before"
     output.print_line(text)

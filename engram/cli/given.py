@@ -67,16 +67,19 @@ def numbers_of(option: str, text: str | None) -> list[float | None] | None:
 def embedding_of(model: str | None, dimensions: int | None) -> EmbeddingSpec | None:
     """The embedding that the options mean; None leaves it to the engine."""
     from engram import EmbeddingSpec
+    from engram.memory.validate import CALLER
 
     if model is None and dimensions is None:
         return None
     if model is not None and dimensions is None:
-        from engram.embedding.registry import PACKAGED, dimensions_of
+        from engram.embedding.registry import KNOWN, PACKAGED, dimensions_of, is_known
 
         dimensions = dimensions_of(model)
+        if dimensions is None and model != CALLER and not is_known(model):
+            raise Malformed(f"--embedding {model} is not known here; use one of {KNOWN}")
         if dimensions is None:
             raise Malformed(
                 f"--embedding {model} needs --dimensions, how long its vectors are; they are known "
                 f"of {', '.join(PACKAGED)} alone"
             )
-    return EmbeddingSpec(model=model or "caller", dimensions=dimensions or 0)
+    return EmbeddingSpec(model=model or CALLER, dimensions=dimensions or 0)

@@ -315,7 +315,8 @@ def test_commands_embed_anew_also_on_a_server(
     }
     for options, code, reason in (
         (["--dimensions", "3"], 2, "--dimensions needs --embedding"),
-        (["--embedding", "word2vec"], 2, "needs --dimensions"),
+        (["--embedding", "word2vec"], 2, "is not known here; use one of all-minilm"),
+        (["--embedding", "openai:x"], 2, "needs --dimensions"),
         (["--embedding", "word2vec", "--dimensions", "3"], 2, "use one of all-minilm"),
         (["--embedding", "caller", "--dimensions", "3"], 2, "nothing to embed with"),
         (["--embedding", "wordllama-l2-256"], 2, "has already"),

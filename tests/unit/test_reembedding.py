@@ -213,6 +213,22 @@ def test_what_is_forgotten_can_be_purged_in_the_copy(db: engram.Database, alpha:
     assert b"the number 4" in bytes_below(folder)
 
 
+def test_beliefs_come_along_with_what_they_rest_on(db: engram.Database) -> None:
+    space = db.create_space("episodes")
+    for name in ("Ann", "Bob", "Cleo", "Dan"):
+        space.remember(f"The deploy key is rotated every Monday, as {name} said", id=name)
+    (belief,) = space.consolidate().beliefs
+    copy = space.fork("copy", embedding=MINILM)
+    assert copy.get(belief.id).content == belief.content
+    assert copy.consolidate().beliefs == ()
+    space.forget("Ann")  # and the belief with it, which is carried as something forgotten
+    later = space.fork("later", embedding=MINILM)
+    later.compact()
+    assert b"as Cleo" in bytes_below(db.path / "later")
+    later.purge("Cleo")
+    assert b"as Cleo" not in bytes_below(db.path / "later")
+
+
 def test_the_copy_can_be_copied_and_carried_elsewhere(
     db: engram.Database, alpha: Space, tmp_path: Path
 ) -> None:

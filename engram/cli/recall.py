@@ -85,10 +85,11 @@ def recall(
     """Find the memories that best answer a question.
 
     CONFIDENCE is how likely each one is to answer it, with an interval; SCORE only ranks them. With
-    --explain, SCORE = SIMILARITY + LEXICAL + WINDOW + ACTIVATION: the memory's own match, scaled
-    from COSINE and BM25, that of its neighbours in its source, and what came along associations,
-    with the strongest path below. The recall itself becomes an event of the space, with a digest
-    of the question in place of its words; with --as-of it does not.
+    --explain, SCORE = SIMILARITY + LEXICAL + WINDOW + ACTIVATION + RECENCY + FREQUENCY: the
+    memory's own match, scaled from COSINE and BM25, that of its neighbours in its source, what came
+    along associations, with the strongest path below, and how lately and often it was used. The
+    recall itself becomes an event of the space, with a digest of the question in place of its
+    words; with --as-of it does not.
 
     \b
     Example:  engram space create alpha --if-not-exists && engram remember "Backups run at two" \
@@ -137,7 +138,10 @@ def _show(found: Recall, explain: bool) -> None:
     if explain:
         for line in render.path_lines(found.results):
             output.print_line(line)
-        output.print_hint(f"mode {found.mode}; score = similarity + lexical + window + activation")
+        output.print_hint(
+            f"mode {found.mode}; "
+            "score = similarity + lexical + window + activation + recency + frequency"
+        )
 
 
 def _spread(text: str) -> Spread:

@@ -26,7 +26,8 @@ _REASONS: Final = {
 LIST_TITLES: Final = ("POSITION", "TIME", "ID", "MEMORY")
 HIT_TITLES: Final = ("SCORE", "CONFIDENCE", "ID", "MEMORY")
 EXPLAINED_TITLES: Final = (
-    *("SCORE", "SIMILARITY", "LEXICAL", "WINDOW", "ACTIVATION", "COSINE", "BM25"),
+    *("SCORE", "SIMILARITY", "LEXICAL", "WINDOW", "ACTIVATION"),
+    *("RECENCY", "FREQUENCY", "COSINE", "BM25"),
     *HIT_TITLES[1:],
 )
 LINK_TITLES: Final = ("POSITION", "WEIGHT", "SOURCE", "RELATION", "TARGET")
@@ -105,6 +106,8 @@ def hit_row(hit: Hit) -> tuple[str, ...]:
             f"{why.lexical:.3f}",
             f"{why.window:.3f}",
             f"{why.activation:.3f}",
+            f"{why.recency:.3f}",
+            f"{why.frequency:.3f}",
             "-" if why.cosine is None else f"{why.cosine:.3f}",
             "-" if why.bm25 is None else f"{why.bm25:.3f}",
         )

@@ -1,21 +1,27 @@
 """Recall: the memories that answer a cue best, and why. Pure.
 
-In the modes `similarity`, `lexical` and `hybrid` a score is what a memory says for itself, scaled
-among those that pass the filter (`engram.cognition.matching`):
+In the modes `similarity` and `lexical` a score is what a memory says for itself, scaled among those
+that pass the filter (`engram.cognition.matching`). In mode `hybrid` it is what it says by both, and
+how present it is by its uses (`engram.cognition.base_level`), as far as the space wants that:
 
-    score = similarity + lexical
+    score = similarity + lexical + recency + frequency
+    recency, frequency = (1 − the others) · weight · their parts of the squashed base level
 
-In mode `spreading` half of that comes from the memory's window, scaled among all visible memories,
-and what the best matches remind of is added (`engram.cognition.spreading`):
+In mode `spreading` half of the match comes from the memory's window, scaled among all visible
+memories, and what the best matches remind of is added (`engram.cognition.spreading`):
 
-    score = similarity + lexical + window + activation
+    score = similarity + lexical + window + activation + recency + frequency
     similarity, lexical: as above, times (1 − WINDOW_WEIGHT)
     window = WINDOW_WEIGHT · (similarity + lexical of the window)
     activation = (1 − the others) · min(ACTIVATION_WEIGHT · what was lit, ACTIVATION_MAX)
 
-What a memory says for itself and what it was lit by are two reasons to recall it, combined as
-probabilities of independent causes are. The limit keeps what a good match reminds of behind the
-match itself: without it, half of the passages were not the first answer to their own text.
+What a memory says for itself, what it was lit by, and that it was used are reasons to recall it,
+combined as probabilities of independent causes are: so what matches in full stays in front, however
+often another one was used. The limit keeps what a good match reminds of behind the match itself:
+without it, half of the passages were not the first answer to their own text.
+
+Base levels are not worked out for all. They add at most (1 − the others) · weight · what the most
+used memory could have, so whoever is behind the limit-th best by more than that stays behind it.
 
 The seeds are the SEEDS best by the first three, in proportion to their SEED_POWERth power, and the
 memories that are the cue. Parts and scores are rounded to 1e-6 before they are compared, and equal
@@ -29,9 +35,11 @@ from typing import Final, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from engram.cognition.base_level import presence, presence_max
 from engram.cognition.confidence import activation, interval, probability
 from engram.cognition.matching import Cue, Match, match_all, own_parts, window_parts
 from engram.cognition.spreading import Edge, Lit, spread
+from engram.memory.decay import DECAY_DEFAULT, Decay
 from engram.memory.model import Filter, Hit, Mode, Spread, Step, Why
 from engram.memory.view import BoolArray, View
 
@@ -42,6 +50,8 @@ SEEDS: Final = 20
 SEED_POWER: Final = 4
 """All five tuned on LoCoMo, see docs/benchmarks; a fifth more or less changes little."""
 DECIMALS: Final = 6
+_ROUNDED_BY_MAX: Final = 2e-6
+"""What rounding may add to a sum of two parts, and a little more."""
 SCORES_PER_BLOCK: Final = 128
 
 Floats = npt.NDArray[np.float64]
@@ -58,6 +68,7 @@ class Wanted(NamedTuple):
     explain: bool
     now_us: int
     spread: Spread = Spread()
+    decay: Decay = DECAY_DEFAULT
 
 
 class _Scored(NamedTuple):
@@ -96,14 +107,58 @@ def recall(view: View, cue: Cue, wanted: Wanted) -> list[Hit]:
             >= wanted.min_confidence
         )
         candidates = candidates[sure]
-    chosen = candidates[
-        best(view, scored.rows[candidates], scored.scores[candidates], wanted.limit)
-    ]
-    strength, point = _confidence(view, match, wanted.mode, scored.rows[chosen])
+    used = _with_uses(view, wanted, scored, candidates)
+    chosen = best(view, scored.rows[used.places], used.scores, wanted.limit)
+    answered = scored.rows[used.places[chosen]]
+    strength, point = _confidence(view, match, wanted.mode, answered)
     return [
-        _hit(view, match, scored, i, Sure(*sure), wanted.explain)
+        _hit(view, match, scored, used.one(i), Sure(*sure), wanted.explain)
         for i, *sure in zip(chosen.tolist(), strength.tolist(), point.tolist(), strict=True)
     ]
+
+
+class _OneUsed(NamedTuple):
+    """What uses add to the score of the memory at `place`, and that score whole."""
+
+    place: int
+    recency: float
+    frequency: float
+    score: float
+
+
+class _Used(NamedTuple):
+    """Those of the candidates that may be among the best, by their places, with what their uses add
+    to their scores, and these whole: (n,) each.
+    """
+
+    places: npt.NDArray[np.intp]
+    recency: Floats
+    frequency: Floats
+    scores: Floats
+
+    def one(self, i: int) -> _OneUsed:
+        place, *parts = (column[i].item() for column in self)
+        return _OneUsed(place, *parts)
+
+
+def _with_uses(
+    view: View, wanted: Wanted, scored: _Scored, candidates: npt.NDArray[np.intp]
+) -> _Used:
+    """Have their uses count for what may be among the best; see the module."""
+    scores, weight = scored.scores[candidates], wanted.decay.weight
+    if wanted.mode in {"similarity", "lexical"} or not weight:
+        nothing = np.zeros(len(candidates))
+        return _Used(candidates, nothing, nothing, scores)
+    if len(candidates) > wanted.limit:
+        most = weight * presence_max(view.uses.most)
+        bar = _nth_best(scores, wanted.limit) - _ROUNDED_BY_MAX
+        least = (bar - most) / (1.0 - most) if most < 1.0 else -np.inf
+        near = np.flatnonzero(scores >= least)
+        candidates, scores = candidates[near], scores[near]
+    room = weight * (1.0 - scores).clip(0)
+    parts = presence(view.uses.of(scored.rows[candidates]), wanted.decay, wanted.now_us)
+    recency, frequency = (np.round(room * part, DECIMALS) for part in parts)
+    return _Used(candidates, recency, frequency, np.round(scores + recency + frequency, DECIMALS))
 
 
 class Sure(NamedTuple):
@@ -122,7 +177,10 @@ def _confidence(view: View, match: Match, mode: Mode, rows: Int64Array) -> tuple
     return strength, probability(strength, view.confidences[rows])
 
 
-def _hit(view: View, match: Match, scored: _Scored, i: int, sure: Sure, explain: bool) -> Hit:
+def _hit(
+    view: View, match: Match, scored: _Scored, used: _OneUsed, sure: Sure, explain: bool
+) -> Hit:
+    i = used.place
     row = int(scored.rows[i])
     direct = scored.similarity[i] + scored.lexical[i] + scored.window[i]
     brought_up = scored.activation[i] > direct
@@ -130,11 +188,11 @@ def _hit(view: View, match: Match, scored: _Scored, i: int, sure: Sure, explain:
     path = scored.lit.path(row) if scored.lit is not None and told else []
     return Hit(
         memory=view.memory(row),
-        score=float(scored.scores[i]),
+        score=used.score,
         confidence=interval(sure.point, match.evidence),
         activation=sure.strength,
         hops=len(path) if brought_up else 0,
-        why=_why(view, match, scored, i, path) if explain else None,
+        why=_why(view, match, scored, used, path) if explain else None,
     )
 
 
@@ -190,7 +248,8 @@ def _lit(
     return spread(view, seeds, shares[seeds] / (total or 1.0), visible, wanted.spread)
 
 
-def _why(view: View, match: Match, scored: _Scored, i: int, path: list[Edge]) -> Why:
+def _why(view: View, match: Match, scored: _Scored, used: _OneUsed, path: list[Edge]) -> Why:
+    i = used.place
     row = int(scored.rows[i])
     ids = {at: view.version(at).id for edge in path for at in (edge.from_row, edge.to_row)}
     positions = {int(view.positions[at]) for at in (row, *ids)}
@@ -200,6 +259,8 @@ def _why(view: View, match: Match, scored: _Scored, i: int, path: list[Edge]) ->
         lexical=float(scored.lexical[i]),
         window=float(scored.window[i]),
         activation=float(scored.activation[i]),
+        recency=used.recency,
+        frequency=used.frequency,
         cosine=None if match.cosine is None else float(match.cosine[row]),
         bm25=None if match.bm25 is None else float(match.bm25[row]),
         path=tuple(

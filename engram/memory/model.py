@@ -126,7 +126,8 @@ class Step(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Why(msgspec.Struct, frozen=True, kw_only=True):
-    """The parts of a score: `score = similarity + lexical + window + activation`.
+    """The parts of a score:
+    `score = similarity + lexical + window + activation + recency + frequency`.
 
     `cosine` and `bm25` are the raw figures of the memory itself. `path` is the strongest way along
     which it was lit, from a memory that the cue matched. `positions` are the log positions of the
@@ -137,6 +138,8 @@ class Why(msgspec.Struct, frozen=True, kw_only=True):
     lexical: float
     window: float = 0.0
     activation: float = 0.0
+    recency: float = 0.0
+    frequency: float = 0.0
     cosine: float | None
     bm25: float | None
     path: tuple[Step, ...] = ()

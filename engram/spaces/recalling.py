@@ -22,6 +22,18 @@ from engram.spaces.identity import Identity
 _DIGEST_BYTES: Final = 16
 
 
+def check_how(
+    mode: object, min_confidence: object, spread: object, *, explain: object, record: object
+) -> None:
+    """Raise :class:`engram.errors.Invalid` for a way of recalling that there is not."""
+    if min_confidence is not None:
+        check.check_confidence("min_confidence", min_confidence)
+    check.check_spread("spread", spread)
+    check.check_flag("explain", explain)
+    check.check_flag("record", record)
+    check.check_mode("mode", mode)
+
+
 def found(space_id: str, memory_ids: Sequence[str], rows: Sequence[int | None]) -> Sequence[int]:
     """The rows of memories given as a cue. Raises `MemoryNotFound` for the first without one."""
     present = [row for row in rows if row is not None]

@@ -52,7 +52,7 @@ from engram.spaces.consolidating import Consolidating
 from engram.spaces.description import describe
 from engram.spaces.linking import Linking
 from engram.spaces.portable import Copies
-from engram.spaces.recalling import cue_of, found, mode_for, recalled
+from engram.spaces.recalling import check_how, cue_of, found, mode_for, recalled
 from engram.spaces.requests import (
     changed_fields,
     check_cue_ids,
@@ -382,12 +382,7 @@ class Space(Completing, Consolidating, Linking):
         """
         started = time.perf_counter()
         check_limit("limit", limit, limits.RECALL_LIMIT_MAX)
-        if min_confidence is not None:
-            check.check_confidence("min_confidence", min_confidence)
-        check.check_spread("spread", spread)
-        check.check_flag("explain", explain)
-        check.check_flag("record", record)
-        check.check_mode("mode", mode)
+        check_how(mode, min_confidence, spread, explain=explain, record=record)
         filter = checked_filter(filter)
         check_cue_ids(memory_ids)
         store = self._store()
@@ -403,7 +398,10 @@ class Space(Completing, Consolidating, Linking):
             embed=self._embed if words_embedded else None,
         )
         chosen = mode_for(cue, mode, spread)
-        wanted = Wanted(chosen, limit, filter, min_confidence, explain, now_us, spread or Spread())
+        wanted = Wanted(
+            *(chosen, limit, filter, min_confidence, explain, now_us, spread or Spread()),
+            decay=state.settings.decay,
+        )
         hits = recall(view, cue, wanted)
         recall_id = new_id()
         # What is looked up in the past is no use of a memory, which may be another one by now.

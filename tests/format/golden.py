@@ -82,12 +82,18 @@ def told(root: Path) -> dict[str, Any]:
                 "memories": [plain(each) for each in space.list(include_embedding=True).memories],
                 "events": [plain(event) for event in space.events()],
                 "recalled": [
-                    [hit.memory.id, round(hit.score, 6)]
-                    for hit in space.recall(QUERY, embedding=[0.6, 0.8], record=False)
+                    [hit.memory.id, score_without_uses(hit)]
+                    for hit in space.recall(QUERY, embedding=[0.6, 0.8], record=False, explain=True)
                 ],
             }
         told["deleted"] = [plain(info) for info in db.spaces(deleted=True)][-1]
         return told
+
+
+def score_without_uses(hit: engram.Hit) -> float:
+    """What does not depend on when it is asked."""
+    uses = 0.0 if hit.why is None else hit.why.recency + hit.why.frequency
+    return round(hit.score - uses, 6)
 
 
 def nobodys(entry: tarfile.TarInfo) -> tarfile.TarInfo:

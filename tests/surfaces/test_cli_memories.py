@@ -21,7 +21,7 @@ from .harness import Server
 
 CLOCK = re.compile(r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d(\.\d+)?Z")
 CHANCE = re.compile(
-    r'"(?:took_ms|recall_id|space_uuid|uuid|query_digest)":[^,}]+|\b[0-9a-f]{24}\b|m-[0-9a-z]{16}'
+    r'"(?:took_ms|score|recall_id|space_uuid|uuid|query_digest)":[^,}]+|\b[0-9a-f]{24}\b|m-[0-9a-z]{16}'
     r'|crc32c(?: |":")[0-9a-f]{8}'
 )
 
@@ -190,9 +190,11 @@ def test_lists_and_recalls_can_be_narrowed(
 def test_a_recall_can_explain_itself(run: CommandLine, places: Places) -> None:
     run.set(ENGRAM_SPACE="alpha")
     done = both(run, places, "recall", "backup", "--explain", "--no-record", "--mode", "lexical")
-    titles = "SCORE SIMILARITY LEXICAL WINDOW ACTIVATION COSINE BM25 CONFIDENCE ID MEMORY"
+    titles = "SCORE SIMILARITY LEXICAL WINDOW ACTIVATION RECENCY FREQUENCY COSINE BM25"
+    titles += " CONFIDENCE ID MEMORY"
     assert done.out.splitlines()[0].split() == titles.split()
-    assert done.err == "mode lexical; score = similarity + lexical + window + activation\n"
+    parts = "similarity + lexical + window + activation + recency + frequency"
+    assert done.err == f"mode lexical; score = {parts}\n"
     row = done.out.splitlines()[1].split()
     assert float(row[0]) == pytest.approx(float(row[1]) + float(row[2]), abs=0.002)
     far = ("--no-record", "--explain", "--spread", '{"max_hops": 3, "decay": 0.9}')

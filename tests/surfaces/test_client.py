@@ -31,14 +31,19 @@ EMBEDDED_ONLY = {"outgoing", "reader"}
 NOON = datetime(2026, 5, 1, 12, tzinfo=timezone(timedelta(hours=2)))
 
 
+VARYING = {
+    *("memory_space_id", "stored_at", "recall_id", "took_ms", "recorded"),
+    *("score", "recency", "frequency"),
+}
+
+
 def plain(value: Any) -> Any:
     """A model without what two runs cannot have in common."""
     document = msgspec.to_builtins(value, enc_hook=lambda array: array.tolist())
 
     def strip(item: Any) -> Any:
         if isinstance(item, dict):
-            varying = {"memory_space_id", "stored_at", "recall_id", "took_ms", "recorded"}
-            return {k: strip(v) for k, v in item.items() if k not in varying}
+            return {k: strip(v) for k, v in item.items() if k not in VARYING}
         return [strip(v) for v in item] if isinstance(item, list | tuple) else item
 
     return strip(document)
@@ -318,6 +323,8 @@ def test_a_recall_answers_the_same(
         assert type(answer) is engram.Recall
         assert answer.memory_space_id == space.id
         assert plain(answer) == plain(expected)
+        scores = [hit.score for hit in expected]  # which what was stored when has a part in
+        assert [hit.score for hit in answer] == pytest.approx(scores, abs=1e-4)
 
 
 def test_spaces_are_made_shown_and_listed(db: Any) -> None:

@@ -19,6 +19,7 @@ from engram.memory.model import EmbeddingSpec, Filter
 from engram.spaces import compactor
 from engram.spaces.space import Space
 from engram.spaces.verify import verify
+from tests.format.golden import score_without_uses
 from tests.unit.conftest import wait_until
 from wal.live_set import plan_change
 
@@ -52,14 +53,18 @@ def everything(space: Space, *, histories: bool = True) -> dict[str, object]:
     """All that can be asked of the space."""
     cue = np.array([3.0, 1.0, 2.0], np.float32)
     recalls = [
-        space.recall("memory about keys", embedding=cue, limit=20, record=False, mode=mode)
+        space.recall(
+            "memory about keys", embedding=cue, limit=20, record=False, mode=mode, explain=True
+        )
         for mode in ("hybrid", "lexical", "similarity")
     ]
     listed = space.list(limit=100, include_embedding=True).memories
     filters = [Filter(tags_any=("t1",)), Filter(metadata={"n": {"$gt": 7}}), Filter(kind="fact")]
     return {
         "memories": [repr(memory) for memory in listed],
-        "recalled": [[(hit.memory.id, hit.score) for hit in recall] for recall in recalls],
+        "recalled": [
+            [(hit.memory.id, score_without_uses(hit)) for hit in each] for each in recalls
+        ],
         "filtered": [[m.id for m in space.list(each, limit=100).memories] for each in filters],
         "histories": [
             [event.position for event in space.history(f"m{n}")]

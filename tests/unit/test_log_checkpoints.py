@@ -190,7 +190,7 @@ CHANGES: dict[str, Callable[[Columns], object]] = {
     "attributes.numbers": lambda c: c["attributes.numbers"].put(1, 1e9),
     "retention": lambda c: c["retention"].put(0, 17),
     "settings": lambda c: c["settings"].put(
-        bytes(c["settings"]).rindex(np.array(0.1, ">f8").tobytes()) + 7, 1
+        bytes(c["settings"]).rindex(np.array(0.05, ">f8").tobytes()) + 7, 1
     ),
     "timeline.0": lambda c: c["timeline.0"].put(0, 3),
     "uses.begun_us": lambda c: c["uses.begun_us"].put(0, 3),

@@ -96,7 +96,8 @@ def assert_scores_follow(hits: tuple[Hit, ...], weight: float) -> None:
             lexical = (1 - weight) * why.bm25 / max(bm25s)
         assert why.similarity == pytest.approx(similarity, abs=1e-6)
         assert why.lexical == pytest.approx(lexical, abs=1e-6)
-        assert hit.score == pytest.approx(why.similarity + why.lexical, abs=1e-9)
+        uses = why.recency + why.frequency
+        assert hit.score == pytest.approx(why.similarity + why.lexical + uses, abs=1e-9)
         assert (why.window, why.activation, why.path, hit.hops) == (0, 0, (), 0)
         assert why.positions == (hit.memory.position,)
     assert [hit.score for hit in hits] == sorted((hit.score for hit in hits), reverse=True)
@@ -126,7 +127,9 @@ def test_scores_are_reproduced_from_why_by_the_documented_formula(
 
 
 def test_explaining_changes_no_score(facts: engram.Space) -> None:
-    bare, explained = facts.recall("deploy key"), facts.recall("deploy key", explain=True)
+    bare, explained = (
+        facts.recall("deploy key", explain=explain, record=False) for explain in (False, True)
+    )
     assert [(h.memory, h.score, h.confidence, h.activation) for h in bare] == [
         (h.memory, h.score, h.confidence, h.activation) for h in explained
     ]
@@ -253,8 +256,8 @@ def test_the_same_text_twice_is_two_memories_in_the_order_of_their_ids(
 
 @pytest.mark.parametrize("limit", [1, 2, 3, 6, 7, 8, 1_000])
 def test_a_limit_cuts_the_same_order(facts: engram.Space, limit: int) -> None:
-    whole = ids(facts.recall("the server on Monday", limit=1_000))
-    assert ids(facts.recall("the server on Monday", limit=limit)) == whole[:limit]
+    whole = ids(facts.recall("the server on Monday", limit=1_000, record=False))
+    assert ids(facts.recall("the server on Monday", limit=limit, record=False)) == whole[:limit]
 
 
 FILTERS: dict[str, tuple[Filter, set[str]]] = {
@@ -323,10 +326,12 @@ def test_scores_are_scaled_among_what_the_filter_lets_through(things: engram.Spa
 
 
 def test_min_confidence_cuts_by_the_point_and_changes_no_score(facts: engram.Space) -> None:
-    every = facts.recall("when is the deploy key rotated", limit=100).results
+    every = facts.recall("when is the deploy key rotated", limit=100, record=False).results
     points = sorted(hit.confidence.point for hit in every)
     for bound in (0.0, points[2], points[-1], 1.0):
-        kept = facts.recall("when is the deploy key rotated", limit=100, min_confidence=bound)
+        kept = facts.recall(
+            "when is the deploy key rotated", limit=100, min_confidence=bound, record=False
+        )
         assert kept.results == tuple(hit for hit in every if hit.confidence.point >= bound)
     assert facts.recall("deploy", min_confidence=1.0).results == ()
 
@@ -377,7 +382,10 @@ def test_forgotten_and_expired_memories_leave_no_trace_in_the_scores_of_others(
     used.remember("deploy key", id="late", expires_at=START + timedelta(hours=1))
     clock.go_on(3_600)
     shown = [
-        [(h.memory.content, h.score, h.confidence, h.activation) for h in s.recall("deploy key")]
+        [
+            (h.memory.content, h.score, h.confidence, h.activation)
+            for h in s.recall("deploy key", record=False)
+        ]
         for s in (clean, used)
     ]
     assert shown[0] == shown[1]

@@ -24,11 +24,13 @@ from engram.cognition.recall import Wanted, recall
 from engram.indexes.lexicon import K1, B
 from engram.indexes.tokens import tokenise
 from engram.memory.columns import compact
+from engram.memory.decay import Decay
 from engram.memory.events import (
     Event,
     MemoryConsolidated,
     MemoryForgotten,
     MemoryLinked,
+    MemoryRecalled,
     MemoryRevised,
     MemoryStored,
 )
@@ -74,12 +76,17 @@ Beliefs = dict[str, set[str]]
 """What each rests on."""
 
 
+Uses = dict[str, list[int]]
+"""The times of the uses of each memory in microseconds, the first first."""
+
+
 class Model:
     """All of it over lists and dictionaries."""
 
-    def __init__(self, turns: list[Turn], links: Links, beliefs: Beliefs) -> None:
+    def __init__(self, turns: list[Turn], links: Links, beliefs: Beliefs, uses: Uses) -> None:
         self.links = links
         self.beliefs = beliefs
+        self.uses = uses
         self.turns = {turn.id: turn for turn in turns}
         self.terms = {turn.id: tokenise(turn.text) for turn in turns}
         self.before, self.after = {}, {}
@@ -198,6 +205,19 @@ class Model:
             now = reached
         return lit
 
+    def used(self, id_: str, score: float, decay: Decay, now_us: int) -> tuple[float, float]:
+        """Recency and frequency, beside what else a score is made of."""
+        each = [_counts_for(max(now_us - time, 0), decay) for time in self.uses[id_]]
+        if len(each) > 9:  # the last eight; the others by the mean over their time
+            young, old = (max(now_us - self.uses[id_][at], 0) for at in (-8, 0))
+            points = [young + (old - young) * (n + 0.5) / 2_000 for n in range(2_000)]
+            mean = sum(_counts_for(point, decay) for point in points) / len(points)
+            each = [mean] * (len(each) - 8) + each[-8:]
+        last, total = each[-1], sum(each)
+        squashed = [last / (1 + last), total / (1 + total) - last / (1 + last)]
+        room = max(1 - score, 0) * decay.weight
+        return round(room * squashed[0], 6), round(room * squashed[1], 6)
+
     def recall(self, query: str, vector: tuple[float, ...], how: Spread) -> dict[str, list[float]]:
         parts = {id_: [round(p, 6) for p in ps] for id_, ps in self.parts(query, vector).items()}
         scores = {id_: round(sum(ps), 6) for id_, ps in parts.items()}
@@ -218,6 +238,12 @@ def _strongest(found: dict[str, float]) -> dict[str, float]:
         return dict(found)
     bar = ordered[8] if ordered[8] < ordered[0] else 0.0
     return {id_: v for id_, v in found.items() if round(v, 12) > bar}
+
+
+def _counts_for(age_us: float, decay: Decay) -> float:
+    if decay.half_life_s is not None:
+        return float(0.5 ** (age_us / 1e6 / decay.half_life_s))
+    return 1.0 if decay.exponent is None else float((1 + age_us / 86.4e9) ** -decay.exponent)
 
 
 def _cosine(one: tuple[float, ...], other: tuple[float, ...]) -> float:
@@ -260,12 +286,15 @@ class History:
         self.turns: dict[str, Turn] = {}
         self.links: Links = {}
         self.beliefs: Beliefs = {}
+        self.uses: Uses = {}
         self.position = 0
 
     def store(self, turn: Turn, revision: int = 1) -> None:
         kind = MemoryStored if revision == 1 else MemoryRevised
         self.apply(kind(**version(turn, revision)), [turn.vector])
         self.turns[turn.id] = turn._replace(order=self.position)
+        if revision == 1:
+            self.uses[turn.id] = [min(turn.minute * 60_000_000, self.position * 1_000)]
 
     def forget(self, id_: str) -> None:
         self.apply(MemoryForgotten(id=id_, revision=1, reason="request"))
@@ -290,6 +319,15 @@ class History:
         self.apply(event)
         self.beliefs[turn.id] = sources
 
+    def use(self, *ids: str, times: int = 1) -> None:
+        event = MemoryRecalled(
+            recall_id="r", mode="hybrid", query_digest=None, ids=ids, scores=(1.0,) * len(ids)
+        )
+        for _ in range(times):
+            self.apply(event)
+            for id_ in ids[:3]:
+                self.uses[id_].append(self.position * 1_000)
+
     def apply(self, event: Event, vectors: list[tuple[float, ...]] | None = None) -> None:
         self.position += 1
         matrix = NO_VECTORS if vectors is None else np.array(vectors, np.float32)
@@ -301,9 +339,10 @@ class History:
         self.state = State.of("alpha", 3, compact(self.state.freeze()))
 
 
-def answers(history: History, cue: Cue, how: Spread) -> list[Hit]:
+def answers(history: History, cue: Cue, how: Spread, **more: Any) -> list[Hit]:
     history.state.publish()
-    return recall(history.state.view, cue, Wanted("spreading", 1_000, None, None, True, 0, how))
+    wanted = Wanted("spreading", 1_000, None, None, True, 0, how)._replace(**more)
+    return recall(history.state.view, cue, wanted)
 
 
 turns = st.tuples(texts, st.sampled_from([None, "a", "b"]), st.integers(0, 4), vectors)
@@ -323,7 +362,20 @@ steps = st.one_of(
         st.just("believe"),
         st.tuples(texts, vectors, st.lists(st.integers(0, 99), min_size=1, max_size=4)),
     ),
+    st.tuples(
+        st.just("use"),
+        st.tuples(st.lists(st.integers(0, 99), max_size=5), st.sampled_from([1, 12])),
+    ),
     st.tuples(st.sampled_from(["publish", "reopen"]), st.none()),
+)
+decays = st.builds(
+    Decay,
+    exponent=st.sampled_from([0.1, 0.5, 1.0, 4.0]),
+    weight=st.sampled_from([0.0, 0.1, 1.0]),
+) | st.builds(
+    Decay,
+    family=st.sampled_from(["exponential", "none"]),
+    weight=st.sampled_from([0.3, 1.0]),
 )
 paces = st.builds(
     Spread,
@@ -352,6 +404,9 @@ def lived(history: History, what: list[tuple[str, Any]]) -> None:
             ids, (text, vector, numbers) = sorted(history.turns), given_
             belief = Turn(f"m{number}", text, None, 2, 0, vector, kind="belief")
             history.believe(belief, {ids[each % len(ids)] for each in numbers})
+        elif step == "use" and history.turns:
+            ids, (ats, times) = sorted(history.turns), given_
+            history.use(*dict.fromkeys(ids[at % len(ids)] for at in ats), times=times)
         elif step == "publish":
             history.state.publish()
         elif step == "reopen":
@@ -365,6 +420,9 @@ def lived(history: History, what: list[tuple[str, Any]]) -> None:
     vector=vectors,
     how=paces,
     dense_share=st.sampled_from([1, DENSE_SHARE]),
+    decay=decays,
+    now_us=st.sampled_from([0, 10_000, 40_000, 10**11, 10**14]),
+    limit=st.integers(1, 12),
 )
 @example(
     # Equally near, but not by the last bit of a float32.
@@ -376,6 +434,9 @@ def lived(history: History, what: list[tuple[str, Any]]) -> None:
     vector=(-1.0, -2.0, -2.0),
     how=Spread(max_hops=0, decay=0.3),
     dense_share=DENSE_SHARE,
+    decay=Decay(),
+    now_us=0,
+    limit=1,
 )
 def test_every_part_is_what_the_formulas_give(
     what: list[tuple[str, Any]],
@@ -383,26 +444,43 @@ def test_every_part_is_what_the_formulas_give(
     vector: tuple[float, ...],
     how: Spread,
     dense_share: int,
+    decay: Decay,
+    now_us: int,
+    limit: int,
 ) -> None:
     """Over random histories, published and compacted anywhere; added up row by row, or for all."""
     history = History()
     lived(history, what)
+    cue, asked = Cue(query, np.float32(vector)), {"decay": decay, "now_us": now_us}
     with mock.patch.object(matching, "DENSE_SHARE", dense_share):
-        hits = answers(history, Cue(query, np.float32(vector)), how)
+        hits = answers(history, cue, how, **asked)
     found = {hit.memory.id: hit for hit in hits}
     assert found.keys() == history.turns.keys()
     if not found:
         return
-    expected = Model(list(history.turns.values()), history.links, history.beliefs).recall(
-        query, vector, how
-    )
+    model = Model(list(history.turns.values()), history.links, history.beliefs, history.uses)
+    expected = model.recall(query, vector, how)
     for id_, hit in found.items():
         assert hit.why is not None
         told = [hit.why.similarity, hit.why.lexical, hit.why.window, hit.why.activation]
         assert told == pytest.approx(expected[id_], abs=2e-5)
-        assert hit.score == pytest.approx(sum(told), abs=1e-9)
         assert (len(hit.why.path) > 0) == (hit.why.activation > 0)
+        uses = [hit.why.recency, hit.why.frequency]
+        assert uses == pytest.approx(model.used(id_, sum(told), decay, now_us), abs=1e-5)
+        assert hit.score == pytest.approx(sum(told) + sum(uses), abs=1e-9)
     assert list(found) == sorted(found, key=lambda id_: (-found[id_].score, id_))
+    # Whose uses are looked at depends on how many are asked for, and that does not show.
+    for mode in ("spreading", "hybrid"):
+        whole, few = (
+            answers(history, cue, how, mode=mode, limit=most, **asked) for most in (1_000, limit)
+        )
+        assert few == whole[:limit]
+    for hit in whole:
+        assert hit.why is not None
+        told = [hit.why.similarity, hit.why.lexical]
+        uses = [hit.why.recency, hit.why.frequency]
+        assert uses == pytest.approx(model.used(hit.memory.id, sum(told), decay, now_us), abs=1e-5)
+        assert hit.score == pytest.approx(sum(told) + sum(uses), abs=1e-9)
 
 
 def conversation(history: History, *lines: str, source: str | None = "talk") -> None:

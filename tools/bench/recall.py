@@ -6,7 +6,8 @@ Embedded, nothing recorded. LoCoMo (snap-research/LoCoMo, CC BY-NC 4.0): one mem
 tools.bench.locomo stores it; turn-level recall over categories 1 to 4. What can be tuned was tuned
 on conversations 1 to 3, so that those behind them, `held out`, tell what it is worth. HotpotQA (the
 sample of the HippoRAG repository, CC BY-SA 4.0): one memory per passage, "title: text", without a
-source. Neither file is part of this project.
+source. Neither file is part of this project. Questions to LoCoMo are asked a day after the last
+turn of their conversation, which base levels count from; of uses, nothing else is known there.
 
 Intervals are 95 % bootstrap intervals over questions (Efron 1979), 1,000 resamples with a fixed
 seed; a difference between two rows is resampled in pairs. `session hit` is whether any session that
@@ -20,10 +21,11 @@ import json
 import statistics
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, Final
 from unittest import mock
@@ -33,6 +35,8 @@ import numpy as np
 import engram
 from engram.cognition import recall as engine
 from engram.memory.model import Mode
+from engram.memory.times import to_us
+from engram.spaces import space as handle
 from tools.bench.locomo import COUNTED, Conversation, read_conversations
 from tools.bench.measures import machine, ndcg_at, recall_at
 
@@ -40,6 +44,7 @@ TUNED_ON: Final = 3
 RESAMPLES: Final = 1_000
 QUALITY: Final = engram.EmbeddingSpec(model="all-minilm-l6-v2-int8", dimensions=384)
 BATCH: Final = 500
+ASKED_AFTER: Final = timedelta(days=1)
 COMPARED: Final = ("hybrid", "hybrid + window")
 
 
@@ -51,26 +56,33 @@ class Way:
     mode: Mode
     spread: engram.Spread | None = None
     window_weight: float | None = None
+    decay: str = "none,weight:0"
 
 
+BASE_LEVEL: Final = "power:0.5"
 WAYS: Final = (
     Way("lexical", "lexical"),
     Way("similarity", "similarity"),
     Way("hybrid", "hybrid"),
+    Way("hybrid + base level", "hybrid", decay=BASE_LEVEL),
     Way("hybrid + window", "spreading", engram.Spread(max_hops=0)),
     Way("hybrid + spreading", "spreading", window_weight=0.0),
     Way("hybrid + window + spreading", "spreading"),
+    Way("hybrid + window + spreading + base level", "spreading", decay=BASE_LEVEL),
 )
 
 
 @dataclass(slots=True)
 class Question:
-    """What is asked in which space, and what should come; `group` is `tuned on` or `held out`."""
+    """What is asked in which space and when, and what should come; `group` is `tuned on` or
+    `held out`.
+    """
 
     space: str
     text: str
     relevant: frozenset[str]
     group: str
+    asked_us: int
     sources: dict[str, str] = field(default_factory=dict)
 
 
@@ -79,12 +91,13 @@ def load_locomo(
 ) -> list[Question]:
     questions = []
     for number, conversation in enumerate(read_conversations(path)):
-        name = f"locomo-{number}"
-        _fill(db.create_space(name, embedding=spec), _turns(conversation))
+        name, turns = f"locomo-{number}", _turns(conversation)
+        _fill(db.create_space(name, embedding=spec), turns)
+        asked_us = to_us(max(turn["occurred_at"] for turn in turns) + ASKED_AFTER)
         group = "tuned on" if number < TUNED_ON else "held out"
         sources = {memory["id"]: memory["source"] for memory in conversation.memories}
         questions += [
-            Question(name, asked.text, asked.evidence, group, sources)
+            Question(name, asked.text, asked.evidence, group, asked_us, sources)
             for asked in conversation.questions
             if asked.category in COUNTED
         ]
@@ -114,6 +127,7 @@ def load_hotpotqa(
             asked["question"],
             frozenset(ids[title] for title in asked["gold_titles"] if title in ids),
             "hotpotqa",
+            time.time_ns() // 1_000,
         )
         for asked in data["questions"]
     ]
@@ -128,6 +142,17 @@ def _fill(space: engram.Space, memories: Sequence[dict[str, Any]]) -> None:
 
 
 @contextmanager
+def asked_at(now_us: int) -> Iterator[None]:
+    """Have the engine take that time for now, which no request can say."""
+
+    def wanted(*args: Any, **kwargs: Any) -> engine.Wanted:
+        return engine.Wanted(*args, **kwargs)._replace(now_us=now_us)
+
+    with mock.patch.object(handle, "Wanted", wanted):
+        yield
+
+
+@contextmanager
 def left_out(way: Way) -> Iterator[None]:
     """Have the engine do without a part that no request can switch off."""
     weight = engine.WINDOW_WEIGHT if way.window_weight is None else way.window_weight
@@ -138,11 +163,14 @@ def left_out(way: Way) -> Iterator[None]:
 def ask(db: engram.Database, questions: Sequence[Question], way: Way) -> list[dict[str, float]]:
     """The figures of each question."""
     figures = []
+    for name in dict.fromkeys(question.space for question in questions):
+        db.space(name).configure(decay=way.decay)
     with left_out(way):
         for question in questions:
-            answer = db.space(question.space).recall(
-                question.text, limit=10, mode=way.mode, spread=way.spread, record=False
-            )
+            with asked_at(question.asked_us):
+                answer = db.space(question.space).recall(
+                    question.text, limit=10, mode=way.mode, spread=way.spread, record=False
+                )
             ranked = [hit.memory.id for hit in answer]
             wanted = {question.sources.get(id_) for id_ in question.relevant}
             figures.append(

@@ -47,6 +47,7 @@ if TYPE_CHECKING:
     from engram.memory.beliefs import Belief, Consolidation
     from engram.memory.completion import Completion, Filled, Known, Voter
     from engram.memory.decay import Decay
+    from engram.memory.forgetting import Forgetting, ForgettingReport, Lapsed
     from engram.memory.model import (
         BeliefSource,
         Changes,
@@ -110,11 +111,14 @@ __all__ = [
     "ExportReport",
     "Filled",
     "Filter",
+    "Forgetting",
+    "ForgettingReport",
     "Forgotten",
     "HistoryGone",
     "Hit",
     "Invalid",
     "Known",
+    "Lapsed",
     "Link",
     "LinkNotFound",
     "LinksPage",
@@ -168,6 +172,9 @@ _HOMES = {
     "Known": ("engram.memory.completion", "Known"),
     "Voter": ("engram.memory.completion", "Voter"),
     "Decay": ("engram.memory.decay", "Decay"),
+    "Forgetting": ("engram.memory.forgetting", "Forgetting"),
+    "ForgettingReport": ("engram.memory.forgetting", "ForgettingReport"),
+    "Lapsed": ("engram.memory.forgetting", "Lapsed"),
     "Retention": ("engram.memory.retention", "Retention"),
     "Client": ("engram.client.synchronous", "Client"),
 }

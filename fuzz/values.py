@@ -49,11 +49,9 @@ def _draw(choices: atheris.FuzzedDataProvider, info: inspect.Type, depth: int) -
             return values[choices.ConsumeIntInRange(0, len(values) - 1)]
         case inspect.IntType(ge=least, le=most):
             bits = INT_BITS[choices.ConsumeIntInRange(0, len(INT_BITS) - 1)]
-            number = choices.ConsumeIntInRange(-(1 << bits), (1 << bits) - 1)
-            number = number if least is None else max(number, least)
-            return number if most is None else min(number, most)
-        case inspect.FloatType():
-            return choices.ConsumeRegularFloat()
+            return _within(choices.ConsumeIntInRange(-(1 << bits), (1 << bits) - 1), least, most)
+        case inspect.FloatType(ge=least, le=most):
+            return _within(choices.ConsumeRegularFloat(), least, most)
         case inspect.StrType():
             return choices.ConsumeUnicodeNoSurrogates(choices.ConsumeIntInRange(0, TEXT_CHARS_MAX))
         case inspect.BoolType():
@@ -63,6 +61,11 @@ def _draw(choices: atheris.FuzzedDataProvider, info: inspect.Type, depth: int) -
         case inspect.AnyType():
             return _draw(choices, _JSON if depth < DEPTH_MAX else _SCALAR, depth + 1)
     raise TypeError(f"no values of {info} are known here")
+
+
+def _within(number: float, least: float | None, most: float | None) -> float:
+    number = number if least is None else max(number, least)
+    return number if most is None else min(number, most)
 
 
 def _some(choices: atheris.FuzzedDataProvider, depth: int) -> range:

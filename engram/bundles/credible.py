@@ -25,8 +25,11 @@ from engram.memory.events import (
     MemoryPurged,
     MemoryRecalled,
     MemoryVersion,
+    SpaceConfigured,
     SpaceDeleted,
 )
+from engram.memory.forgetting import Forgetting
+from engram.memory.policies import check_forgetting
 from engram.memory.purges import is_husk
 from engram.memory.state import State
 from engram.memory.times import FIRST_US, LAST_US, NEVER_US
@@ -52,6 +55,7 @@ def check_rows(state: State, position: int) -> None:
             raise BundleError(0, "its base holds a belief that it does not stand for")
         if not view.live[view.beliefs.cited(view.live)].all():
             raise BundleError(0, "its base holds a belief that rests on what is gone")
+        _check_policy(state.settings.forgetting)
         for relation in view.links.relations:
             _check_link(relation, 1.0)
         uses = view.uses.kept(np.arange(view.rows))
@@ -111,8 +115,14 @@ def check_event(event: Event) -> None:
     match event:
         case MemoryVersion():
             check_version(event)
-        case MemoryForgotten() | MemoryPurged():
+        case MemoryForgotten():
             _check_named(event.id, event.revision)
+            if not all(math.isfinite(x or 0.0) for x in (event.base_level, event.bound)):
+                raise BundleError(0, "it holds a forgetting for reasons that are no numbers")
+        case MemoryPurged():
+            _check_named(event.id, event.revision)
+        case SpaceConfigured():
+            _check_policy(event.forgetting)
         case MemoryLinked():
             _check_link(event.relation, event.weight)
         case MemoryConsolidated():
@@ -162,6 +172,14 @@ def _check_formed(event: MemoryConsolidated) -> None:
             raise BundleError(0, "it holds a belief that cites what it does not have")
     if len(event.summariser) > SUMMARISER_CHARACTERS_MAX:
         raise BundleError(0, "it holds a belief of a summariser with no name")
+
+
+def _check_policy(policy: Forgetting) -> None:
+    try:
+        if check_forgetting("forgetting", policy) != policy:
+            raise Invalid.of("forgetting", "spares something twice, or out of order")
+    except Invalid as error:
+        raise BundleError(0, f"it holds a policy that cannot be: {error.detail}") from error
 
 
 def check_numbers(vectors: Array) -> None:

@@ -27,7 +27,7 @@ from engram.cli.times import time_of
 from engram.errors import Malformed, MemoryNotFound
 
 if TYPE_CHECKING:
-    from engram import Filter, PurgeReceipt
+    from engram import Filter, ForgettingReport, PurgeReceipt
     from engram.cli.connection import OpenSpace
 
 _SHOWN_MAX: Final = 10
@@ -36,21 +36,30 @@ _FOR_GOOD: Final = (
     "This is for good: there is no restoring. Backups, bundles and other copies are not reached, "
     "and have to be seen to by themselves."
 )
+PurgeOption = Annotated[
+    bool, typer.Option("--purge", help="Let nothing be left of them in any file, for good.")
+]
+PolicyOption = Annotated[
+    bool,
+    typer.Option("--policy", help="Now what has expired, and what the policy of the space has go."),
+]
+DryRunOption = Annotated[
+    bool, typer.Option("--dry-run", help="With --policy: only name what would go, and why.")
+]
 
 
 def forget(
     memory_ids: Annotated[
         list[str] | None, typer.Argument(metavar="ID...", help="Ids of the memories.")
     ] = None,
-    purge: Annotated[
-        bool,
-        typer.Option("--purge", help="Let nothing be left of them in any file, for good."),
-    ] = False,
+    purge: PurgeOption = False,
     tag: TagFilterOption = None,
     kind: KindFilterOption = None,
     source: SourceFilterOption = None,
     since: FromOption = None,
     until: ToOption = None,
+    policy: PolicyOption = False,
+    dry_run: DryRunOption = False,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
     space: SpaceOption = None,
     server: ServerOption = None,
@@ -70,10 +79,15 @@ def forget(
     purged, also those forgotten. Backups, bundles and other copies are not reached. On a full disk
     they are out of reach at once, but on the disk until there is room; then purge them again.
 
+    With --policy it is what the space forgets by itself a little later: what has expired, and what
+    `engram space configure --forgetting` has go. With --dry-run beside it nothing is forgotten.
+
     \b
     Example:  engram space create alpha --if-not-exists; engram remember "Backups run at two" \
 --id backups --space alpha; engram forget backups --yes --space alpha
     Example:  engram forget --purge --source "customer 4711" --space alpha
+    Example:  engram space create alpha --if-not-exists; engram forget --policy --dry-run \
+--space alpha
     """
     from engram import Filter
 
@@ -86,6 +100,14 @@ def forget(
         until=time_of("--to", until),
     )
     filtered = wanted != Filter()
+    if policy or dry_run:
+        if not policy:
+            raise Malformed("--dry-run goes with --policy; add it")
+        if ids or purge or filtered:
+            raise Malformed("--policy itself says what goes. Leave out ids, filters and --purge")
+        where = Named(server, data_root, config, space)
+        _apply_policy(where, dry_run=dry_run, yes=yes, as_json=as_json)
+        return
     _check_combination(ids, purge=purge, filtered=filtered)
     what = "to purge is for good" if purge else "to forget takes memories from whoever recalls them"
     need_terminal(yes, what)
@@ -109,6 +131,31 @@ def _check_combination(ids: Sequence[str], *, purge: bool, filtered: bool) -> No
     if not filtered and not ids:
         instead = "a filter, as --tag TAG" if purge else "with --purge a filter"
         raise Malformed(f"nothing was named; give the ids of the memories, or {instead}")
+
+
+def _apply_policy(where: Named, *, dry_run: bool, yes: bool, as_json: bool) -> None:
+    if not dry_run:
+        need_terminal(yes, "to forget takes memories from whoever recalls them")
+    with opened_space(where) as place:
+        if not (dry_run or yes):
+            _print_report(place.apply_forgetting(dry_run=True), hint=True)
+            confirm(f"Forget these of {place.id}?", "nothing was forgotten")
+        report = place.apply_forgetting(dry_run=dry_run)
+    if as_json:
+        output.print_json(report)
+    else:
+        _print_report(report)
+
+
+def _print_report(report: ForgettingReport, *, hint: bool = False) -> None:
+    say = output.print_hint if hint else output.print_line
+    for lapsed in report.memories:
+        say(f"  {output.printable(lapsed.id)}  {render.reason_text(lapsed)}")
+    more = report.count - len(report.memories)
+    if more:
+        say(f"  and {more} more")
+    done = "would be forgotten" if report.dry_run else "were forgotten"
+    say(f"{report.count} memories {done}, by the policy {output.printable(str(report.forgetting))}")
 
 
 def _forget(place: OpenSpace, ids: Sequence[str], *, yes: bool, as_json: bool) -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 from engram.cli.output import one_line, printable
 
 if TYPE_CHECKING:
-    from engram import Belief, Event, Filled, Hit, Link, Memory, SpaceInfo
+    from engram import Belief, Event, Filled, Hit, Lapsed, Link, Memory, SpaceInfo
 
 CONTENT_CHARACTERS_MAX: Final = 400
 """How much of a memory a line of a table shows; `get` shows all of it."""
@@ -164,7 +164,7 @@ def _what_happened(event: Event) -> str:
         weight = "" if event.weight is None else f" ({event.weight:g})"
         return f"{event.source} -[{event.relation}]-> {event.target}{weight}"
     if event.type == "memory.forgotten":
-        return f"{event.id} ({_REASONS.get(str(event.reason), str(event.reason))})"
+        return f"{event.id} ({reason_text(event)})"
     if event.sources is not None:
         rests_on = ", ".join(source.id for source in event.sources)
         return f"{event.id} (strength {event.strength:.2f}) rests on {rests_on}"
@@ -182,6 +182,14 @@ def _what_happened(event: Event) -> str:
         gone = "" if event.purged_to is None else f", purged for good up to {event.purged_to}"
         return f"a checkpoint at position {event.checkpoint_position}{gone}"
     return "" if event.id is None else event.id
+
+
+def reason_text(lapsed: Event | Lapsed) -> str:
+    """Why a memory was forgotten, or would be."""
+    if lapsed.base_level is None or lapsed.bound is None:
+        return _REASONS.get(str(lapsed.reason), str(lapsed.reason))
+    of = "threshold" if lapsed.reason == "faded" else "capacity"
+    return f"{lapsed.reason}, base level {lapsed.base_level:.3f}, {of} {lapsed.bound:g}"
 
 
 def settings_text(holder: Event | SpaceInfo) -> str:

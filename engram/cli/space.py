@@ -168,27 +168,42 @@ def configure(
             show_default=False,
         ),
     ] = None,
+    forgetting: Annotated[
+        str | None,
+        typer.Option(
+            "--forgetting",
+            metavar="POLICY",
+            help="What is forgotten by itself: none, or capacity:50000 (living memories at most), "
+            "threshold:-7.5 (a base level), grace:1d, spare:belief, spare-tag:pinned, with commas "
+            "between.",
+            show_default=False,
+        ),
+    ] = None,
     server: ServerOption = None,
     data_root: DataRootOption = None,
     config: ConfigOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Set what a space keeps, and how its memories fade.
+    """Set what a space keeps, and how its memories fade and go.
 
     What is not named stays as it is. Of history, at least so much stays; what lies before it goes
-    when the space is compacted, and can then no longer be watched from its beginning. What is
-    remembered stays, whatever is set here. A memory fades while it is not recalled, and comes a
-    little later among others that match as well; with ,weight:0 that does not count.
+    when the space is compacted, and can then no longer be watched from its beginning; what is
+    remembered stays, whatever is set of it. A memory fades while it is not recalled, and comes a
+    little later among others that match as well; with ,weight:0 that does not count. By a policy,
+    the weakest memories beyond its capacity are forgotten, and those that have faded below its
+    threshold; `engram restore` takes them back, and `engram forget --policy --dry-run` names what
+    would go.
 
     \b
     Example:  engram space create alpha --if-not-exists && engram space configure alpha \
 --retention age:30d
     Example:  engram space configure alpha --retention positions:10000 --decay exponential:30d
     Example:  engram space configure alpha --decay power:0.5,weight:0.05
+    Example:  engram space configure alpha --forgetting capacity:50000,spare:belief,spare:fact
     """
     from engram.memory.settings import given_settings
 
-    settings = given_settings(retention=retention, decay=decay)
+    settings = given_settings(retention=retention, decay=decay, forgetting=forgetting)
     with opened(Named(server, data_root, config)) as spaces:
         info = spaces.space(space_id).configure(**settings)
     if as_json:

@@ -21,7 +21,7 @@ from engram.client.answers import (
 )
 from engram.client.consolidating import AsyncConsolidating
 from engram.client.feed import EventFeed
-from engram.client.linking import AsyncLinking
+from engram.client.lapsing import AsyncLapsing
 from engram.client.transfers import download, upload
 from engram.client.transport import Transport, seconds
 from engram.feed.reader import check_types
@@ -220,7 +220,7 @@ class AsyncClient:
         await self.close()
 
 
-class AsyncSpace(AsyncLinking, AsyncConsolidating):
+class AsyncSpace(AsyncLapsing, AsyncConsolidating):
     """One memory space of a server. Get it from :meth:`AsyncClient.space` or `create_space`.
 
     Every method may raise :class:`engram.errors.SpaceNotFound`, and what the embedded verb of the
@@ -247,7 +247,7 @@ class AsyncSpace(AsyncLinking, AsyncConsolidating):
 
     async def configure(self, **settings: Unpack[SettingsGiven]) -> SpaceInfo:
         """Set something about the space, durably; what is left out stays as it is. Settings are
-        `retention` and `decay`, see :meth:`engram.Space.configure`. Raises `Invalid`.
+        `retention`, `decay` and `forgetting`, see :meth:`engram.Space.configure`. Raises `Invalid`.
         """
         answer = await self._write("PATCH", self._path, requests.settings_body(settings))
         return read(answer, SpaceInfo, self._id)

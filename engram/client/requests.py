@@ -110,6 +110,10 @@ def settings_body(settings: SettingsGiven) -> Body:
     return body
 
 
+def apply_body(dry_run: object) -> Body:
+    return {"dry_run": check.check_flag("dry_run", dry_run)}
+
+
 def fork_body(new_id: object, as_of: object, embedding: EmbeddingSpec | None) -> Body:
     body: Body = {"memory_space_id": check_space_id(new_id), **embedding_body(embedding)}
     if as_of is not None:

@@ -26,6 +26,7 @@ from engram.client.feed import EventFeed
 from engram.errors import Unavailable
 from engram.memory.beliefs import Consolidation
 from engram.memory.completion import Completion, Known
+from engram.memory.forgetting import ForgettingReport
 from engram.memory.model import (
     AsOf,
     Changes,
@@ -343,6 +344,10 @@ class ClientSpace:
         :class:`engram.errors.MemoryExists` or `MemoryNotFound`.
         """
         return self._loop.call(self._space.restore, memory_id)
+
+    def apply_forgetting(self, *, dry_run: bool = False) -> ForgettingReport:
+        """Forget what has expired and what the space's policy has go, or only say what would."""
+        return self._loop.call(self._space.apply_forgetting, dry_run=dry_run)
 
     def purge(self, memory_id: str) -> PurgeReceipt:
         """Let nothing be left of a memory, living or forgotten, in any file of the space; asked

@@ -103,7 +103,7 @@ def _event(event: Logged, space: SpaceName, position: int, time_us: int) -> Even
         case HistoryRedacted():
             return Event(**common, redacted_from=position, redacted_to=position)
         case MemoryForgotten():
-            return Event(**common, id=event.id, revision=event.revision, reason=event.reason)
+            return Event(**common, **msgspec.structs.asdict(event))
         case MemoryLinked() | MemoryUnlinked():
             return Event(**common, **msgspec.structs.asdict(event))
         case MemoryConsolidated():

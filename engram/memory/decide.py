@@ -42,7 +42,15 @@ from engram.memory.events import (
     SpaceDeleted,
     SpaceRestored,
 )
-from engram.memory.forgetting import EXPIRED, REQUEST, Judged, NothingLeft
+from engram.memory.forgetting import (
+    EXPIRED,
+    FADED,
+    FORGET_NOTHING,
+    REQUEST,
+    Forgetting,
+    Judged,
+    NothingLeft,
+)
 from engram.memory.model import Vector
 from engram.memory.payload import NO_VECTORS, Batch
 from engram.memory.purges import is_husk
@@ -74,10 +82,11 @@ class Forget(NamedTuple):
 
 
 class Sweep(NamedTuple):
-    """Forget what was judged to go, as far as that still holds."""
+    """Forget what has expired, or was judged to go by a policy, as far as that still holds."""
 
     judged: Sequence[Judged]
     now_us: int
+    policy: Forgetting = FORGET_NOTHING
 
 
 class Purge(NamedTuple):
@@ -194,6 +203,9 @@ class Known(Protocol):
     def cited(self, memory_id: str) -> Sequence[tuple[str, int]]:
         """What the last belief of an id was formed from: ids and revisions."""
 
+    def living(self, now_us: int) -> int:
+        """How many memories live and have not expired."""
+
 
 def decide(known: Known, command: Command, memory_space_id: str) -> Batch:
     """The events `command` causes, and that beliefs are withdrawn with what they rest on; raises
@@ -270,17 +282,50 @@ def _remember(known: Known, command: Remember, memory_space_id: str) -> Batch:
 
 
 def _swept(known: Known, command: Sweep) -> Batch:
-    """What was revised, forgotten or used anew since it was judged stays as it is."""
+    """What was revised, forgotten or used anew since it was judged stays as it is. So does what a
+    policy had go which holds no more, what is no longer too many, and what a belief has come to
+    rest on that is spared. A belief that is withdrawn with one of them is one less, too.
+    """
     events: list[MemoryForgotten] = []
+    gone: set[str] = set()
+    policy = command.policy
+    holds = known.settings.forgetting == policy
+    too_many = 0
+    if holds and policy.capacity is not None:
+        too_many = known.living(command.now_us) - policy.capacity
     for each in command.judged:
         latest = known.latest(each.id)
         if latest is None or not latest.alive or latest.version.revision != each.revision:
             continue
-        if not latest.lives_at(command.now_us):
-            events.append(MemoryForgotten(id=each.id, revision=each.revision, reason=EXPIRED))
+        lives = latest.lives_at(command.now_us)
+        if lives == (each.reason == EXPIRED):
+            continue
+        if lives and not (holds and (too_many > 0 or each.reason == FADED)):
+            continue
+        if lives:
+            resting = known.resting_on(each.id)
+            if any(_spared(known, policy, belief) for belief in resting):
+                continue
+            with_it = {each.id, *resting} - gone
+            gone |= with_it
+            too_many -= len(with_it)
+        events.append(
+            MemoryForgotten(
+                id=each.id,
+                revision=each.revision,
+                reason=each.reason,
+                base_level=each.base_level,
+                bound=policy.bound(each.reason),
+            )
+        )
     if not events:
         raise NothingLeft
     return Batch(events, NO_VECTORS)
+
+
+def _spared(known: Known, policy: Forgetting, memory_id: str) -> bool:
+    latest = known.latest(memory_id)
+    return latest is not None and policy.spares(latest.version.kind, latest.version.tags)
 
 
 def _revise(known: Known, command: Revise, memory_space_id: str) -> Batch:

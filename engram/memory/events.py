@@ -92,13 +92,17 @@ class MemoryRestored(
 class MemoryForgotten(
     msgspec.Struct, frozen=True, array_like=True, kw_only=True, tag="memory.forgotten"
 ):
-    """A memory is no longer recalled. `reason`: `request`, `expired` for a passed expiry; of a
-    belief, `source-forgotten` or `source-revised` for what became of a memory that it rested on.
+    """A memory is no longer recalled. `reason`: `request`, `expired` for a passed expiry, or by a
+    policy `capacity` or `faded`; then it had the `base_level`, and `bound` is how many may live, or
+    the threshold. Of a belief also `source-forgotten` or `source-revised`, for what became of a
+    memory that it rested on.
     """
 
     id: str
     revision: int
     reason: str
+    base_level: float | None = None
+    bound: float | None = None
 
 
 class MemoryPurged(msgspec.Struct, frozen=True, array_like=True, kw_only=True, tag="memory.purged"):

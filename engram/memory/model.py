@@ -14,12 +14,13 @@ import numpy as np
 import numpy.typing as npt
 
 from engram.memory.decay import Decay
+from engram.memory.forgetting import Forgetting
+from engram.memory.kinds import KINDS as KINDS
+from engram.memory.kinds import Kind as Kind
 from engram.memory.retention import Retention
 
 SpaceState = Literal["active", "read_only", "poisoned", "damaged", "deleted"]
-Kind = Literal["episode", "belief", "fact"]
 Mode = Literal["similarity", "lexical", "hybrid", "spreading"]
-KINDS: tuple[Kind, ...] = ("episode", "belief", "fact")
 MODES: tuple[Mode, ...] = ("similarity", "lexical", "hybrid", "spreading")
 Vector = npt.NDArray[np.float32]
 Metadata = dict[str, Any]
@@ -346,9 +347,11 @@ class Event(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     `memory.stored`, `memory.revised` and `memory.restored` carry the whole `memory` (without its
     embedding);
-    `memory.forgotten` carries `id`, `revision` and `reason`; `memory.recalled` carries `recall_id`,
-    `mode`, `results` and a `query_digest` (never the query); `space.created` carries `generation`
-    and `embedding`; `space.configured` carries all settings: `retention` and `decay`;
+    `memory.forgotten` carries `id`, `revision` and `reason`, and, where a policy had it go, its
+    `base_level` and the `bound` (the capacity, or the threshold); `memory.recalled` carries
+    `recall_id`, `mode`, `results` and a `query_digest` (never the query); `space.created` carries
+    `generation` and `embedding`; `space.configured` carries all settings: `retention`, `decay` and
+    `forgetting`;
     `space.deleted` carries `purge_after`; `space.compacted` carries `checkpoint_position`,
     `oldest_position` (where history begins now) and `checkpoint_bytes` and, if it completed purges,
     `purged_to`, the position of the last of them. `memory.purged` carries `id` and `revision`;
@@ -390,6 +393,9 @@ class Event(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     strength: float | None = None
     citations: tuple[Citation, ...] | None = None
     summariser: str | None = None
+    forgetting: Forgetting | None = None
+    base_level: float | None = None
+    bound: float | None = None
 
 
 class EmbeddingSpec(msgspec.Struct, frozen=True, kw_only=True):
@@ -413,6 +419,7 @@ class SpaceInfo(msgspec.Struct, frozen=True, kw_only=True):
     embedding: EmbeddingSpec | None = None
     retention: Retention | None = None
     decay: Decay | None = None
+    forgetting: Forgetting | None = None
     position: int | None = None
     memories: int | None = None
     bytes: int | None = None

@@ -16,6 +16,8 @@ import numpy.typing as npt
 
 from engram.errors import Invalid
 from engram.memory.decay import DECAY_DEFAULT, Decay, check_decay
+from engram.memory.forgetting import FORGET_NOTHING, Forgetting
+from engram.memory.policies import check_forgetting
 from engram.memory.retention import KEEP_ALL, Retention, check_retention
 
 
@@ -24,6 +26,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
 
     retention: Retention = KEEP_ALL
     decay: Decay = DECAY_DEFAULT
+    forgetting: Forgetting = FORGET_NOTHING
 
 
 class SettingsGiven(TypedDict, total=False):
@@ -31,12 +34,14 @@ class SettingsGiven(TypedDict, total=False):
 
     retention: Retention | str
     decay: Decay | str
+    forgetting: Forgetting | str
 
 
 SETTINGS: Final = Settings.__struct_fields__
 _CHECKS: Final[Mapping[str, Callable[[str, object], Any]]] = {
     "retention": check_retention,
     "decay": check_decay,
+    "forgetting": check_forgetting,
 }
 
 

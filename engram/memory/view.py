@@ -28,6 +28,17 @@ BoolArray = npt.NDArray[np.bool_]
 _decoder: Final = msgspec.msgpack.Decoder(MemoryStored | MemoryRevised | MemoryRestored)
 
 
+class Named(msgspec.Struct, frozen=True, array_like=True):
+    """What a memory version begins with, which is read sooner than all of it."""
+
+    type: str
+    id: str
+    revision: int
+
+
+_naming: Final = msgspec.msgpack.Decoder(Named)
+
+
 def version_in(document: bytes) -> MemoryVersion:
     """A memory version as it lies in the column of documents. Raises msgspec.MsgspecError."""
     version: MemoryVersion = _decoder.decode(document)
@@ -168,6 +179,10 @@ class View:
     def version(self, row: int) -> MemoryVersion:
         """The memory version in a row."""
         return version_in(self.documents.get(row))
+
+    def named(self, row: int) -> Named:
+        """The id and revision of the memory version in a row."""
+        return _naming.decode(self.documents.get(row))
 
     def memory(self, row: int, *, include_embedding: bool = False) -> Memory:
         """The memory in a row as users see it."""

@@ -20,6 +20,7 @@ from engram.memory.model import Filter
 from engram.server.calls import Call
 from engram.server.resolver import agree, named_space, resolve
 from engram.server.wire import (
+    ApplyBody,
     ChangesBody,
     CompleteBody,
     ConsolidateBody,
@@ -163,6 +164,11 @@ def purge_memories(space: Space, call: Call) -> Answer:
     wanted = decode(call.body, PurgeBody).given_filter()
     with _fields_named_as_here():
         return Answer(200, {"receipt": space.purge_matching(wanted)})
+
+
+def apply_forgetting(space: Space, call: Call) -> Answer:
+    body = decode(call.body or b"{}", ApplyBody)
+    return Answer(200, space.apply_forgetting(dry_run=body.dry_run))
 
 
 def compact(space: Space, call: Call) -> Answer:
@@ -357,6 +363,7 @@ SPACE_OPERATIONS: Final = (
     SpaceOperation("DELETE", "/memories", purge_memories, takes_body=True),
     SpaceOperation("POST", "/memories/{id}/restore", restore_memory),
     SpaceOperation("POST", "/consolidate", consolidate, takes_body=True),
+    SpaceOperation("POST", "/forgetting", apply_forgetting, takes_body=True),
     SpaceOperation("POST", "/compact", compact),
     SpaceOperation("GET", "/memories/{id}/history", memory_history),
     SpaceOperation("POST", "/links", link_memories, takes_body=True),

@@ -30,6 +30,7 @@ from engram import limits
 from engram.errors import FieldError, Invalid, Malformed
 from engram.memory.completion import Known
 from engram.memory.decay import Decay, checked_decay
+from engram.memory.forgetting import Forgetting
 from engram.memory.model import (
     Changes,
     EmbeddingSpec,
@@ -42,6 +43,7 @@ from engram.memory.model import (
     Spread,
     Vector,
 )
+from engram.memory.policies import checked_forgetting
 from engram.memory.relations import RELATED
 from engram.memory.retention import Retention, checked_retention
 from engram.memory.settings import SettingsGiven
@@ -115,11 +117,31 @@ class DecayBody(msgspec.Struct, forbid_unknown_fields=True):
         return checked_decay(field, self.family, self.exponent, self.half_life_s, self.weight)
 
 
+class ForgettingBody(msgspec.Struct, forbid_unknown_fields=True):
+    """Its parts; without a capacity and a threshold nothing is forgotten."""
+
+    capacity: int | None = None
+    threshold: float | None = None
+    grace_s: int | None = None
+    spare_kinds: list[str] = []
+    spare_tags: list[str] = []
+
+    def checked(self, field: str) -> Forgetting:
+        return checked_forgetting(field, **msgspec.structs.asdict(self))
+
+
+class ApplyBody(msgspec.Struct, forbid_unknown_fields=True):
+    """`POST …/forgetting`."""
+
+    dry_run: bool = False
+
+
 class SettingsBody(msgspec.Struct, forbid_unknown_fields=True):
     """`PATCH` of a space; each setting may be given as text too, and what is left out stays."""
 
     retention: RetentionBody | str | _Unset = _UNSET
     decay: DecayBody | str | _Unset = _UNSET
+    forgetting: ForgettingBody | str | _Unset = _UNSET
 
     def given(self) -> SettingsGiven:
         """What was given, as :meth:`engram.Space.configure` takes it."""

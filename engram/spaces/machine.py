@@ -58,7 +58,8 @@ class Machine:
         self.state = state
         self._feed = feed
         self._noticing = noticing
-        self._overlay: dict[str, tuple[Latest, Vector]] = {}
+        self._overlay: dict[str, tuple[Latest, Vector | None]] = {}
+        self._asked: dict[str, Latest | None] = {}
         self._links: dict[tuple[str, str, str], bool] = {}
         self._anew: set[str] = set()
         self._formed = Queued()
@@ -75,11 +76,19 @@ class Machine:
 
     def latest(self, memory_id: str) -> Latest | None:
         queued = self._overlay.get(memory_id)
-        return queued[0] if queued is not None else self.state.latest(memory_id)
+        return queued[0] if queued is not None else self._durable(memory_id)
+
+    def _durable(self, memory_id: str) -> Latest | None:
+        """What is known without this group; it is asked for again and again."""
+        if memory_id not in self._asked:
+            self._asked[memory_id] = self.state.latest(memory_id)
+        return self._asked[memory_id]
 
     def vector(self, memory_id: str) -> Vector:
         queued = self._overlay.get(memory_id)
-        return queued[1] if queued is not None else self.state.vector(memory_id)
+        if queued is not None and queued[1] is not None:
+            return queued[1]
+        return self.state.vector(memory_id)
 
     def linked(self, source: str, target: str, relation: str) -> bool:
         queued = self._links.get((source, target, relation))
@@ -96,6 +105,14 @@ class Machine:
 
     def cited(self, memory_id: str) -> Sequence[tuple[str, int]]:
         return self._formed.cited(self.state, memory_id, memory_id in self._anew)
+
+    def living(self, now_us: int) -> int:
+        count = self.state.view.live_count(now_us)
+        for memory_id, (latest, _) in self._overlay.items():
+            before = self._durable(memory_id)
+            count -= before is not None and before.lives_at(now_us)
+            count += latest.lives_at(now_us)
+        return count
 
     def decide(self, timed: Timed) -> Decided[Batch]:
         batch = decide(self, timed.command, self._memory_space_id)
@@ -118,16 +135,21 @@ class Machine:
                 key = (event.source, event.target, event.relation)
                 self._links[key] = isinstance(event, MemoryLinked)
             elif isinstance(event, MemoryForgotten):
-                known = self.latest(event.id)
-                if known is not None:
-                    vector = self.vector(event.id)
-                    self._overlay[event.id] = (Latest(known.version, False), vector)
+                self._bury(event.id, None)
             elif isinstance(event, MemoryPurged):
-                self._overlay[event.id] = (Latest(husk(event), False), self.vector(event.id))
+                self._bury(event.id, husk(event))
             elif isinstance(event, SpaceDeleted | SpaceRestored):
                 self._deleted = isinstance(event, SpaceDeleted)
             elif isinstance(event, SpaceConfigured):
                 self._settings = settings_in(event)
+
+    def _bury(self, memory_id: str, husk: MemoryVersion | None) -> None:
+        """It lives no more: what it was is known still, or only its husk. Its vector stays."""
+        known, queued = self.latest(memory_id), self._overlay.get(memory_id)
+        version = husk or (None if known is None else known.version)
+        if version is not None:
+            vector = None if queued is None else queued[1]
+            self._overlay[memory_id] = (Latest(version, False), vector)
 
     def _begin_anew(self, memory_id: str) -> None:
         """What lives under an id from here on in the group has no links yet."""
@@ -150,6 +172,7 @@ class Machine:
 
     def abandon(self) -> None:
         self._overlay.clear()
+        self._asked.clear()
         self._links.clear()
         self._anew.clear()
         self._formed = Queued()

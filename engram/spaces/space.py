@@ -50,7 +50,7 @@ from engram.spaces.as_of import Moment, moment
 from engram.spaces.completing import Completing
 from engram.spaces.consolidating import Consolidating
 from engram.spaces.description import describe
-from engram.spaces.linking import Linking
+from engram.spaces.lapsing import Lapsing
 from engram.spaces.portable import Copies
 from engram.spaces.recalling import check_how, cue_of, found, mode_for, recalled
 from engram.spaces.requests import (
@@ -70,7 +70,7 @@ if TYPE_CHECKING:
     from engram.spaces.machine import Committed
 
 
-class Space(Completing, Consolidating, Linking):
+class Space(Completing, Consolidating, Lapsing):
     """One memory space. Get it from :meth:`engram.Database.space` or `create_space`.
 
     Every method may raise :class:`engram.errors.SpaceDamaged`, `SpaceLocked` (another process has

@@ -39,20 +39,24 @@ class Sweeper:
         self._wake = threading.Condition(threading.Lock())
         self._due: WeakKeyDictionary[Tended, float] = WeakKeyDictionary()
         self._thread: threading.Thread | None = None
-        self._stopped = False
+        self._stopping = threading.Event()
         self._pid = os.getpid()
 
     def expect(self, tended: Tended, due_s: float) -> None:
         """Look after a space in so many seconds, or earlier. Never raises."""
         at = time.monotonic() + min(due_s, LOOK_S_MAX)
         with self._wake:
-            if self._stopped or self._due.get(tended, at + 1.0) <= at:
+            if self._stopping.is_set() or self._due.get(tended, at + 1.0) <= at:
                 return
             self._due[tended] = at
             if self._thread is None:
                 self._start()
             else:
                 self._wake.notify()
+
+    def rest(self, seconds: float) -> bool:
+        """Leave the machine to others for a while; whether to go on afterwards."""
+        return not self._stopping.wait(seconds)
 
     def _start(self) -> None:
         thread = threading.Thread(target=self._run, name="engram-sweeper", daemon=True)
@@ -68,7 +72,7 @@ class Sweeper:
         if self._pid != os.getpid():
             return
         with self._wake:
-            self._stopped = True
+            self._stopping.set()
             self._wake.notify()
             thread = self._thread
         if thread is not None:
@@ -93,7 +97,7 @@ class Sweeper:
     def _next(self) -> Tended | None:
         """Wait for what falls due first; None if the thread is to end."""
         with self._wake:
-            while not self._stopped:
+            while not self._stopping.is_set():
                 due = list(self._due.items())
                 if not due:
                     if self._wake.wait(LINGER_S) or self._due:

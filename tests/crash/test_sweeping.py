@@ -1,4 +1,4 @@
-"""Sweeping with a crash at any point: what expired is forgotten once or not at all, and nothing
+"""Sweeping with a crash at any point: what has to go is forgotten once or not at all, and nothing
 else is.
 """
 
@@ -60,8 +60,8 @@ def postpone(memory_id: str, expires_s: int) -> Callable[[Space], object]:
     return lambda space: space.revise(memory_id, changes)
 
 
-def sweep(space: Space) -> None:
-    space._entry.store().forgetter.sweep()
+def sweep(space: Space) -> object:
+    return space.apply_forgetting()
 
 
 # Each request takes a second, so the first is made at 1. With each, what is on record as forgotten
@@ -77,6 +77,8 @@ REQUESTS: list[tuple[Callable[[Space], object], set[str]]] = [
     (sweep, {"a", "b"}),
     (remember("e", 10), {"a", "b"}),
     (sweep, {"a", "b", "d", "e"}),
+    (lambda space: space.configure(forgetting="capacity:1"), {"a", "b", "d", "e"}),
+    (sweep, {"a", "b", "c", "d", "e"}),  # of a and c, c is the weaker
 ]
 
 
@@ -91,8 +93,8 @@ def run(disk: SimDisk, clock: Clock, acknowledged: list[int]) -> None:
 
 
 def on_record(space: Space) -> list[str]:
-    events = space.events(types=["memory.forgotten"])
-    assert all(event.reason == "expired" for event in space.events(types=["memory.forgotten"]))
+    events = list(space.events(types=["memory.forgotten"]))
+    assert {event.id for event in events if event.reason != "expired"} <= {"c"}
     return [event.id or "" for event in events]
 
 
@@ -110,7 +112,8 @@ def check(disk: SimDisk, clock: Clock, acknowledged: int) -> None:
                 assert behind <= set(found) <= ahead, found
                 assert forgetting.FORGOTTEN_PER_RECORD_MAX == 1 or set(found) in (behind, ahead)
             shown = {memory.id for memory in space.list().memories}
-            sweep(space)
+            gone = space.apply_forgetting().memories
+            shown -= {lapsed.id for lapsed in gone if lapsed.reason == "capacity"}
             assert {memory.id for memory in space.list().memories} == shown
             store = space._entry.store()
             assert not len(store.state.view.expired(clock() // 1_000))

@@ -285,22 +285,46 @@ def test_spaces_are_made_listed_and_shown_alike(run: CommandLine, places: Places
     assert re.search(r"^embedding +caller, 2 dimensions$", shown.out, re.MULTILINE)
     both(run, places, "space", "show", "vectors", "--json")
     done = both(run, places, "space", "configure", "made", "--retention", "age:24h")
-    shown_as = f"retention age:1d, decay {engram.Decay()}"
+    shown_as = f"retention age:1d, decay {engram.Decay()}, forgetting none"
     assert (done.code, done.out) == (0, f"configured made: {shown_as}\n")
     for where in places.values():
         shown = run("space", "show", "made", *where)
         assert re.search(r"^retention +age:1d$", shown.out, re.MULTILINE)
     told = both(run, places, "watch", "--no-follow", "--space", "made")
-    assert told.out.splitlines()[-1].endswith(
-        f"space.configured     retention age:1d, decay {engram.Decay()}"
-    )
+    assert told.out.splitlines()[-1].endswith(f"space.configured     {shown_as}")
     done = both(run, places, "space", "configure", "made", "--retention", "all", "--json")
     assert done.documents[0]["retention"] == {"positions": None, "age_s": None}
     done = both(run, places, "space", "configure", "made", "--decay", "none,weight:0.2")
-    assert done.out == "configured made: retention all, decay none,weight:0.2\n"
+    assert done.out == "configured made: retention all, decay none,weight:0.2, forgetting none\n"
     for where in places.values():
         shown = run("space", "show", "made", *where)
         assert re.search(r"^decay +none,weight:0.2$", shown.out, re.MULTILINE)
+
+
+def test_a_policy_is_set_shown_and_applied(run: CommandLine, places: Places) -> None:
+    both(run, places, "space", "create", "small")
+    for year, name in ((2001, "older"), (2002, "old"), (2003, "new")):
+        at = ("--at", f"{year}-01-01T00:00:00Z", "--id", name, "--space", "small")
+        both(run, places, "remember", name, *at)
+    where = ("--space", "small")
+    none = both(run, places, "forget", "--policy", "--dry-run", *where)
+    assert none.out == "0 memories would be forgotten, by the policy none\n"
+    policy = "capacity:3,threshold:-1.5,spare-tag:a%2Cb"
+    done = both(run, places, "space", "configure", "small", "--forgetting", policy)
+    assert done.out.endswith(f", forgetting {policy}\n")
+    for place in places.values():
+        planned = run("forget", "--policy", "--dry-run", *where, *place)
+        assert "0 memories would be forgotten, by the policy capacity:3" in planned.out
+        run("space", "configure", "small", "--forgetting", "threshold:-1,grace:0s", *place)
+        told = run("forget", "--policy", "--yes", "--json", *where, *place)
+        (report,) = told.documents
+        assert report["forgetting"]["threshold"] == -1
+        history = run("history", "older", *where, *place)
+        assert re.search(
+            r"memory\.forgotten  older \(faded, base level -4\.\d+, threshold -1\)", history.out
+        )
+        assert run("list", "--json", *where, *place).documents == []
+        assert run("restore", "older", *where, *place).code == 0
 
 
 def test_status_shows_every_space_and_where_it_is(run: CommandLine, places: Places) -> None:
@@ -385,7 +409,13 @@ BAD: list[tuple[list[str], int, str]] = [
     (["watch", "--no-follow", "--space", "nowhere"], 3, "nowhere"),
     (["space", "show", "nowhere"], 3, "nowhere"),
     (["space", "configure", "nowhere", "--retention", "all"], 3, "nowhere"),
-    (["space", "configure", "alpha"], 2, "name at least one of --retention, --decay"),
+    (["space", "configure", "alpha"], 2, "name at least one of --retention, --decay, --for"),
+    (["space", "configure", "alpha", "--forgetting", "capacity:0"], 2, "capacity: must be"),
+    (["space", "configure", "alpha", "--forgetting", "spare:fact"], 2, "not from what"),
+    (["forget", "--dry-run"], 2, "--dry-run goes with --policy"),
+    (["forget", "--policy", "a"], 2, "Leave out ids"),
+    (["forget", "--policy", "--purge", "--dry-run"], 2, "Leave out ids"),
+    (["forget", "--policy"], 2, "add --yes"),
     (["space", "configure", "alpha", "--decay", "slow"], 2, "--decay: 'slow' is no decay"),
     (["space", "configure", "alpha", "--decay", "power:9"], 2, "from 0.01 to 5"),
     (["space", "configure", "alpha", "--retention", "age:30"], 2, "--retention: 'age:30' is no"),

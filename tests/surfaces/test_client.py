@@ -373,6 +373,27 @@ def test_a_space_is_told_how_its_memories_fade(space: Any) -> None:
     assert (str(event.decay), str(event.retention)) == ("none,weight:0.5", "age:1d")
 
 
+def test_a_space_is_told_what_to_forget(space: Any) -> None:
+    assert space.info().forgetting == engram.Forgetting()
+    for name in ("old", "older", "new"):
+        space.remember(name, id=name, occurred_at=NOON.replace(year=2000 + len(name)))
+    policy = engram.Forgetting(capacity=2, spare_kinds=("belief",), spare_tags=("a,b",))
+    info = space.configure(forgetting=policy)
+    assert info == space.info()
+    assert (info.forgetting, str(info.retention)) == (policy, "all")
+    planned = space.apply_forgetting(dry_run=True)
+    done = space.apply_forgetting()
+    assert (planned.dry_run, done.dry_run, done.forgetting) == (True, False, policy)
+    lapsed = [(m.id, m.reason, m.bound) for m in (*planned.memories, *done.memories)]
+    # What is looked after by itself may have been faster.
+    assert lapsed in ([("new", "capacity", 2.0)] * n for n in range(3))
+    *_, event = space.events(types=["memory.forgotten"], follow=False)
+    assert (event.id, event.reason, event.bound) == ("new", "capacity", 2.0)
+    assert event.base_level < 0
+    assert space.restore("new").content == "new"
+    assert space.configure(forgetting="none").forgetting == engram.Forgetting()
+
+
 REFUSED: dict[str, tuple[type[Exception], Callable[[Any], Any]]] = {
     "no such memory": (errors.MemoryNotFound, lambda s: s.get("nope")),
     "no such memory to revise": (
@@ -481,6 +502,11 @@ FIELDS = {
     "retention": lambda s: s.configure(retention="age:30"),
     "decay": lambda s: s.configure(decay="power:fast"),
     "decay.weight": lambda s: s.configure(decay=engram.Decay(weight=float("inf"))),
+    "forgetting": lambda s: s.configure(forgetting="capacity:none"),
+    "forgetting.capacity": lambda s: s.configure(forgetting=engram.Forgetting(capacity=0)),
+    "forgetting.threshold": lambda s: s.configure(forgetting="threshold:1e99"),
+    "forgetting.spare_kinds[0]": lambda s: s.configure(forgetting="capacity:5,spare:rumour"),
+    "dry_run": lambda s: s.apply_forgetting(dry_run="yes"),
     "retention.age_s": lambda s: s.configure(retention=engram.Retention(age_s=-1)),
     "memories[1].tags[0]": lambda s: s.remember_many(["x", {"content": "y", "tags": [""]}]),
     "filter": lambda s: s.purge_matching(Filter(tags_all=())),

@@ -92,6 +92,7 @@ ROUTES: dict[tuple[str, str], dict[str, Any]] = {
     ("DELETE", "/memories"): {"json": {"filter": {"tags_all": ["unused"]}, "purge": True}},
     ("POST", "/memories/{id}/restore"): {},
     ("POST", "/consolidate"): {},
+    ("POST", "/forgetting"): {"json": {"dry_run": True}},
     ("POST", "/compact"): {},
     ("GET", "/export"): {},
     ("POST", "/fork"): {"json": {"memory_space_id": "a-copy"}},

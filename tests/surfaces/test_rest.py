@@ -67,6 +67,7 @@ def test_a_space_is_created_shown_and_listed(client: TestClient) -> None:
         "embedding",
         "retention",
         "decay",
+        "forgetting",
         "position",
         "memories",
         "bytes",

@@ -104,6 +104,9 @@ class Fake:
     def cited(self, memory_id: str) -> list[tuple[str, int]]:
         return []
 
+    def living(self, now_us: int) -> int:
+        return sum(latest.lives_at(now_us) for latest in self._known.values())
+
 
 def lives(revision: int = 1, **fields: Any) -> Latest:
     return Latest(version(revision=revision, **fields), True)

@@ -11,10 +11,13 @@ from pathlib import Path
 import pytest
 
 import engram
+from engram.cognition.fading import expired
 from engram.errors import MemoryNotFound, OutcomeUnknown, SpaceNotFound
+from engram.memory.decide import Sweep
+from engram.memory.forgetting import NothingLeft
 from engram.memory.times import NEVER_US
 from engram.spaces import forgetting
-from engram.spaces.forgetting import Pace, expired
+from engram.spaces.forgetting import Pace
 from tests.unit.conftest import CALLER, START_NS, UNIT, SetClock, wait_until
 from wal import errors as wal_errors
 from wal.log import Log
@@ -26,7 +29,7 @@ WAIT_S = 30.0
 
 @pytest.fixture
 def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(forgetting, "PACE", Pace(0.0, 0.0, 0.01))
+    monkeypatch.setattr(forgetting, "PACE", Pace(0.0, 0.0, 0.0, 0.01))
 
 
 def forgotten(space: engram.Space) -> list[tuple[str | None, str | None]]:
@@ -99,8 +102,7 @@ def test_many_go_with_a_few_records(tmp_path: Path, at_once: None) -> None:
         items = [
             {"content": str(i), "embedding": UNIT, "expires_at": expires_at} for i in range(count)
         ]
-        for first in range(0, count, 1_000):
-            space.remember_many(items[first : first + 1_000])
+        space.remember_many(items)
         events = _first(space, count)
         assert len({event.id for event in events}) == count
         assert len({event.time for event in events}) == 3
@@ -201,12 +203,13 @@ def test_what_is_used_anew_meanwhile_stays(vectors: engram.Space, clock: SetCloc
     vectors.remember("old", id="m", embedding=UNIT, expires_at=START + timedelta(seconds=1))
     clock.go_on(2)
     store = vectors._entry.store()
-    judged = expired(store.state.view, clock() // 1_000, 10)
+    judged, total = expired(store.state.view, clock() // 1_000, 10)
+    assert total == 1
     assert [each.id for each in judged] == ["m"]
     vectors.remember("new", id="m", embedding=UNIT, expires_at=START + timedelta(seconds=3))
     clock.go_on(2)
-    with pytest.raises(forgetting.NothingLeft):
-        store.commit(forgetting.Sweep(judged, clock() // 1_000))
+    with pytest.raises(NothingLeft):
+        store.commit(Sweep(judged, clock() // 1_000))
     assert forgotten(vectors) == [("m", "expired")]  # for its old life, when it was used anew
 
 

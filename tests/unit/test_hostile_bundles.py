@@ -24,10 +24,12 @@ from engram.memory.events import (
     MemoryRestored,
     MemoryStored,
     MemoryVersion,
+    SpaceConfigured,
     SpaceCreated,
     SpaceDeleted,
     SpaceRestored,
 )
+from engram.memory.forgetting import Forgetting
 from engram.memory.model import Changes, Filter
 from engram.memory.payload import Batch, encode_batch
 from engram.memory.times import FIRST_US, LAST_US
@@ -101,6 +103,14 @@ def nested(levels: int) -> dict[str, Any]:
     return {"a": nested(levels - 1)} if levels else {}
 
 
+def faded(**fields: float) -> MemoryForgotten:
+    return MemoryForgotten(id="m", revision=1, reason="faded", **fields)
+
+
+def policy(**fields: Any) -> SpaceConfigured:
+    return SpaceConfigured(forgetting=Forgetting(capacity=1, **fields))
+
+
 HOSTILE: dict[str, tuple[Event, ...]] = {
     "a time before the first": (stored(occurred_us=FIRST_US - 1),),
     "a time behind the last": (stored(occurred_us=LAST_US + 1),),
@@ -117,6 +127,11 @@ HOSTILE: dict[str, tuple[Event, ...]] = {
     "a purge of no id": (MemoryPurged(id="../m", revision=1),),
     "a purge of no revision": (STORED, MemoryPurged(id="m", revision=-1)),
     "a forgetting of no revision": (STORED, MemoryForgotten(id="m", revision=0, reason="")),
+    "a forgetting by what is no number": (STORED, faded(base_level=float("nan"))),
+    "a forgetting below what is no number": (STORED, faded(bound=float("-inf"))),
+    "a policy that spares an empty tag": (policy(spare_tags=("",)),),
+    "a policy that spares a tag twice": (policy(spare_tags=("t", "t")),),
+    "a policy that spares a kind twice": (policy(spare_kinds=("fact", "fact")),),
     "many tags": (stored(tags=tuple(f"t{n}" for n in range(100_000))),),
     "an empty tag": (stored(tags=("",)),),
     "a tag twice": (stored(tags=("t", "t")),),

@@ -24,6 +24,7 @@ from engram.memory.events import (
     SpaceConfigured,
     SpaceCreated,
 )
+from engram.memory.forgetting import Forgetting
 from engram.memory.payload import Batch, PayloadError, decode_batch, encode_batch
 from engram.memory.retention import Retention
 
@@ -61,7 +62,14 @@ events = st.lists(
     versions(MemoryStored)
     | versions(MemoryRevised)
     | versions(MemoryRestored)
-    | st.builds(MemoryForgotten, id=text, revision=st.integers(1, 9), reason=text)
+    | st.builds(
+        MemoryForgotten,
+        id=text,
+        revision=st.integers(1, 9),
+        reason=text,
+        base_level=st.none() | st.floats(-9, 9),
+        bound=st.none() | st.floats(-9, 9),
+    )
     | st.builds(MemoryLinked, source=text, target=text, relation=text, weight=st.floats(0, 1))
     | st.builds(MemoryUnlinked, source=text, target=text, relation=text)
     | st.builds(
@@ -80,6 +88,8 @@ events = st.lists(
         | st.builds(Retention, age_s=st.integers(1, 9)),
         decay=st.builds(Decay, exponent=st.floats(0.01, 5), weight=st.floats(0, 1))
         | st.builds(Decay, family=st.just("exponential"), half_life_s=st.integers(1, 9)),
+        forgetting=st.builds(Forgetting, capacity=st.none() | st.integers(1, 9))
+        | st.builds(Forgetting, threshold=st.floats(-9, 9), spare_tags=st.just(("t",))),
     )
     | st.builds(
         SpaceCreated,

@@ -14,11 +14,17 @@ Where windows and associations bring memories up that say little by themselves, 
 mean more: WITH_ASSOCIATIONS was fitted on the answers of mode `spreading`, and was off by .011.
 
 The interval is Wilson's (1927) for a proportion P seen in as many trials as there is evidence:
-every distinct word of the cue is one, a vector counts as several.
+every distinct word of the cue is one, a vector counts as several. That a memory answered before is
+evidence too, but little: a use says that it was found, not that it was what was meant. So the first
+use counts as a trial, and after that every doubling does. It leaves the point alone, which was
+calibrated without any uses, and narrows only the interval around it. After each question of
+conversations 1 to 5 was asked once and put on record, the answers to those of 4 and 5 that had been
+used, in bins of their point, were right as often as the interval says in 19 bins of 20.
 """
 
 from __future__ import annotations
 
+import math
 from typing import Final, NamedTuple
 
 import numpy as np
@@ -74,6 +80,11 @@ def probability(above_threshold: Floats, own: npt.NDArray[np.float64]) -> Floats
     """Retrieval probability times the memories' own confidence, within [0, 1]."""
     p: Floats = own / (1.0 + np.exp(-above_threshold))
     return p
+
+
+def use_evidence(count: int) -> float:
+    """How many trials it is worth that a memory was used so often behind its storing."""
+    return math.log2(1 + count)
 
 
 def interval(point: float, evidence: float) -> Confidence:

@@ -36,7 +36,7 @@ import numpy as np
 import numpy.typing as npt
 
 from engram.cognition.base_level import presence, presence_max
-from engram.cognition.confidence import activation, interval, probability
+from engram.cognition.confidence import activation, interval, probability, use_evidence
 from engram.cognition.matching import Cue, Match, match_all, own_parts, window_parts
 from engram.cognition.spreading import Edge, Lit, spread
 from engram.memory.decay import DECAY_DEFAULT, Decay
@@ -111,9 +111,12 @@ def recall(view: View, cue: Cue, wanted: Wanted) -> list[Hit]:
     chosen = best(view, scored.rows[used.places], used.scores, wanted.limit)
     answered = scored.rows[used.places[chosen]]
     strength, point = _confidence(view, match, wanted.mode, answered)
+    counts = view.uses.of(answered).counts
     return [
         _hit(view, match, scored, used.one(i), Sure(*sure), wanted.explain)
-        for i, *sure in zip(chosen.tolist(), strength.tolist(), point.tolist(), strict=True)
+        for i, *sure in zip(
+            *(chosen.tolist(), strength.tolist(), point.tolist(), counts.tolist()), strict=True
+        )
     ]
 
 
@@ -162,10 +165,13 @@ def _with_uses(
 
 
 class Sure(NamedTuple):
-    """How strongly a memory was activated above the threshold, and how probable that makes it."""
+    """How strongly a memory was activated above the threshold, how probable that makes it, and how
+    often it was used since it was stored.
+    """
 
     strength: float
     point: float
+    uses: int
 
 
 def _confidence(view: View, match: Match, mode: Mode, rows: Int64Array) -> tuple[Floats, Floats]:
@@ -189,7 +195,7 @@ def _hit(
     return Hit(
         memory=view.memory(row),
         score=used.score,
-        confidence=interval(sure.point, match.evidence),
+        confidence=interval(sure.point, match.evidence + use_evidence(sure.uses)),
         activation=sure.strength,
         hops=len(path) if brought_up else 0,
         why=_why(view, match, scored, used, path) if explain else None,

@@ -17,6 +17,7 @@ from engram.cognition.confidence import (
     activation,
     interval,
     probability,
+    use_evidence,
 )
 
 unit = st.floats(0, 1)
@@ -82,6 +83,10 @@ def test_the_bounds_are_where_the_point_is_one_standard_error_away(point: float,
     found = interval(point, n)
     for bound in (found.lower, found.upper):
         assert (point - bound) ** 2 == pytest.approx(bound * (1 - bound) / n, abs=1e-9)
+
+
+def test_each_doubling_of_uses_is_one_trial() -> None:
+    assert [use_evidence(count) for count in (0, 1, 3, 7, 1_023)] == [0, 1, 2, 3, 10]
 
 
 def test_no_evidence_counts_as_one_trial() -> None:

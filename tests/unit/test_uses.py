@@ -72,6 +72,20 @@ def test_the_first_that_a_recall_answers_with_are_used(kept: Space) -> None:
     assert unused.recency == pytest.approx(right, abs=1e-6)
 
 
+def test_what_was_used_is_as_sure_and_the_interval_around_that_is_narrower(kept: Space) -> None:
+    def sure() -> dict[str, engram.Confidence]:
+        answer = kept.recall("deploy key", record=False)
+        return {hit.memory.id: hit.confidence for hit in answer}
+
+    before, first = sure(), list(whys(kept))[:3]
+    used(kept, "deploy key", times=3)
+    after = sure()
+    for id_, was in before.items():
+        now = after[id_]
+        assert now.point == was.point
+        assert (now.upper - now.lower < was.upper - was.lower) == (id_ in first)
+
+
 def test_what_was_not_put_on_record_was_no_use(kept: Space) -> None:
     position = kept.info().position
     kept.recall("deploy key", record=False)

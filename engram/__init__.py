@@ -81,6 +81,7 @@ if TYPE_CHECKING:
         Why,
     )
     from engram.memory.retention import Retention
+    from engram.memory.rhythm import Rhythm
     from engram.spaces.database import Database
     from engram.spaces.database import open_database as open
     from engram.spaces.space import Space
@@ -138,6 +139,7 @@ __all__ = [
     "Reembedded",
     "Remembered",
     "Retention",
+    "Rhythm",
     "ServerAnswerInvalid",
     "ServerUnreachable",
     "Space",
@@ -176,6 +178,7 @@ _HOMES = {
     "ForgettingReport": ("engram.memory.forgetting", "ForgettingReport"),
     "Lapsed": ("engram.memory.forgetting", "Lapsed"),
     "Retention": ("engram.memory.retention", "Retention"),
+    "Rhythm": ("engram.memory.rhythm", "Rhythm"),
     "Client": ("engram.client.synchronous", "Client"),
 }
 """What is neither an error nor a model."""

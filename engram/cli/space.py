@@ -142,49 +142,65 @@ def show(
         raise typer.Exit(SpaceDamaged.exit_code)
 
 
+RetentionOption = Annotated[
+    str | None,
+    typer.Option(
+        "--retention",
+        metavar="AMOUNT",
+        help="How much of its history has to stay: all, positions:10000 (the last ones), or "
+        "age:30d (s, m, h or d).",
+        show_default=False,
+    ),
+]
+DecayOption = Annotated[
+    str | None,
+    typer.Option(
+        "--decay",
+        metavar="LAW",
+        help="How memories fade that nobody uses: power:0.5 (the exponent), exponential:30d "
+        "(the half-life) or none; and, behind it, what it counts for in recall: ,weight:0.1.",
+        show_default=False,
+    ),
+]
+ForgettingOption = Annotated[
+    str | None,
+    typer.Option(
+        "--forgetting",
+        metavar="POLICY",
+        help="What is forgotten by itself: none, or capacity:50000 (living memories at most), "
+        "threshold:-7.5 (a base level), grace:1d, spare:belief, spare-tag:pinned, with commas "
+        "between.",
+        show_default=False,
+    ),
+]
+ConsolidationOption = Annotated[
+    str | None,
+    typer.Option(
+        "--consolidation",
+        metavar="WHEN",
+        help="When beliefs are formed by themselves: after:100 (new episodes), every:1d "
+        "(s, m, h or d), after:100,every:1d or off.",
+        show_default=False,
+    ),
+]
+
+
 @app.command("configure")
 def configure(
     space_id: Annotated[
         str,
         typer.Argument(metavar="ID", help="The space to set up.", autocompletion=complete_space),
     ],
-    retention: Annotated[
-        str | None,
-        typer.Option(
-            "--retention",
-            metavar="AMOUNT",
-            help="How much of its history has to stay: all, positions:10000 (the last ones), or "
-            "age:30d (s, m, h or d).",
-            show_default=False,
-        ),
-    ] = None,
-    decay: Annotated[
-        str | None,
-        typer.Option(
-            "--decay",
-            metavar="LAW",
-            help="How memories fade that nobody uses: power:0.5 (the exponent), exponential:30d "
-            "(the half-life) or none; and, behind it, what it counts for in recall: ,weight:0.1.",
-            show_default=False,
-        ),
-    ] = None,
-    forgetting: Annotated[
-        str | None,
-        typer.Option(
-            "--forgetting",
-            metavar="POLICY",
-            help="What is forgotten by itself: none, or capacity:50000 (living memories at most), "
-            "threshold:-7.5 (a base level), grace:1d, spare:belief, spare-tag:pinned, with commas "
-            "between.",
-            show_default=False,
-        ),
-    ] = None,
+    retention: RetentionOption = None,
+    decay: DecayOption = None,
+    forgetting: ForgettingOption = None,
+    consolidation: ConsolidationOption = None,
     server: ServerOption = None,
     data_root: DataRootOption = None,
     config: ConfigOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Set what a space keeps, and how its memories fade and go.
+    """Set what a space keeps, how its memories fade and go, and when it consolidates.
 
     What is not named stays as it is. Of history, at least so much stays; what lies before it goes
     when the space is compacted, and can then no longer be watched from its beginning; what is
@@ -200,10 +216,13 @@ def configure(
     Example:  engram space configure alpha --retention positions:10000 --decay exponential:30d
     Example:  engram space configure alpha --decay power:0.5,weight:0.05
     Example:  engram space configure alpha --forgetting capacity:50000,spare:belief,spare:fact
+    Example:  engram space configure alpha --consolidation after:100,every:1d
     """
     from engram.memory.settings import given_settings
 
-    settings = given_settings(retention=retention, decay=decay, forgetting=forgetting)
+    settings = given_settings(
+        retention=retention, decay=decay, forgetting=forgetting, consolidation=consolidation
+    )
     with opened(Named(server, data_root, config)) as spaces:
         info = spaces.space(space_id).configure(**settings)
     if as_json:

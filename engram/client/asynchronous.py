@@ -246,8 +246,8 @@ class AsyncSpace(AsyncLapsing, AsyncConsolidating):
         return read(await self._transport.request("GET", self._path), SpaceInfo, self._id)
 
     async def configure(self, **settings: Unpack[SettingsGiven]) -> SpaceInfo:
-        """Set something about the space, durably; what is left out stays as it is. Settings are
-        `retention`, `decay` and `forgetting`, see :meth:`engram.Space.configure`. Raises `Invalid`.
+        """Set something about the space, durably; what is left out stays. Settings: `retention`,
+        `decay`, `forgetting`, `consolidation`; see :meth:`engram.Space.configure`. `Invalid`.
         """
         answer = await self._write("PATCH", self._path, requests.settings_body(settings))
         return read(answer, SpaceInfo, self._id)

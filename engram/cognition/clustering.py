@@ -16,7 +16,7 @@ at least LIKE never meets, so that :func:`connected` tells what new vectors can 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Final
 
 import numpy as np
@@ -40,7 +40,12 @@ Int64Array = npt.NDArray[np.int64]
 Float32Array = npt.NDArray[np.float32]
 Floats = npt.NDArray[np.float64]
 Matrix = Float32Array | Floats
+GoingOn = Callable[[], None]
 BoolArray = npt.NDArray[np.bool_]
+
+
+def always() -> None:
+    """What lets all go on."""
 
 
 def unit_rows(matrix: Float32Array) -> Float32Array:
@@ -52,9 +57,11 @@ def unit_rows(matrix: Float32Array) -> Float32Array:
     return units.astype(np.float32)
 
 
-def alike(units: Matrix, others: Matrix) -> Iterator[tuple[int, Float32Array]]:
+def alike(units: Matrix, others: Matrix, going_on: GoingOn) -> Iterator[tuple[int, Float32Array]]:
     """Similarities in blocks of rows: where each begins, and float32 (rows, len(others)) in units
     of 1e-5, rounded. A block is the caller's to write to until the next one.
+
+    `going_on` is called before each block, and may raise to stop.
     """
     narrow, across = (
         units.astype(np.float32, copy=False),
@@ -62,29 +69,30 @@ def alike(units: Matrix, others: Matrix) -> Iterator[tuple[int, Float32Array]]:
     )
     rows = max(_BLOCK_ROWS_MIN, _BLOCK_BYTES // (4 * max(len(others), 1)))
     for first in range(0, len(units), rows):
+        going_on()
         block = narrow[first : first + rows] @ across
         block *= _ROUNDED
         yield first, np.rint(block, out=block)
 
 
-def nearest(units: Float32Array, means: Floats) -> Int64Array:
+def nearest(units: Float32Array, means: Floats, going_on: GoingOn = always) -> Int64Array:
     """For each vector the mean it is most like, int64 (n,); -1 where none is alike enough."""
     found = np.full(len(units), -1)
     if len(means):
-        for first, block in alike(units, means):
+        for first, block in alike(units, means, going_on):
             best = block.argmax(1)
             near = block[np.arange(len(block)), best] >= _LEAST
             found[first : first + len(block)] = np.where(near, best, -1)
     return found
 
 
-def connected(units: Float32Array, seeds: BoolArray) -> BoolArray:
+def connected(units: Float32Array, seeds: BoolArray, going_on: GoingOn = always) -> BoolArray:
     """Which vectors the seeds lead to, along pairs that are alike enough; bool (n,)."""
     reached: BoolArray = seeds.copy()
     fresh = np.flatnonzero(seeds)
     while len(fresh) and not reached.all():
         near = np.zeros(len(units), np.bool_)
-        for _, block in alike(units[fresh], units):
+        for _, block in alike(units[fresh], units, going_on):
             near |= (block >= _LEAST).any(0)
         near &= ~reached
         reached |= near
@@ -92,14 +100,14 @@ def connected(units: Float32Array, seeds: BoolArray) -> BoolArray:
     return reached
 
 
-def clusters(units: Float32Array, members_min: int) -> list[Int64Array]:
+def clusters(units: Float32Array, members_min: int, going_on: GoingOn = always) -> list[Int64Array]:
     """Clusters of at least so many of the unit vectors, float32 (n, D); each as ascending numbers,
     in the order of their first ones.
     """
     if len(units) < members_min:
         return []
     counts, first, which = _same(units)
-    labels = _merged(units[first], counts)[which]
+    labels = _merged(units[first], counts, going_on)[which]
     order = np.argsort(labels, kind="stable")
     begins = np.flatnonzero(np.diff(labels[order], prepend=-1))
     found = [_held(units, members) for members in np.split(order, begins[1:])]
@@ -128,7 +136,7 @@ def _same(units: Float32Array) -> tuple[Int64Array, Int64Array, Int64Array]:
     return np.bincount(which, minlength=len(seen)), first, which
 
 
-def _merged(units: Float32Array, counts: Int64Array) -> Int64Array:
+def _merged(units: Float32Array, counts: Int64Array, going_on: GoingOn) -> Int64Array:
     """The cluster of each of some distinct vectors that stand for so many each, int64 (n,)."""
     labels = np.arange(len(units))
     sums: Floats = units.astype(np.float64) * counts[:, None]
@@ -141,7 +149,7 @@ def _merged(units: Float32Array, counts: Int64Array) -> Int64Array:
     while True:
         looking = active[stale[active]]
         means = sums[active] / sizes[active, None]
-        _look(sums, sizes, looking, active, means, near, strength)
+        _look(sums, sizes, looking, active, means, near, strength, going_on)
         stale[looking] = False
         active = active[strength[active] >= _LEAST]
         if not len(active):
@@ -164,13 +172,14 @@ def _look(
     means: Floats,
     near: Int64Array,
     strength: Float32Array,
+    going_on: GoingOn,
 ) -> None:
     """Find the nearest of the active clusters to each that looks for it."""
     if len(active) < 2:
         strength[looking] = 0
         return
     own = np.searchsorted(active, looking)
-    for first, block in alike(sums[looking] / sizes[looking, None], means):
+    for first, block in alike(sums[looking] / sizes[looking, None], means, going_on):
         rows = np.arange(len(block))
         asking = looking[first : first + len(block)]
         block[rows, own[first : first + len(block)]] = -np.inf

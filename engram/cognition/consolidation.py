@@ -17,7 +17,7 @@ from typing import Final, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from engram.cognition.clustering import clusters, connected, nearest, unit_rows
+from engram.cognition.clustering import GoingOn, always, clusters, connected, nearest, unit_rows
 from engram.memory.model import Filter
 from engram.memory.view import View
 
@@ -79,9 +79,11 @@ class _Standing:
         self.changed = True
 
 
-def plan(view: View, now_us: int, settled: Int64Array | None = None) -> Plan:
+def plan(
+    view: View, now_us: int, settled: Int64Array | None = None, going_on: GoingOn = always
+) -> Plan:
     """What is to be formed of the memories that are visible at that time. `settled` are those of
-    the last plan, if all of that was done.
+    the last plan, if all of that was done. `going_on` is called often, and may raise to stop.
     """
     visible = view.visible(now_us)
     episodes = visible & view.attributes.mask(_EPISODES)
@@ -97,7 +99,7 @@ def plan(view: View, now_us: int, settled: Int64Array | None = None) -> Plan:
         _Standing(row, np.array([number[each] for each in of.tolist()]), units) for row, of in held
     ]
     left = episodes[rows] & units.any(1)  # what has no direction is like nothing
-    looked_at = _Left(units, left, _dirty(view.positions[rows], left, settled))
+    looked_at = _Left(units, left, _dirty(view.positions[rows], left, settled), going_on)
     refusals = [{number.get(row, -1) for row in each} for each in refused]
     while True:
         if looked_at.join(standing):
@@ -116,8 +118,11 @@ class _Left:
     compared with all the others yet.
     """
 
-    def __init__(self, units: Float32Array, left: BoolArray, dirty: BoolArray) -> None:
+    def __init__(
+        self, units: Float32Array, left: BoolArray, dirty: BoolArray, going_on: GoingOn
+    ) -> None:
         self._units = units
+        self._going_on = going_on
         self.left = left
         self._dirty = dirty
 
@@ -126,7 +131,7 @@ class _Left:
         left = np.flatnonzero(self.left)
         roomy = [each for each in standing if each.room]
         means = np.array([each.mean for each in roomy]).reshape(-1, self._units.shape[1])
-        best = nearest(self._units[left], means)
+        best = nearest(self._units[left], means, self._going_on)
         moved = np.zeros(len(self.left), np.bool_)
         for which in np.unique(best[best >= 0]).tolist():
             members = left[best == which][: roomy[which].room]
@@ -138,7 +143,8 @@ class _Left:
         if not self._dirty[self.left].all():
             # Without them, those that they were like may come together otherwise.
             around = np.flatnonzero(self.left | moved)
-            self._dirty[around[connected(self._units[around], moved[around])]] = True
+            led_to = connected(self._units[around], moved[around], self._going_on)
+            self._dirty[around[led_to]] = True
         return True
 
     def cluster(self, refusals: list[set[int]]) -> list[Int64Array]:
@@ -146,9 +152,9 @@ class _Left:
         left = np.flatnonzero(self.left)
         looked_at = left
         if not self._dirty[left].all():
-            looked_at = left[connected(self._units[left], self._dirty[left])]
+            looked_at = left[connected(self._units[left], self._dirty[left], self._going_on)]
         made = []
-        for cluster in clusters(self._units[looked_at], SOURCES_MIN):
+        for cluster in clusters(self._units[looked_at], SOURCES_MIN, self._going_on):
             members = looked_at[cluster]
             if any(refusal.issuperset(members.tolist()) for refusal in refusals):
                 continue

@@ -32,7 +32,7 @@ from engram.errors import Invalid
 from engram.indexes.columns import BytesColumn, BytesView, GrowingColumn
 from engram.indexes.postings import Postings, PostingsView, Run, kept_of
 from engram.limits import FILTER_VALUES_MAX
-from engram.memory.model import KINDS, Filter, Metadata
+from engram.memory.model import KINDS, Filter, Kind, Metadata
 from engram.memory.validate import check_metadata
 
 METADATA_OPERATORS: Final = ("$in", "$gt", "$gte", "$lt", "$lte", "$ne", "$exists")
@@ -158,6 +158,11 @@ class AttributesView:
         """All of it as plain arrays, for :meth:`Attributes.of`."""
         run = self._postings.merged()
         return AttributeColumns(run, self._kinds, self._values, self._numbers)
+
+    def of_kind(self, kind: Kind, first: int = 0) -> BoolArray:
+        """Which rows from `first` on are of a kind, bool (rows - first,)."""
+        mask: BoolArray = self._kinds[first:] == KINDS.index(kind)
+        return mask
 
     def mask(self, filter: Filter) -> BoolArray:
         """Which rows meet every condition on tags, kind, source and metadata: bool (rows,).

@@ -18,6 +18,7 @@ from engram.memory.forgetting import Forgetting
 from engram.memory.kinds import KINDS as KINDS
 from engram.memory.kinds import Kind as Kind
 from engram.memory.retention import Retention
+from engram.memory.rhythm import Rhythm
 
 SpaceState = Literal["active", "read_only", "poisoned", "damaged", "deleted"]
 Mode = Literal["similarity", "lexical", "hybrid", "spreading"]
@@ -350,8 +351,8 @@ class Event(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     `memory.forgotten` carries `id`, `revision` and `reason`, and, where a policy had it go, its
     `base_level` and the `bound` (the capacity, or the threshold); `memory.recalled` carries
     `recall_id`, `mode`, `results` and a `query_digest` (never the query); `space.created` carries
-    `generation` and `embedding`; `space.configured` carries all settings: `retention`, `decay` and
-    `forgetting`;
+    `generation` and `embedding`; `space.configured` carries all settings: `retention`, `decay`,
+    `forgetting` and `consolidation`;
     `space.deleted` carries `purge_after`; `space.compacted` carries `checkpoint_position`,
     `oldest_position` (where history begins now) and `checkpoint_bytes` and, if it completed purges,
     `purged_to`, the position of the last of them. `memory.purged` carries `id` and `revision`;
@@ -389,6 +390,7 @@ class Event(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     relation: str | None = None
     weight: float | None = None
     decay: Decay | None = None
+    consolidation: Rhythm | None = None
     sources: tuple[BeliefSource, ...] | None = None
     strength: float | None = None
     citations: tuple[Citation, ...] | None = None
@@ -420,6 +422,7 @@ class SpaceInfo(msgspec.Struct, frozen=True, kw_only=True):
     retention: Retention | None = None
     decay: Decay | None = None
     forgetting: Forgetting | None = None
+    consolidation: Rhythm | None = None
     position: int | None = None
     memories: int | None = None
     bytes: int | None = None

@@ -19,6 +19,7 @@ from engram.memory.decay import DECAY_DEFAULT, Decay, check_decay
 from engram.memory.forgetting import FORGET_NOTHING, Forgetting
 from engram.memory.policies import check_forgetting
 from engram.memory.retention import KEEP_ALL, Retention, check_retention
+from engram.memory.rhythm import OFF, Rhythm, check_rhythm
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
@@ -27,6 +28,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     retention: Retention = KEEP_ALL
     decay: Decay = DECAY_DEFAULT
     forgetting: Forgetting = FORGET_NOTHING
+    consolidation: Rhythm = OFF
 
 
 class SettingsGiven(TypedDict, total=False):
@@ -35,6 +37,7 @@ class SettingsGiven(TypedDict, total=False):
     retention: Retention | str
     decay: Decay | str
     forgetting: Forgetting | str
+    consolidation: Rhythm | str
 
 
 SETTINGS: Final = Settings.__struct_fields__
@@ -42,6 +45,7 @@ _CHECKS: Final[Mapping[str, Callable[[str, object], Any]]] = {
     "retention": check_retention,
     "decay": check_decay,
     "forgetting": check_forgetting,
+    "consolidation": check_rhythm,
 }
 
 

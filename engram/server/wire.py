@@ -46,6 +46,7 @@ from engram.memory.model import (
 from engram.memory.policies import checked_forgetting
 from engram.memory.relations import RELATED
 from engram.memory.retention import Retention, checked_retention
+from engram.memory.rhythm import Rhythm, checked_rhythm
 from engram.memory.settings import SettingsGiven
 from wal.decoding import decoder_of
 
@@ -136,12 +137,23 @@ class ApplyBody(msgspec.Struct, forbid_unknown_fields=True):
     dry_run: bool = False
 
 
+class RhythmBody(msgspec.Struct, forbid_unknown_fields=True):
+    """One of the two, both, or neither for consolidating only when asked."""
+
+    after: int | None = None
+    every_s: int | None = None
+
+    def checked(self, field: str) -> Rhythm:
+        return checked_rhythm(field, self.after, self.every_s)
+
+
 class SettingsBody(msgspec.Struct, forbid_unknown_fields=True):
     """`PATCH` of a space; each setting may be given as text too, and what is left out stays."""
 
     retention: RetentionBody | str | _Unset = _UNSET
     decay: DecayBody | str | _Unset = _UNSET
     forgetting: ForgettingBody | str | _Unset = _UNSET
+    consolidation: RhythmBody | str | _Unset = _UNSET
 
     def given(self) -> SettingsGiven:
         """What was given, as :meth:`engram.Space.configure` takes it."""

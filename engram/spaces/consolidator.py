@@ -7,11 +7,13 @@ runs waits for it, and finds what it left to be done.
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from collections.abc import Iterator, Sequence
 from hashlib import blake2b
 from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
+from weakref import ref
 
 import msgspec
 import numpy as np
@@ -19,19 +21,28 @@ import numpy.typing as npt
 
 from engram.cognition.consolidation import Group, plan
 from engram.cognition.summaries import Summary, extract
+from engram.errors import EngramError, Unavailable
 from engram.memory.beliefs import EXTRACTIVE, Belief, Consolidation, cited_of, sources_of
 from engram.memory.believing import Consolidate, Formed, Overtaken
 from engram.memory.events import MemoryConsolidated, MemoryStored, MemoryVersion
+from engram.memory.rhythm import OFF
 from engram.memory.view import View
+from wal.errors import WalError
 
 if TYPE_CHECKING:
     from engram.spaces.store import Store
+    from engram.spaces.sweeper import Sweeper
 
 BELIEFS_PER_RECORD_MAX: Final = 64
 SOURCES_PER_RECORD_MAX: Final = 5_000
 SUMMED_UP_MAX: Final = 200
 """A summary is made of so many sources at most, those nearest to the centroid."""
+RETRY_S: Final = 60.0
+"""How long a consolidation that failed by itself waits until it is tried again."""
+LOOKED_AT_EVERY: Final = 64
+"""A writer asks whether one is due once a part of so much more is new."""
 _ID_BYTES: Final = 12
+_LOG: Final = logging.getLogger("engram.spaces")
 
 
 class Summariser(Protocol):
@@ -59,46 +70,131 @@ class _Proposal(NamedTuple):
 
 
 class Consolidator:
-    """Consolidates one open space. Thread-safe."""
+    """Consolidates one open space. Thread-safe; keeps no store alive."""
 
-    def __init__(self, store: Store) -> None:
-        self._store = store
+    def __init__(self, store: Store, sweeper: Sweeper | None) -> None:
+        """Without a sweeper nothing happens by itself."""
+        self._store = ref(store)
+        self._sweeper = sweeper
         self._running = threading.Lock()
+        self._thread: threading.Thread | None = None
+        self._stopping = False
         self._settled: npt.NDArray[np.int64] | None = None
+        self._seen: int | None = None
+        self._noticed = (0, 0, OFF)
+        self._not_before_s = 0.0
+
+    @property
+    def runs(self) -> bool:
+        return self._running.locked() or self._thread is not None
+
+    def notice(self) -> None:
+        """See to it that a consolidation that is due is run. Where the space is opened, and for its
+        writer, after a group; it looks again only once a part more has been stored. Never raises.
+        """
+        store = self._store()
+        if store is None or self._sweeper is None:
+            return
+        rows, new, rhythm = self._noticed
+        same = rhythm == store.state.settings.consolidation
+        if same and 0 <= store.state.view.rows - rows <= new // LOOKED_AT_EVERY:
+            return
+        due_s = self.due_s()
+        if due_s is not None:
+            self._sweeper.expect(self, due_s)
+
+    def due_s(self) -> float | None:
+        """In how many seconds it should consolidate by itself; None if nothing is due, or while it
+        does, or in a space that is not well, or is no longer open.
+        """
+        store = self._store()
+        if store is None or store.closing or self._stopping or self._thread is not None:
+            return None
+        if store.state.deleted or store.condition[0] != "active":
+            return None
+        rhythm, view = store.state.settings.consolidation, store.state.view
+        if rhythm == OFF:
+            self._noticed = (view.rows, 0, OFF)
+            return None
+        # What formed the last belief has looked at all that was stored before it.
+        seen = view.beliefs.last_position if self._seen is None else self._seen
+        first = int(np.searchsorted(view.positions, seen, side="right"))
+        new = first + np.flatnonzero(view.live[first:] & view.attributes.of_kind("episode", first))
+        self._noticed = (view.rows, len(new), rhythm)
+        if not len(new):
+            return None
+        wait_s = float("inf")
+        if rhythm.after is not None and len(new) >= rhythm.after:
+            wait_s = 0.0
+        elif rhythm.every_s is not None:
+            oldest_us = int(view.stored_us[new].min())
+            wait_s = (oldest_us - store.now_ns() // 1_000) / 1e6 + rhythm.every_s
+        if wait_s == float("inf"):
+            return None
+        return max(wait_s, self._not_before_s - time.monotonic(), 0.0)
+
+    def tend(self) -> None:
+        """Consolidate in a thread of its own, unless one does. Never raises."""
+        store = self._store()
+        if store is None or self._thread is not None or self._stopping:
+            return
+        name = f"engram-consolidator-{store.identity.memory_space_id}"
+        self._thread = threading.Thread(target=self._in_background, name=name, daemon=True)
+        try:
+            self._thread.start()
+        except RuntimeError:
+            self._thread = None
+
+    def stop(self) -> None:
+        """Have a running consolidation give up, and wait for it."""
+        self._stopping = True
+        thread = self._thread
+        if thread is not None and thread is not threading.current_thread():
+            thread.join()
+        with self._running:
+            pass
+
+    def _in_background(self) -> None:
+        try:
+            self.run(Extractive())
+        except (EngramError, WalError, OSError) as error:
+            self._not_before_s = time.monotonic() + RETRY_S
+            if not self._stopping:
+                _LOG.warning("a space was not consolidated: %s", error)
+        finally:
+            self._noticed = (0, 0, OFF)
+            self._thread = None
+        self.notice()
+
+    def _check(self) -> None:
+        if self._stopping:
+            raise Unavailable("the space is being closed; nothing more was consolidated")
 
     def run(self, summariser: Summariser, *, dry_run: bool = False) -> Consolidation:
         """Form what belongs together, or with `dry_run` only say what that would be. Raises what
-        the summariser raises, and what committing does.
+        the summariser raises, what committing does, and :class:`engram.errors.Unavailable` where
+        the space is being closed.
         """
         started = time.perf_counter()
-        store = self._store
+        store = self._store()
+        if store is None:
+            raise Unavailable("the space was closed")
         with self._running:
+            self._check()
             view, now_us = store.state.view, store.now_ns() // 1_000
-            planned = plan(view, now_us, self._settled)
-            proposals = [_proposal(view, group, summariser) for group in planned.groups]
-            position, beliefs = view.position, list[Belief]()
-            if dry_run:
-                beliefs = [_belief(each.formed, None) for each in proposals]
+            planned = plan(view, now_us, self._settled, self._check)
+            proposals = []
+            for group in planned.groups:
+                self._check()
+                proposals.append(_proposal(view, group, summariser))
+            position = view.position
+            beliefs = [_belief(each.formed, None) for each in proposals] if dry_run else []
             for batch in _batches([] if dry_run else proposals):
-                command = Consolidate(
-                    [each.formed for each in batch],
-                    np.stack([each.centroid for each in batch]),
-                    store.now_ns() // 1_000,
-                )
-                try:
-                    committed = store.commit(command)
-                except Overtaken:
-                    continue
-                position = committed.ack.last_position
-                events = committed.batch.events
-                revisions = {e.id: e.revision for e in events if isinstance(e, MemoryVersion)}
-                beliefs += [
-                    _belief(each.formed, revisions[each.formed.version.id])
-                    for each in batch
-                    if each.formed.version.id in revisions
-                ]
+                self._check()
+                position, formed = _committed(store, batch, position)
+                beliefs += formed
             if not dry_run:
-                self._settled = planned.settled
+                self._settled, self._seen = planned.settled, view.position
         return Consolidation(
             memory_space_id=store.identity.memory_space_id,
             beliefs=tuple(beliefs),
@@ -108,6 +204,23 @@ class Consolidator:
             left=planned.left,
             took_ms=round((time.perf_counter() - started) * 1_000, 3),
         )
+
+
+def _committed(store: Store, batch: Sequence[_Proposal], position: int) -> tuple[int, list[Belief]]:
+    """Form what of a batch still holds; the last position then, `position` if nothing did."""
+    command = Consolidate(
+        [each.formed for each in batch],
+        np.stack([each.centroid for each in batch]),
+        store.now_ns() // 1_000,
+    )
+    try:
+        committed = store.commit(command)
+    except Overtaken:
+        return position, []
+    events = committed.batch.events
+    revisions = {e.id: e.revision for e in events if isinstance(e, MemoryVersion)}
+    formed = [each.formed for each in batch if each.formed.version.id in revisions]
+    return committed.ack.last_position, [_belief(f, revisions[f.version.id]) for f in formed]
 
 
 def _batches(proposals: Sequence[_Proposal]) -> Iterator[list[_Proposal]]:

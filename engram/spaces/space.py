@@ -118,7 +118,9 @@ class Space(Completing, Consolidating, Lapsing):
         text: `all`, `positions:10000`, `age:30d`. History beyond it goes when the space is
         compacted, and what is remembered stays. `decay` says how memories fade that nobody uses,
         and what that counts for in recall: a :class:`engram.Decay`, or its text: `power:0.5`,
-        `exponential:30d`, `none`, each with `,weight:0.1` if wanted. Raises `Invalid`.
+        `exponential:30d`, `none`, each with `,weight:0.1` if wanted. `consolidation` says when
+        :meth:`consolidate` runs by itself: a :class:`engram.Rhythm`, or its text: `off`,
+        `after:100` (new episodes), `every:1d`, or both. Raises `Invalid`.
         """
         self._commit(self._store(), Configure(checked_settings(settings)))
         return self.info()

@@ -104,9 +104,9 @@ class Store:
         self._feed = feed
         # Not held by its compactor: a cycle would keep the memory of a closed space for a while.
         self.compactor = Compactor(weakref.proxy(self), space_dir)
-        self.consolidator = Consolidator(weakref.proxy(self))
+        self.consolidator = Consolidator(self, sweeper)
         self.forgetter = Forgetter(self, sweeper)
-        noticing = (self.compactor.notice, self.forgetter.notice)
+        noticing = (self.compactor.notice, self.forgetter.notice, self.consolidator.notice)
         self._machine = Machine(identity.memory_space_id, self.state, feed, noticing)
         self._committer = GroupCommitter(
             self.log, self._machine, name=f"engram-writer-{identity.memory_space_id}"
@@ -118,6 +118,7 @@ class Store:
         if self.state.purges.pending and not self.opened_damaged:
             self.compactor.start()  # what a crash or a full disk has interrupted
         self.forgetter.notice()
+        self.consolidator.notice()
 
     def now_ns(self) -> int:
         return self._clock()
@@ -249,9 +250,10 @@ class Store:
         """Close a space that is well, with all that is queued stored; whether it was closed. One
         that is not stays as it is, and so does one whose last writes fail now.
         """
-        if self.condition[0] != "active" or self.compactor.runs:
+        if self.condition[0] != "active" or self.compactor.runs or self.consolidator.runs:
             return False
         self.closing = True
+        self.consolidator.stop()
         self.compactor.stop()
         self._committer.close()
         if self.log.failure is not None:
@@ -260,6 +262,7 @@ class Store:
         return True
 
     def close(self) -> None:
+        self.consolidator.stop()
         if self.condition[0] == "active" and not self.state.deleted:
             self.compactor.close()
         self.compactor.stop()

@@ -366,6 +366,11 @@ def test_a_recall_by_a_memory_that_is_not_there_is_refused(unchanged: Api) -> No
         ({"forgetting": {"capacity": 1, "spare_tags": [""]}}, "forgetting.spare_tags[0]"),
         ({"forgetting": {"spare_kinds": ["fact"]}}, "forgetting"),
         ({"forgetting": {"limit": 1}}, "forgetting.limit"),
+        ({"consolidation": "now"}, "consolidation"),
+        ({"consolidation": None}, "consolidation"),
+        ({"consolidation": {"after": 0}}, "consolidation.after"),
+        ({"consolidation": {"every_s": 0.5}}, "consolidation.every_s"),
+        ({"consolidation": {"at": 1}}, "consolidation.at"),
         ({"embedding": {"model": "caller", "dimensions": 3}}, "embedding"),
     ],
 )

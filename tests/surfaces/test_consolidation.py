@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+import engram
 from engram.memory.beliefs import Consolidation
 
 from .harness import SPACE, Api
@@ -70,6 +71,19 @@ def test_all_handles_have_it(space: Any) -> None:
     space.forget("d0")
     assert space.history(belief.id)[-1].reason == "source-forgotten"
     assert space.consolidate().beliefs == ()
+
+
+def test_a_space_is_told_when_to_consolidate_by_itself(space: Any) -> None:
+    assert str(space.info().consolidation) == "off"
+    info = space.configure(consolidation="after:3,every:1d")
+    assert info.consolidation == engram.Rhythm(after=3, every_s=86_400)
+    (event,) = space.events(after=0, types=["space.configured"], follow=False)
+    assert event.consolidation == info.consolidation
+    fed = space.events(after=event.position, types=["memory.consolidated"], follow=True)
+    remember(space)
+    assert [source.id for source in next(fed).sources] == ["d0", "d1", "d2"]
+    fed.close()
+    assert str(space.configure(consolidation=engram.Rhythm()).consolidation) == "off"
 
 
 @pytest.mark.parametrize("body", [{"dry_run": "yes"}, {"dry_run": None}, {"dry": True}])

@@ -68,6 +68,7 @@ def test_a_space_is_created_shown_and_listed(client: TestClient) -> None:
         "retention",
         "decay",
         "forgetting",
+        "consolidation",
         "position",
         "memories",
         "bytes",

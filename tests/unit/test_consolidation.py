@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -14,13 +14,16 @@ import pytest
 import engram
 from engram.cognition import consolidation
 from engram.cognition.consolidation import plan
-from engram.errors import Invalid, MemoryNotFound
+from engram.errors import Invalid, MemoryNotFound, Unavailable
 from engram.memory.beliefs import Consolidation
 from engram.memory.times import from_us
 from engram.spaces import consolidator
 from engram.spaces.database import Database
+from engram.spaces.registry import Registry
 from engram.spaces.space import Space
-from tests.unit.conftest import START_NS, SetClock, at_once
+from engram.spaces.sweeper import Sweeper
+from tests.unit.conftest import START_NS, SetClock, at_once, wait_until
+from wal.os_vfs import open_root
 
 DIMENSIONS = 16
 CALLER = engram.EmbeddingSpec(model="caller", dimensions=DIMENSIONS)
@@ -72,6 +75,15 @@ def beliefs(space: Space) -> list[engram.Memory]:
 @pytest.fixture
 def space(db: Database) -> Space:
     return db.create_space("space", embedding=CALLER)
+
+
+@pytest.fixture
+def tended(tmp_path: Path, clock: SetClock) -> Iterator[Space]:
+    """A space of a database that looks after its spaces by itself."""
+    sweeper = Sweeper()
+    registry = Registry(open_root(tmp_path), owner="a test", clock=clock, sweeper=sweeper)
+    with Database(registry, tmp_path, 0, sweeper) as db:
+        yield db.create_space("tended", embedding=CALLER)
 
 
 def test_what_recurs_becomes_a_belief_with_its_sources(alpha: Space) -> None:
@@ -401,6 +413,81 @@ def test_a_second_call_waits_for_the_first(space: Space) -> None:
     outcomes = at_once(4, lambda _: space.consolidate())
     assert sorted(len(each) for each in outcomes if isinstance(each, Consolidation)) == [0, 0, 0, 6]
     assert len(beliefs(space)) == 6
+
+
+def test_it_runs_by_itself_after_so_many_new_episodes(tended: Space) -> None:
+    assert tended.configure(consolidation="after:4").consolidation == engram.Rhythm(after=4)
+    tell(tended, 0, 1, 2, 3)
+    assert tended._store().consolidator.due_s() is None
+    tell(tended, 1, 1)
+    wait_until(lambda: len(beliefs(tended)) == 1)
+    wait_until(lambda: not tended._store().consolidator.runs)
+    tell(tended, 1, 2, 3)
+    assert tended._store().consolidator.due_s() is None
+    tended.configure(consolidation="after:2")
+    wait_until(lambda: len(beliefs(tended)) == 2)
+
+
+def test_it_runs_by_itself_once_a_new_episode_has_waited(tended: Space, clock: SetClock) -> None:
+    tended.configure(consolidation=engram.Rhythm(every_s=3_600))
+    tell(tended, 0, 1, 2, 3)
+    assert tended._store().consolidator.due_s() == 3_600
+    clock.go_on(3_599)
+    assert tended._store().consolidator.due_s() == 1
+    clock.go_on(2)
+    tell(tended, 1, 1)
+    wait_until(lambda: len(beliefs(tended)) == 1)
+    wait_until(lambda: not tended._store().consolidator.runs)
+    assert tended._store().consolidator.due_s() is None
+    tended.forget("0-1")
+    assert tended._store().consolidator.due_s() is None
+
+
+def test_nothing_runs_by_itself_unless_it_is_told_to(tended: Space) -> None:
+    assert tended.info().consolidation == engram.Rhythm()
+    tell(tended, 0, *range(10))
+    assert tended._store().consolidator.due_s() is None
+    tended.configure(consolidation="after:1")
+    wait_until(lambda: len(beliefs(tended)) == 1)
+    tended.configure(consolidation="off")
+    tell(tended, 1, *range(3))
+    assert tended._store().consolidator.due_s() is None
+
+
+def test_what_is_due_when_a_space_is_opened_is_run_then(tmp_path: Path) -> None:
+    with engram.open(tmp_path) as db:
+        space = db.create_space("alpha", embedding=CALLER)
+        tell(space, 0, 1, 2, 3)
+    with engram.open(tmp_path) as db:
+        db.space("alpha").configure(consolidation="after:3")
+        wait_until(lambda: len(beliefs(db.space("alpha"))) == 1)
+        tell(db.space("alpha"), 1, 1, 2)
+    with engram.open(tmp_path) as db:
+        assert db.space("alpha")._store().consolidator.due_s() is None
+        tell(db.space("alpha"), 1, 3)
+        wait_until(lambda: len(beliefs(db.space("alpha"))) == 2)
+
+
+def test_closing_has_it_give_up(tended: Space, monkeypatch: pytest.MonkeyPatch) -> None:
+    space = tended
+    tell(space, 0, 1, 2, 3)
+    planned, closing = threading.Event(), threading.Event()
+
+    def slowly(*given: Any) -> Any:
+        planned.set()
+        while not space._store().consolidator._stopping:
+            closing.wait(0.01)
+        return plan(*given)
+
+    monkeypatch.setattr(consolidator, "plan", slowly)
+    store = space._store()
+    space.configure(consolidation="after:1")
+    assert planned.wait(30)
+    store.consolidator.stop()
+    assert not store.consolidator.runs
+    assert beliefs(space) == []
+    with pytest.raises(Unavailable, match="closed"):
+        space.consolidate()
 
 
 def test_writes_beside_it_never_leave_a_belief_that_rests_on_what_is_gone(space: Space) -> None:

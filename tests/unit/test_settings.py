@@ -27,6 +27,7 @@ from engram.memory.decay import (
     parse_decay,
 )
 from engram.memory.retention import Retention
+from engram.memory.rhythm import Rhythm, check_rhythm, checked_rhythm
 from engram.memory.settings import SETTINGS, Settings, settings_column, settings_of
 
 DAY_S = 24 * 3_600
@@ -252,3 +253,34 @@ def test_nothing_and_what_is_no_setting_are_refused(tmp_path: Path) -> None:
         with pytest.raises(TypeError, match="'colour'"):
             alpha.configure(colour="red")  # type: ignore[call-arg]
         assert alpha.info().position == 1
+
+
+@pytest.mark.parametrize(
+    ("text", "rhythm"),
+    [
+        ("off", Rhythm()),
+        ("after:100", Rhythm(after=100)),
+        ("every:1d", Rhythm(every_s=DAY_S)),
+        ("after:1,every:90s", Rhythm(after=1, every_s=90)),
+        ("every:36h,after:7", Rhythm(after=7, every_s=36 * 3_600)),
+    ],
+)
+def test_the_textual_forms_of_a_rhythm(text: str, rhythm: Rhythm) -> None:
+    for said in (text, rhythm, str(rhythm)):
+        assert check_rhythm("consolidation", said) == rhythm
+    assert checked_rhythm("consolidation", rhythm.after, rhythm.every_s) == rhythm
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        *("", "on", "after", "after:", "after:0", "after:x", "after:-1", "after:1.5", "after:٣"),
+        *("every:1", "every:0s", "every:1y", "after:1,after:2", "after:1,", "off,after:1"),
+        *(f"after:{10**18}", f"every:{10**18}d", None, 5, Rhythm(after=0)),
+        *(Rhythm(after=True), Rhythm(every_s=-1), Rhythm(every_s=1.5)),  # type: ignore[arg-type]
+    ],
+)
+def test_what_is_no_rhythm_is_refused(value: object) -> None:
+    with pytest.raises(Invalid) as caught:
+        check_rhythm("consolidation", value)
+    assert all(item.field.startswith("consolidation") for item in caught.value.errors)

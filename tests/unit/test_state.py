@@ -43,6 +43,7 @@ from engram.memory.model import Filter
 from engram.memory.payload import Batch
 from engram.memory.purges import is_husk, is_purged, redacted
 from engram.memory.retention import KEEP_ALL, Retention
+from engram.memory.rhythm import Rhythm
 from engram.memory.settings import Settings
 from engram.memory.state import State, StateError
 from engram.memory.times import from_us
@@ -654,6 +655,7 @@ def test_the_last_configuration_holds() -> None:
             Settings(retention=Retention(age_s=60), decay=hourly),
             Settings(decay=Decay(family="none", weight=0)),
             Settings(decay=Decay(exponent=0.1)),
+            Settings(consolidation=Rhythm(after=5, every_s=60)),
             Settings(),
         )
     ):

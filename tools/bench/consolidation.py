@@ -31,7 +31,8 @@ Floats = np.ndarray[Any, np.dtype[np.float32]]
 
 def directions(count: int, dimensions: int, random: np.random.Generator) -> Floats:
     found = random.standard_normal((count, dimensions))
-    return (found / np.linalg.norm(found, axis=1, keepdims=True)).astype(np.float32)
+    units: Floats = (found / np.linalg.norm(found, axis=1, keepdims=True)).astype(np.float32)
+    return units
 
 
 def episodes(kind: str, count: int, dimensions: int) -> Floats:
@@ -45,7 +46,8 @@ def episodes(kind: str, count: int, dimensions: int) -> Floats:
         own[:grouped] = np.sqrt(ALIKE) * middles[which] + np.sqrt(1 - ALIKE) * own[:grouped]
     elif kind == "hub":
         own = HUB * directions(1, dimensions, random) + np.sqrt(1 - HUB**2) * own
-    return own[random.permutation(count)].astype(np.float32)
+    mixed: Floats = own[random.permutation(count)].astype(np.float32)
+    return mixed
 
 
 def remember(space: engram.Space, vectors: Floats, first: int) -> None:

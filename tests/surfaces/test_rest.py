@@ -416,10 +416,11 @@ def test_recall_answers_by_the_contract(client: TestClient, alpha: str) -> None:
     ).json()
     assert explained["mode"] == "hybrid"
     for hit in explained["results"]:
-        assert hit["why"]["similarity"] + hit["why"]["lexical"] == pytest.approx(hit["score"])
+        parts = ("similarity", "lexical", "recency", "frequency")
+        assert sum(hit["why"][part] for part in parts) == pytest.approx(hit["score"])
     spread = {"query": "deploy key", "explain": True, "spread": {"max_hops": 1, "decay": 0.9}}
     for hit in client.post(f"{alpha}/recall", json=spread).json()["results"]:
-        parts = ("similarity", "lexical", "window", "activation")
+        parts = ("similarity", "lexical", "window", "activation", "recency", "frequency")
         assert sum(hit["why"][part] for part in parts) == pytest.approx(hit["score"])
         assert all(
             step.keys() == {"from", "to", "weight", "relation"} for step in hit["why"]["path"]

@@ -7,8 +7,9 @@ adds what it rests on besides. Whether they still count follows from the rows: a
 them for as long as it lives, and it does not live on when one of them is gone.
 
 A checkpoint has one row left of each id, so it also says which entries are of the life that its
-belief's id leads to. The others are kept for as long as history is: they say in which texts there
-may be something of a memory that is to be purged.
+belief's id leads to, and until when the others were. These are kept for as long as the text of that
+life may be: not only in the history that is held, but also in the base where that begins. They say
+in which texts there may be something of a memory that is to be purged.
 
 What is looked up is sorted once somebody asks, and shared by all views until an entry is added.
 """
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
 
 Int64Array = npt.NDArray[np.int64]
 BoolArray = npt.NDArray[np.bool_]
-_BELIEF, _SOURCE, _REVISION, _POSITION, _CURRENT = range(5)
+_BELIEF, _SOURCE, _REVISION, _POSITION, _UNTIL = range(5)
 WIDTH: Final = 5
 
 
@@ -37,14 +38,15 @@ class BeliefColumns(NamedTuple):
     """Entries as a checkpoint holds them, (n,) each, ascending by belief, source and position.
 
     `beliefs` and `sources` are uint32 rows; `revisions` and `positions` int64, those of the sources
-    and of the events that formed the beliefs; `current` is bool.
+    and of the events that formed the beliefs; `until`, int64, the one from which on the belief's id
+    led to another life, 0 while it does not.
     """
 
     beliefs: npt.NDArray[np.uint32]
     sources: npt.NDArray[np.uint32]
     revisions: Int64Array
     positions: Int64Array
-    current: BoolArray
+    until: Int64Array
 
 
 def no_beliefs() -> BeliefColumns:
@@ -54,14 +56,14 @@ def no_beliefs() -> BeliefColumns:
 
 def check_beliefs(columns: BeliefColumns, rows: int) -> None:
     """Raises :class:`ValueError` for arrays that cannot be beliefs rest on."""
-    beliefs, sources, revisions, positions, current = columns
-    if {len(column) for column in columns} != {len(beliefs)} or current.dtype != np.bool_:
+    beliefs, sources, revisions, positions, until = columns
+    if {len(column) for column in columns} != {len(beliefs)}:
         raise ValueError("what its beliefs rest on has columns that do not fit each other")
     if not len(beliefs):
         return
     if max(int(beliefs.max()), int(sources.max())) >= rows or (beliefs == sources).any():
         raise ValueError("its beliefs rest on rows that it does not have")
-    if int(revisions.min()) < 1 or int(positions.min()) < 1:
+    if int(revisions.min()) < 1 or int(positions.min()) < 1 or int(until.min()) < 0:
         raise ValueError("its beliefs rest on what cannot be")
     order = np.lexsort((positions, sources, beliefs))
     if (order != np.arange(len(order))).any():
@@ -76,7 +78,7 @@ def _columns(entries: Int64Array) -> BeliefColumns:
         ordered[:, _SOURCE].astype(np.uint32),
         ordered[:, _REVISION].copy(),
         ordered[:, _POSITION].copy(),
-        ordered[:, _CURRENT].astype(np.bool_),
+        ordered[:, _UNTIL].copy(),
     )
 
 
@@ -93,7 +95,7 @@ class _Sorted:
         """Which of some roots, and the places of the entries that have it at that end."""
         made = self._made
         if made is None:
-            current = np.flatnonzero(self._entries[:, _CURRENT])
+            current = np.flatnonzero(self._entries[:, _UNTIL] == 0)
             both = []
             for column in (_BELIEF, _SOURCE):
                 order = current[np.argsort(self._entries[current, column], kind="stable")]
@@ -164,12 +166,12 @@ class BeliefsView:
 
     def rows(self) -> Int64Array:
         """The newest rows, which may be dead, of all that was formed from sources."""
-        current = self._entries[:, _CURRENT] == 1
+        current = self._entries[:, _UNTIL] == 0
         return np.unique(self._newest(self._entries[current, _BELIEF]))
 
     def cited(self, visible: BoolArray) -> Int64Array:
         """The newest rows of what visible beliefs rest on, ascending."""
-        current = self._entries[self._entries[:, _CURRENT] == 1]
+        current = self._entries[self._entries[:, _UNTIL] == 0]
         living = visible[self._newest(current[:, _BELIEF])]
         return np.unique(self._newest(current[living, _SOURCE]))
 
@@ -180,18 +182,21 @@ class BeliefsView:
         ends = np.isin(self._entries[:, : _SOURCE + 1], rows).any(1)
         return np.unique(self._entries[ends, _POSITION])
 
-    def kept(self, new_rows: Int64Array, labels: Int64Array, drop_to: int) -> BeliefColumns:
+    def kept(
+        self, new_rows: Int64Array, labels: Int64Array, ended: Int64Array, drop_to: int
+    ) -> BeliefColumns:
         """The entries of the rows that are kept, under their new numbers.
 
         `labels` leads from each row to the newest of its id, `new_rows` is negative for one that is
-        not kept. Of what is not current only that stays which history tells of behind `drop_to`.
+        not kept, and `ended` says of each root from which position on its id led to another life, 0
+        while it does not. Of such a life nothing is left once that is not behind `drop_to`.
         """
         entries = self._entries.copy()
-        ends = labels[entries[:, : _SOURCE + 1]]
-        entries[:, _CURRENT] &= self._newest(entries[:, _BELIEF]) == ends[:, _BELIEF]
-        entries[:, : _SOURCE + 1] = new_rows[ends]
+        over = np.where(entries[:, _UNTIL] == 0, ended[entries[:, _BELIEF]], entries[:, _UNTIL])
+        entries[:, _UNTIL] = over
+        entries[:, : _SOURCE + 1] = new_rows[labels[entries[:, : _SOURCE + 1]]]
         kept = (entries[:, : _SOURCE + 1] >= 0).all(1)
-        kept &= (entries[:, _CURRENT] == 1) | (entries[:, _POSITION] > drop_to)
+        kept &= (over == 0) | (over > drop_to)
         return _columns(entries[kept])
 
     def _at(self, end: int, row: int) -> Int64Array:
@@ -224,12 +229,12 @@ class Beliefs:
     ) -> None:
         """The belief that began at a root was formed from those that began at others."""
         entries = self._entries.view()
-        own = entries[(entries[:, _BELIEF] == belief) & (entries[:, _CURRENT] == 1)]
+        own = entries[(entries[:, _BELIEF] == belief) & (entries[:, _UNTIL] == 0)]
         known = set(own[:, _SOURCE].tolist())
         pairs = list(zip(sources, revisions, strict=True))
         # What says nothing new was nevertheless said, at its own position.
         new = [pair for pair in pairs if pair[0] not in known] or pairs
-        self._entries.extend([(belief, *pair, position, 1) for pair in new])
+        self._entries.extend([(belief, *pair, position, 0) for pair in new])
 
     def view(self, links: LinksView) -> BeliefsView:
         """What is there now; stays as it is. `links` is of the same moment."""

@@ -7,12 +7,13 @@ formed was worked out from an earlier state; of that, what does not hold any mor
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence, Set
 from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 
 import msgspec
 import numpy as np
 
+from engram.errors import Invalid
 from engram.memory.events import (
     Event,
     MemoryConsolidated,
@@ -24,6 +25,7 @@ from engram.memory.events import (
 from engram.memory.model import Vector
 from engram.memory.payload import Batch
 from engram.memory.purges import is_husk
+from engram.memory.times import NEVER_US, from_us
 
 if TYPE_CHECKING:
     from engram.memory.decide import Known, Latest
@@ -91,7 +93,10 @@ def _holds(known: Known, belief: Formed, now_us: int) -> bool:
         latest = known.latest(source)
         if latest is None or not latest.lives_at(now_us) or latest.version.revision != revision:
             return False
-        for other in known.resting_on(source):
+        holders = known.resting_on(source)
+        if belief.based_on is not None and event.id in holders:
+            continue  # as before, also where another one was restored beside it
+        for other in holders:
             holder = known.latest(other)
             if other != event.id and holder is not None and holder.lives_at(now_us):
                 return False
@@ -140,6 +145,19 @@ def rests_no_more(known: Known, belief: str, now_us: int) -> str | None:
     return None
 
 
+def check_expiry(known: Known, memory_id: str, expires_us: int | None) -> None:
+    """Refuse a time, None for never, by which what a belief of that id rests on would be gone."""
+    sources = [known.latest(source) for source, _ in known.cited(memory_id)]
+    expiries = [source.version.expires_us for source in sources if source is not None]
+    first_us = min((each for each in expiries if each is not None), default=NEVER_US)
+    if (NEVER_US if expires_us is None else expires_us) > first_us:
+        raise Invalid.of(
+            "expires_at",
+            f"memory {memory_id!r} is a belief, and something it rests on expires at "
+            f"{from_us(first_us).isoformat()}; it cannot outlive that",
+        )
+
+
 class Applied(Protocol):
     """What a state knows about beliefs, see :class:`engram.memory.decide.Known`."""
 
@@ -155,24 +173,37 @@ class Queued:
 
     def __init__(self) -> None:
         self._formed: dict[str, MemoryConsolidated] = {}
+        self._ever: dict[str, set[str]] = {}
 
     def take(self, event: Event) -> None:
         if isinstance(event, MemoryStored):
             self._formed.pop(event.id, None)
+        elif isinstance(event, MemoryPurged):
+            self._formed.pop(event.id, None)
+            self._ever.pop(event.id, None)
         elif isinstance(event, MemoryConsolidated):
             self._formed[event.id] = event
+            self._ever.setdefault(event.id, set()).update(event.sources)
 
     def resting_on(
-        self, state: Applied, memory_id: str, latest: Callable[[str], Latest | None]
+        self,
+        state: Applied,
+        memory_id: str,
+        latest: Callable[[str], Latest | None],
+        anew: Set[str],
     ) -> list[str]:
-        """As :meth:`engram.memory.decide.Known.resting_on`, with what was decided since."""
-        beliefs = {*state.resting_on(memory_id), *self._with_source(memory_id)}
+        """As :meth:`engram.memory.decide.Known.resting_on`, with what was decided since; the ids in
+        `anew` were used again.
+        """
+        formed = {each.id for each in self._formed.values() if memory_id in each.sources}
+        beliefs = formed.union(each for each in state.resting_on(memory_id) if each not in anew)
         known = [(belief, latest(belief)) for belief in sorted(beliefs)]
         return [belief for belief, found in known if found is not None and found.alive]
 
     def derived_from(self, state: Applied, memory_id: str) -> list[str]:
         """As :meth:`engram.memory.decide.Known.derived_from`, with what was decided since."""
-        return sorted({*state.derived_from(memory_id), *self._with_source(memory_id)})
+        ever = {belief for belief, sources in self._ever.items() if memory_id in sources}
+        return sorted({*state.derived_from(memory_id), *ever})
 
     def cited(self, state: Applied, memory_id: str, anew: bool) -> Sequence[tuple[str, int]]:
         """As :meth:`engram.memory.decide.Known.cited`; `anew` says that the id was used again."""
@@ -180,6 +211,3 @@ class Queued:
         if event is not None:
             return list(zip(event.sources, event.revisions, strict=True))
         return [] if anew else state.cited(memory_id)
-
-    def _with_source(self, memory_id: str) -> list[str]:
-        return [each.id for each in self._formed.values() if memory_id in each.sources]

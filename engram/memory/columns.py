@@ -270,7 +270,7 @@ def compact(
         restored=_restored(frozen, drop_to, purged[labels]),
         links=links,
         uses=view.uses.kept(np.flatnonzero(kept)),
-        beliefs=view.beliefs.kept(new_rows, labels, drop_to),
+        beliefs=view.beliefs.kept(new_rows, labels, _lives_ended(view), drop_to),
     )
 
 
@@ -298,6 +298,18 @@ def _ended_by(view: View, drop_to: int) -> BoolArray:
     last = view.positions.copy()
     np.maximum.at(last, view.forgotten[:, 0], view.forgotten[:, 1])
     ended: BoolArray = last <= drop_to
+    return ended
+
+
+def _lives_ended(view: View) -> Int64Array:
+    """For the row at which a life began the position at which another one of its id did, int64
+    (rows,); 0 for all others.
+    """
+    ended = np.zeros(view.rows, np.int64)
+    later = np.flatnonzero(view.previous >= 0)
+    roots, before = (view.links.roots_of(rows) for rows in (later, view.previous[later]))
+    another = roots != before
+    ended[before[another]] = view.positions[later[another]]
     return ended
 
 

@@ -22,6 +22,7 @@ from engram.errors import (
 )
 from engram.memory.believing import (
     Consolidate,
+    check_expiry,
     formed,
     rests_no_more,
     with_derived,
@@ -331,6 +332,8 @@ def _spared(known: Known, policy: Forgetting, memory_id: str) -> bool:
 def _revise(known: Known, command: Revise, memory_space_id: str) -> Batch:
     old = _living(known, command.id, command.now_us, memory_space_id).version
     fields = {**msgspec.structs.asdict(old), **command.changes, "revision": old.revision + 1}
+    if "expires_us" in command.changes:
+        check_expiry(known, command.id, fields["expires_us"])
     vector = known.vector(command.id) if command.vector is None else command.vector
     return Batch([MemoryRevised(**fields)], vector.reshape(1, -1))
 

@@ -17,6 +17,7 @@ from compaction.columns import ColumnFile
 from engram.errors import HistoryGone, PositionBeyondEnd, Unavailable
 from engram.memory.events import MemoryPurged
 from engram.memory.payload import NO_VECTORS, Batch, PayloadError, decode_batch
+from engram.memory.purges import is_husk
 from engram.memory.state import State, StateError
 from engram.memory.times import from_us, to_us
 from engram.spaces.compactor import state_of
@@ -236,7 +237,7 @@ def _purge(state: State, ids: Iterable[str]) -> None:
     position = state.view.position
     for memory_id in ids:
         latest = state.latest(memory_id)
-        if latest is not None and latest.alive:
+        if latest is not None and not is_husk(latest.version):
             event = MemoryPurged(id=memory_id, revision=latest.version.revision)
             state.apply(Batch([event], NO_VECTORS), position, 0)
             state.publish()

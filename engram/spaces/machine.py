@@ -98,7 +98,7 @@ class Machine:
         return not begun and self.state.linked(source, target, relation)
 
     def resting_on(self, memory_id: str) -> Sequence[str]:
-        return self._formed.resting_on(self.state, memory_id, self.latest)
+        return self._formed.resting_on(self.state, memory_id, self.latest, self._anew)
 
     def derived_from(self, memory_id: str) -> Sequence[str]:
         return self._formed.derived_from(self.state, memory_id)

@@ -344,6 +344,54 @@ def test_purging_a_source_purges_what_was_formed_from_it(space: Space) -> None:
     assert len(beliefs(space)) == 2
 
 
+def test_a_purge_takes_an_earlier_life_of_a_belief_out_of_the_base_too(tmp_path: Path) -> None:
+    with engram.open(tmp_path) as db:
+        space = db.create_space("alpha", embedding=CALLER)
+        tell(space, 0, 1, 2, 3)
+        (belief,) = space.consolidate()
+        space.remember("A secret.", id="secret", embedding=near(0, 4))
+        space.consolidate()
+        before = space.compact().checkpoint_position
+        space.revise("secret", engram.Changes(content="Nothing.", embedding=near(7, 1)))
+        (anew,) = space.consolidate()
+        assert anew.id == belief.id
+        space.configure(retention=f"positions:{space.info().position - before}")
+        assert space.compact().oldest_position == before + 1
+        assert any(b"A secret." in file.read_bytes() for file in tmp_path.rglob("*.ckpt"))
+        space.purge("secret")
+        assert [event.type for event in space.history(belief.id)] == ["memory.purged"]
+    files = [file for file in tmp_path.rglob("*") if file.is_file()]
+    assert [file for file in files if b"A secret." in file.read_bytes()] == []
+
+
+def test_a_belief_that_shares_its_sources_with_a_restored_one_goes_on(space: Space) -> None:
+    tell(space, 0, 1, 2, 3)
+    (belief,) = space.consolidate()
+    space.forget(belief.id)
+    tell(space, 0, 4)
+    (other,) = space.consolidate()
+    space.restore(belief.id)
+    tell(space, 0, 5)
+    (anew,) = space.consolidate()
+    assert (anew.id, anew.action, len(anew.sources)) == (other.id, "revised", 5)
+    assert space.consolidate().episodes == 0
+
+
+def test_a_belief_cannot_be_made_to_outlive_what_it_rests_on(space: Space, clock: SetClock) -> None:
+    tell(space, 0, 1, 2)
+    until = from_us(START_NS // 1_000 + 1_000_000)
+    tell(space, 0, 3, expires_at=until)
+    (belief,) = space.consolidate()
+    for later in (None, until + timedelta(microseconds=1)):
+        with pytest.raises(Invalid, match="cannot outlive"):
+            space.revise(belief.id, engram.Changes(expires_at=later))
+    earlier = until - timedelta(seconds=0.5)
+    assert space.revise(belief.id, engram.Changes(expires_at=earlier)).expires_at == earlier
+    assert space.revise(belief.id, engram.Changes(expires_at=until)).expires_at == until
+    clock.go_on(1)
+    assert beliefs(space) == []
+
+
 def test_what_a_space_holds_of_beliefs_outlives_its_process(tmp_path: Path) -> None:
     with engram.open(tmp_path) as db:
         space = db.create_space("alpha", embedding=CALLER)

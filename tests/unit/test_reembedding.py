@@ -29,10 +29,12 @@ from engram.errors import (
 from engram.memory.columns import compact
 from engram.spaces import reembedding
 from engram.spaces.as_of import moment
+from engram.spaces.compactor import Compactor
 from engram.spaces.staged import DIGEST_BYTES, KEPT_S
 from engram.spaces.verify import verify
 from tests.unit.conftest import CALLER, UNIT, SetClock
 from tests.unit.test_embedding_openai import MODEL, Server, says, server, vector_of
+from wal.errors import DiskFull as NoRoom
 
 __all__ = ["server"]
 MINILM = engram.EmbeddingSpec(model="all-minilm-l6-v2-int8", dimensions=384)
@@ -262,6 +264,28 @@ def test_vectors_of_the_callers_give_way_to_those_of_an_embedder(db: engram.Data
     space.remember("the deploy key", id="one", embedding=UNIT)
     copy = space.fork("copy", embedding=DEFAULT)
     assert [hit.memory.id for hit in copy.recall("key", mode="similarity").results] == ["one"]
+
+
+def test_what_is_purged_meanwhile_is_not_in_it_where_that_finds_no_room(
+    db: engram.Database, alpha: Space, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wanted = ["m3", "m4"]  # one that is forgotten, and one that is not
+
+    def full(self: Compactor) -> None:
+        raise NoRoom("no room left")
+
+    def purge(done: int, total: int) -> None:
+        while wanted:
+            with pytest.raises(engram.DiskFull):
+                alpha.purge(wanted.pop())
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Compactor, "run", full)
+        copy = alpha.fork("copy", embedding=MINILM, progress=purge)
+    copied = bytes_below(db.path / "copy")
+    assert [f"the number {n} is".encode() in copied for n in (3, 4, 5)] == [False, False, True]
+    with pytest.raises(engram.MemoryNotFound):
+        copy.restore("m3")
 
 
 def test_an_empty_space_is_copied_too(db: engram.Database) -> None:

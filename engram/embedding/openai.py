@@ -28,7 +28,7 @@ import numpy as np
 import numpy.typing as npt
 
 from engram import limits
-from engram.errors import EmbedderMismatch, EmbedderUnavailable, Invalid
+from engram.errors import EmbedderMismatch, EmbedderUnavailable, EngramError, Invalid
 from wal.decoding import decoder_of
 
 if TYPE_CHECKING:
@@ -103,6 +103,87 @@ def environment() -> Settings:
     return Settings.of(os.environ)
 
 
+@dataclass(frozen=True, slots=True)
+class Server:
+    """Where a model is asked for something. `what` names who asks in errors, `error` is their kind,
+    and `task` what the model must be able to do.
+    """
+
+    what: str
+    model: str
+    task: str
+    error: type[EngramError]
+    settings: Settings
+
+    def ask(self, path: str, body: Mapping[str, object], answer_bytes_max: int) -> Answer:
+        """Post to `{base_url}/{path}`; the answer, whatever its status. Raises `error`."""
+        # Imported here because who uses no such model needs no HTTP client.
+        from engram.embedding.post import NotAnswered, Request, post
+
+        settings = self.settings
+        headers = {
+            "Content-Type": "application/json",
+            "Accept": "application/json",
+            "User-Agent": "engram",
+        }
+        if settings.authorization is not None:
+            headers["Authorization"] = settings.authorization
+        proxy_headers = None
+        if settings.proxy_authorization is not None:
+            # A tunnel's proxy reads its own request; otherwise it reads the server's.
+            proxy_headers = {"Proxy-Authorization": settings.proxy_authorization}
+            if settings.base_url.startswith("http:"):
+                headers |= proxy_headers
+        request = Request(
+            url=f"{settings.base_url}/{path}",
+            headers=headers,
+            body=msgspec.json.encode(body),
+            timeout_s=settings.timeout_s,
+            answer_bytes_max=answer_bytes_max,
+            first_wait_s=settings.first_wait_s,
+            proxy=settings.proxy,
+            proxy_headers=proxy_headers,
+        )
+        try:
+            return post(request)
+        except NotAnswered as error:
+            reason, advice = str(error), f"Check that it runs, and {BASE_URL_VARIABLE}"
+            # Not chained: the errors of a library may quote what is secret.
+            raise self.unavailable(reason, advice) from None
+
+    def refused(self, answer: Answer) -> EngramError:
+        """The error for an answer that is no success, with the server's own words."""
+        reason = f"it answered {answer.status}: {_message(answer.body)}"
+        if answer.tries > 1:
+            reason += f" (tried {answer.tries} times)"
+        advice = f"Check {BASE_URL_VARIABLE}"
+        if answer.status in {401, 403}:
+            advice = f"Check {API_KEY_VARIABLE}"
+        elif answer.status == 404:
+            advice = f"Check that the server has the model {self.model!r}, and {BASE_URL_VARIABLE}"
+        elif answer.status == 413:
+            advice = "The text is too long for the server: shorten it, or raise the server's limit"
+        elif answer.status in DIVISIBLE:
+            advice = f"Check that {self.model!r} {self.task} and can take a text this long"
+        elif answer.retry_after_s is not None:
+            advice = f"Try again in {answer.retry_after_s:.0f} s"
+        elif answer.status == 429 or answer.status >= 500:
+            advice = "Try again later"
+        elif answer.location is not None:
+            reason = f"it answered {answer.status}, a redirect, which is not followed"
+            advice = f"Set {BASE_URL_VARIABLE} to where the server is"
+        return self.unavailable(reason, advice)
+
+    def unavailable(self, reason: str, advice: str) -> EngramError:
+        # Libraries quote what they cannot read. This comes first: it may make a secret whole.
+        reason = "".join(character for character in reason if character.isprintable())
+        for secret in self.settings.secrets:
+            reason = reason.replace(secret, "[secret]")
+        return self.error(
+            f"The {self.what} at {self.settings.base_url} is not available: {reason}. {advice}"
+        )
+
+
 class OpenAIEmbedder:
     """The model `name` of whatever server `settings` lead to, asked anew at every call."""
 
@@ -138,27 +219,25 @@ class OpenAIEmbedder:
         """
         if not all(texts):
             raise Invalid.of("text", "is empty; there is nothing to embed")
-        settings = self._settings()
+        what = f"embedder {self.model!r}"
+        server = Server(what, self._name, "makes embeddings", EmbedderUnavailable, self._settings())
         rows = [np.empty((0, self.dimensions), np.float32)]
         for batch in _batches(texts):
-            rows.extend(self._rows(settings, batch))
+            rows.extend(self._rows(server, batch))
         return np.concatenate(rows)
 
-    def _rows(self, settings: Settings, batch: Sequence[str]) -> Iterator[npt.NDArray[np.float32]]:
-        answer = self._ask(settings, batch)
+    def _rows(self, server: Server, batch: Sequence[str]) -> Iterator[npt.NDArray[np.float32]]:
+        answer = self._ask(server, batch)
         if answer.status in DIVISIBLE and len(batch) > 1:
             middle = len(batch) // 2
-            yield from self._rows(settings, batch[:middle])
-            yield from self._rows(settings, batch[middle:])
+            yield from self._rows(server, batch[:middle])
+            yield from self._rows(server, batch[middle:])
         elif answer.status != 200:
-            raise self._refused(settings, answer)
+            raise server.refused(answer)
         else:
-            yield self._vectors(settings, answer.body, len(batch))
+            yield self._vectors(server, answer.body, len(batch))
 
-    def _ask(self, settings: Settings, batch: Sequence[str]) -> Answer:
-        # Imported here because who uses no such model needs no HTTP client.
-        from engram.embedding.post import NotAnswered, Request, post
-
+    def _ask(self, server: Server, batch: Sequence[str]) -> Answer:
         body: dict[str, object] = {
             "model": self._name,
             "input": list(batch),
@@ -166,56 +245,29 @@ class OpenAIEmbedder:
         }
         if self._name.startswith(TAKES_DIMENSIONS):
             body["dimensions"] = self.dimensions
-        headers = {
-            "Content-Type": "application/json",
-            "Accept": "application/json",
-            "User-Agent": "engram",
-        }
-        if settings.authorization is not None:
-            headers["Authorization"] = settings.authorization
-        proxy_headers = None
-        if settings.proxy_authorization is not None:
-            # A tunnel's proxy reads its own request; otherwise it reads the server's.
-            proxy_headers = {"Proxy-Authorization": settings.proxy_authorization}
-            if settings.base_url.startswith("http:"):
-                headers |= proxy_headers
         # Room for any number of dimensions, so that a wrong one is told as what it is.
         numbers_max = len(batch) * limits.DIMENSIONS_MAX
-        request = Request(
-            url=f"{settings.base_url}/embeddings",
-            headers=headers,
-            body=msgspec.json.encode(body),
-            timeout_s=settings.timeout_s,
-            answer_bytes_max=numbers_max * BYTES_PER_NUMBER_MAX + ANSWER_OVERHEAD_BYTES,
-            first_wait_s=settings.first_wait_s,
-            proxy=settings.proxy,
-            proxy_headers=proxy_headers,
-        )
-        try:
-            return post(request)
-        except NotAnswered as error:
-            reason, advice = str(error), f"Check that it runs, and {BASE_URL_VARIABLE}"
-            # Not chained: the errors of a library may quote what is secret.
-            raise self._unavailable(settings, reason, advice) from None
+        bytes_max = numbers_max * BYTES_PER_NUMBER_MAX + ANSWER_OVERHEAD_BYTES
+        return server.ask("embeddings", body, bytes_max)
 
-    def _vectors(self, settings: Settings, body: bytes, count: int) -> npt.NDArray[np.float32]:
+    def _vectors(self, server: Server, body: bytes, count: int) -> npt.NDArray[np.float32]:
         """The rows of an answer in the order of the texts, checked."""
-        server = f"Check that {BASE_URL_VARIABLE} leads to an OpenAI-compatible server"
+        advice = f"Check that {BASE_URL_VARIABLE} leads to an OpenAI-compatible server"
         try:
             items = decoder_of(_Embeddings).decode(body).data
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
             reason = f"its answer holds no embeddings ({error}): {_shortened(body)}"
-            raise self._unavailable(settings, reason, server) from None
+            raise server.unavailable(reason, advice) from None
         if sorted(item.index for item in items) != list(range(count)):
             reason = (
                 f"it was asked for {count} vectors and gave {len(items)}, or numbered them wrong"
             )
-            raise self._unavailable(settings, reason, server)
+            raise server.unavailable(reason, advice)
         vectors = np.empty((count, self.dimensions), np.float32)
         for item in items:
             if len(item.embedding) != self.dimensions:
                 raise EmbedderMismatch(
-                    f"the embedder {self.model!r} at {settings.base_url} makes vectors of "
+                    f"the embedder {self.model!r} at {server.settings.base_url} makes vectors of "
                     f"{len(item.embedding)} dimensions, not {self.dimensions}. Create the space "
                     "with as many, or have the server serve the model the space was made with"
                 )
@@ -224,41 +276,8 @@ class OpenAIEmbedder:
         lengths = np.linalg.norm(vectors.astype(np.float64), axis=1)
         if not ((lengths > LENGTH_MIN) & (lengths < LENGTH_MAX)).all():
             reason = "it gave a vector that is zero, infinite or not a number"
-            raise self._unavailable(settings, reason, "Look at the server's log")
+            raise server.unavailable(reason, "Look at the server's log")
         return vectors
-
-    def _refused(self, settings: Settings, answer: Answer) -> EmbedderUnavailable:
-        """The error for an answer that is no success, with the server's own words."""
-        reason = f"it answered {answer.status}: {_message(answer.body)}"
-        if answer.tries > 1:
-            reason += f" (tried {answer.tries} times)"
-        advice = f"Check {BASE_URL_VARIABLE}"
-        if answer.status in {401, 403}:
-            advice = f"Check {API_KEY_VARIABLE}"
-        elif answer.status == 404:
-            advice = f"Check that the server has the model {self._name!r}, and {BASE_URL_VARIABLE}"
-        elif answer.status == 413:
-            advice = "The text is too long for the server: shorten it, or raise the server's limit"
-        elif answer.status in DIVISIBLE:
-            advice = f"Check that {self._name!r} makes embeddings and can take a text this long"
-        elif answer.retry_after_s is not None:
-            advice = f"Try again in {answer.retry_after_s:.0f} s"
-        elif answer.status == 429 or answer.status >= 500:
-            advice = "Try again later"
-        elif answer.location is not None:
-            reason = f"it answered {answer.status}, a redirect, which is not followed"
-            advice = f"Set {BASE_URL_VARIABLE} to where the server is"
-        return self._unavailable(settings, reason, advice)
-
-    def _unavailable(self, settings: Settings, reason: str, advice: str) -> EmbedderUnavailable:
-        # Libraries quote what they cannot read. This comes first: it may make a secret whole.
-        reason = "".join(character for character in reason if character.isprintable())
-        for secret in settings.secrets:
-            reason = reason.replace(secret, "[secret]")
-        return EmbedderUnavailable(
-            f"The embedder {self.model!r} at {settings.base_url} is not available: {reason}. "
-            f"{advice}"
-        )
 
 
 class _Embedding(msgspec.Struct):

@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from hashlib import blake2b
 from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 from weakref import ref
@@ -183,10 +183,14 @@ class Consolidator:
             self._check()
             view, now_us = store.state.view, store.now_ns() // 1_000
             planned = plan(view, now_us, self._settled, self._check)
+
+            def taken(belief_id: str) -> bool:
+                return store.state.find(belief_id, now_us) is not None
+
             proposals = []
             for group in planned.groups:
                 self._check()
-                proposals.append(_proposal(view, group, summariser))
+                proposals.append(_proposal(view, group, summariser, taken))
             position = view.position
             beliefs = [_belief(each.formed, None) for each in proposals] if dry_run else []
             for batch in _batches([] if dry_run else proposals):
@@ -239,7 +243,9 @@ def _batches(proposals: Sequence[_Proposal]) -> Iterator[list[_Proposal]]:
         yield batch
 
 
-def _proposal(view: View, group: Group, summariser: Summariser) -> _Proposal:
+def _proposal(
+    view: View, group: Group, summariser: Summariser, taken: Callable[[str], bool]
+) -> _Proposal:
     versions = [view.version(row) for row in group.rows.tolist()]
     times = [
         int(view.stored_us[row]) if version.occurred_us is None else version.occurred_us
@@ -251,7 +257,7 @@ def _proposal(view: View, group: Group, summariser: Summariser) -> _Proposal:
     standing = None if group.belief is None else view.version(group.belief)
     expiries = [v.expires_us for v in versions if v.expires_us is not None]
     sure = sum(version.confidence for version in versions) / len(versions)
-    belief_id = _id_for(versions) if standing is None else standing.id
+    belief_id = _id_for(versions, taken) if standing is None else standing.id
     version = MemoryStored(
         id=belief_id,
         revision=0,
@@ -278,10 +284,18 @@ def _proposal(view: View, group: Group, summariser: Summariser) -> _Proposal:
     return _Proposal(Formed(version, event, based_on), group.centroid)
 
 
-def _id_for(versions: Sequence[MemoryVersion]) -> str:
-    """The id of the belief that is first formed from these: the same from the same."""
-    ids = msgspec.json.encode([version.id for version in versions])
-    return f"belief-{blake2b(ids, digest_size=_ID_BYTES).hexdigest()}"
+def _id_for(versions: Sequence[MemoryVersion], taken: Callable[[str], bool]) -> str:
+    """The id of the belief that is first formed from these: the same from the same, but for one
+    that somebody has used again.
+    """
+    ids = [version.id for version in versions]
+    while taken(belief_id := f"belief-{_digest(ids)}"):
+        ids = [belief_id, *ids]
+    return belief_id
+
+
+def _digest(ids: Sequence[str]) -> str:
+    return blake2b(msgspec.json.encode(ids), digest_size=_ID_BYTES).hexdigest()
 
 
 def _common_tags(versions: Sequence[MemoryVersion]) -> tuple[str, ...]:

@@ -304,6 +304,18 @@ def test_a_belief_forgotten_by_hand_is_not_formed_again_of_the_same(space: Space
     assert anew.id != belief.id
 
 
+def test_an_id_that_somebody_uses_for_something_else_keeps_nothing_from_being_formed(
+    space: Space,
+) -> None:
+    tell(space, 0, 1, 2, 3)
+    (asked,) = space.consolidate(dry_run=True)
+    mine = space.remember("Mine.", id=asked.id, embedding=near(5, 1))
+    (belief,) = space.consolidate()
+    assert belief.id != mine.id
+    assert space.get(mine.id) == mine
+    assert space.consolidate().episodes == 1
+
+
 def test_a_belief_revised_by_hand_is_left_as_it_is(space: Space) -> None:
     tell(space, 0, 1, 2, 3)
     (belief,) = space.consolidate()

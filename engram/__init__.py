@@ -49,6 +49,7 @@ if TYPE_CHECKING:
     from engram.memory.decay import Decay
     from engram.memory.forgetting import Forgetting, ForgettingReport, Lapsed
     from engram.memory.model import (
+        Activated,
         BeliefSource,
         Changes,
         Citation,
@@ -89,6 +90,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0.dev0"
 
 __all__ = [
+    "Activated",
     "AsyncClient",
     "Belief",
     "BeliefSource",

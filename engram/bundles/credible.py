@@ -18,6 +18,7 @@ from engram.limits import CONTENT_BYTES_MAX
 from engram.memory import validate
 from engram.memory.columns import compact
 from engram.memory.events import (
+    ActivationSpread,
     Event,
     MemoryConsolidated,
     MemoryForgotten,
@@ -130,6 +131,10 @@ def check_event(event: Event) -> None:
         case MemoryRecalled():
             if len(event.ids) != len(event.scores) or not all(map(math.isfinite, event.scores)):
                 raise BundleError(0, "it holds a recall whose scores make no sense")
+        case ActivationSpread():
+            lit = (event.ids, event.activations, event.hops)
+            if len({len(each) for each in lit}) != 1 or not all(map(math.isfinite, lit[1])):
+                raise BundleError(0, "it holds an activation that makes no sense")
         case SpaceDeleted():
             _check_us("purge_after_us", event.purge_after_us)
         case _:

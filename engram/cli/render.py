@@ -168,6 +168,8 @@ def _what_happened(event: Event) -> str:
     if event.sources is not None:
         rests_on = ", ".join(source.id for source in event.sources)
         return f"{event.id} (strength {event.strength:.2f}) rests on {rests_on}"
+    if event.activated is not None:
+        return ", ".join(f"{item.id} {item.activation:.3f}" for item in event.activated)
     if event.results is not None:
         found = ", ".join(f"{item.id} {item.score:.3f}" for item in event.results)
         return f"{event.recall_id} ({event.mode}) found {found or 'nothing'}"

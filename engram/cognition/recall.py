@@ -40,7 +40,7 @@ from engram.cognition.confidence import activation, interval, probability, use_e
 from engram.cognition.matching import Cue, Match, match_all, own_parts, window_parts
 from engram.cognition.spreading import Edge, Lit, spread
 from engram.memory.decay import DECAY_DEFAULT, Decay
-from engram.memory.model import Filter, Hit, Mode, Spread, Step, Why
+from engram.memory.model import Activated, Filter, Hit, Mode, Spread, Step, Why
 from engram.memory.view import BoolArray, View
 
 WINDOW_WEIGHT: Final = 0.5
@@ -86,8 +86,20 @@ class _Scored(NamedTuple):
     lit: Lit | None
 
 
+class Answer(NamedTuple):
+    """The best matches, best first, and what was lit on the way, if anything was."""
+
+    hits: list[Hit]
+    lit: Lit | None
+
+
 def recall(view: View, cue: Cue, wanted: Wanted) -> list[Hit]:
     """The best matches, best first; at most `wanted.limit`."""
+    return answer(view, cue, wanted).hits
+
+
+def answer(view: View, cue: Cue, wanted: Wanted) -> Answer:
+    """As :func:`recall`, with what was lit."""
     visible = view.visible(wanted.now_us)
     match = match_all(view, cue, wanted.mode, visible)
     answering = view.matching(wanted.filter, visible)
@@ -95,7 +107,7 @@ def recall(view: View, cue: Cue, wanted: Wanted) -> list[Hit]:
         answering = answering.copy()
         answering[list(cue.exclude)] = False
     if match.silent or not answering.any():
-        return []
+        return Answer([], None)
     if wanted.mode == "spreading":
         scored = _spreading(view, cue, wanted, match, visible, answering)
     else:
@@ -112,11 +124,23 @@ def recall(view: View, cue: Cue, wanted: Wanted) -> list[Hit]:
     answered = scored.rows[used.places[chosen]]
     strength, point = _confidence(view, match, wanted.mode, answered)
     counts = view.uses.of(answered).counts
-    return [
+    hits = [
         _hit(view, match, scored, used.one(i), Sure(*sure), wanted.explain)
         for i, *sure in zip(
             *(chosen.tolist(), strength.tolist(), point.tolist(), counts.tolist()), strict=True
         )
+    ]
+    return Answer(hits, scored.lit)
+
+
+def activated(view: View, lit: Lit, limit: int) -> list[Activated]:
+    """What was lit most, the strongest first; at most `limit`."""
+    strengths = np.round(lit.activation, DECIMALS)
+    return [
+        Activated(view.version(row).id, float(strengths[i]), lit.distance(row))
+        for i in best(view, lit.rows, strengths, limit).tolist()
+        for row in [int(lit.rows[i])]
+        if strengths[i] > 0
     ]
 
 

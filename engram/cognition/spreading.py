@@ -79,15 +79,18 @@ class Lit(NamedTuple):
     hops: tuple[_Hop, ...]
     reasons: tuple[str, ...]
 
+    def distance(self, row: int) -> int:
+        """How long the strongest path to a row is; 0 for one that was not reached."""
+        reached = [(hop.strength(row), -number) for number, hop in enumerate(self.hops, 1)]
+        strength, number = max(reached, default=(0.0, 0))
+        return -number if strength > 0 else 0
+
     def path(self, row: int) -> list[Edge]:
         """The strongest path that leads to a row; none for one that was not reached."""
-        reached = [(hop.strength(row), -number) for number, hop in enumerate(self.hops)]
-        strength, number = max(reached, default=(0.0, 0))
         steps: list[Edge] = []
-        if strength > 0:
-            for hop in self.hops[-number::-1]:
-                steps.append(hop.last_step(row, self.reasons))
-                row = steps[-1].from_row
+        for hop in reversed(self.hops[: self.distance(row)]):
+            steps.append(hop.last_step(row, self.reasons))
+            row = steps[-1].from_row
         return steps[::-1]
 
 

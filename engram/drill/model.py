@@ -24,7 +24,7 @@ memories, and no others, the list decides. Whatever was let go of, what lives is
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 
 from engram.drill.effects import (
     CHANGE_MEMORIES,
@@ -41,6 +41,7 @@ from engram.drill.effects import (
     REVISED,
     SPACE_DELETED,
     SPACE_RESTORED,
+    SPREAD,
     STORED,
     UNKNOWN,
     Acknowledged,
@@ -168,6 +169,8 @@ class SpaceModel(Promises):
             yield from self._check_compaction(event)
         elif event.type == RECALLED:
             yield from self._check_recall(event)
+        elif event.type == SPREAD:
+            yield from self._check_spread(event)
         elif event.type in {SPACE_DELETED, SPACE_RESTORED}:
             yield from self._check_ending(event, events)
         elif effect in self.unplaced:
@@ -202,17 +205,27 @@ class SpaceModel(Promises):
                 return write.effects[:number]
         return write.effects
 
+    def _check_spread(self, event: Event) -> Iterator[Violation]:
+        """It stands behind the recall that it is of."""
+        if (event.recall_id, event.position - 1) != self.recalled:
+            yield self._phantom(event)
+        yield from self._check_known(event, [item.id for item in event.activated or ()])
+
     def _check_recall(self, event: Event) -> Iterator[Violation]:
+        self.recalled = (event.recall_id, event.position)
         if event.recall_id in self.recalls_answered:
             self.recalls_answered.discard(event.recall_id)
         elif self.recalls_unanswered:
             self.recalls_unanswered -= 1
         else:
             yield self._phantom(event)
-        for item in event.results or ():
-            if item.id not in self.revisions and item.id not in self.unsure:
-                detail = f"the recall at {event.position} found {item.id!r}, which never was here"
-                yield self._violation("phantom", detail, item.id, event.position)
+        yield from self._check_known(event, [item.id for item in event.results or ()])
+
+    def _check_known(self, event: Event, ids: Iterable[str]) -> Iterator[Violation]:
+        for memory_id in ids:
+            if memory_id not in self.revisions and memory_id not in self.unsure:
+                detail = f"the recall at {event.position} found {memory_id!r}, which never was here"
+                yield self._violation("phantom", detail, memory_id, event.position)
 
     def _check_compaction(self, event: Event) -> Iterator[Violation]:
         """It stands for what comes before it, and history begins where it says or later."""

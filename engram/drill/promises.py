@@ -47,6 +47,8 @@ class Promises:
     """The uuids of earlier lives under the same id."""
     recalls_answered: set[str] = field(default_factory=set)
     recalls_unanswered: int = 0
+    recalled: tuple[str | None, int] = (None, 0)
+    """The last recall on record, and where."""
     found_unanswered: int = 0
     """How many open writes turned out to have been done."""
     retention: str = "all"

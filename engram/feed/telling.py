@@ -8,8 +8,8 @@ from typing import Final, NamedTuple
 import msgspec
 
 from engram.memory.beliefs import cited_of, sources_of
-from engram.memory.events import Event as Logged
 from engram.memory.events import (
+    ActivationSpread,
     HistoryRedacted,
     MemoryConsolidated,
     MemoryForgotten,
@@ -25,7 +25,8 @@ from engram.memory.events import (
     SpaceRestored,
     event_type,
 )
-from engram.memory.model import EmbeddingSpec, Event, Recalled
+from engram.memory.events import Event as Logged
+from engram.memory.model import Activated, EmbeddingSpec, Event, Recalled
 from engram.memory.payload import Batch
 from engram.memory.times import from_us
 from engram.memory.view import memory_of
@@ -124,6 +125,10 @@ def _event(event: Logged, space: SpaceName, position: int, time_us: int) -> Even
                 query_digest=event.query_digest,
                 results=tuple(map(Recalled, event.ids, event.scores)),
             )
+        case ActivationSpread():
+            lit = zip(event.ids, event.activations, event.hops, strict=True)
+            activated = tuple(Activated(*each) for each in lit)
+            return Event(**common, recall_id=event.recall_id, activated=activated)
         case SpaceCreated():
             spec = EmbeddingSpec(model=event.embedding_model, dimensions=event.dimensions)
             return Event(**common, generation=event.generation, embedding=spec)

@@ -157,6 +157,8 @@ def _space_id(log: OpenLog) -> str:
 def _ids(event: Event) -> tuple[str, ...]:
     if event.memory is not None:
         return (event.memory.id,)
+    if event.activated is not None:
+        return tuple(each.id for each in event.activated)
     if event.results is not None:
         return tuple(result.id for result in event.results)
     return tuple(each for each in (event.id, event.source, event.target) if each is not None)

@@ -31,6 +31,7 @@ import msgspec
 import numpy as np
 
 from engram.memory.events import (
+    ActivationSpread,
     Event,
     HistoryRedacted,
     MemoryConsolidated,
@@ -159,7 +160,7 @@ class Rescue:
                 if not self._unlink(event):
                     self._left_out(event, position, "the link it ends is lost, or gone")
                     return None
-            case MemoryRecalled() | SpaceConfigured():
+            case MemoryRecalled() | ActivationSpread() | SpaceConfigured():
                 pass
             case SpaceCreated() if position == 1:
                 return None  # the new space has its own

@@ -29,6 +29,7 @@ from engram.memory.believing import (
     withdrawn,
 )
 from engram.memory.events import (
+    ActivationSpread,
     MemoryForgotten,
     MemoryLinked,
     MemoryPurged,
@@ -120,7 +121,7 @@ class Dissociate(NamedTuple):
 class Observe(NamedTuple):
     """Something happened that is to be on record; nothing about it can be refused."""
 
-    event: MemoryRecalled
+    events: tuple[MemoryRecalled | ActivationSpread, ...]
 
 
 class NoteCompaction(NamedTuple):
@@ -242,7 +243,9 @@ def _decided(known: Known, command: Command, memory_space_id: str) -> Batch:
             return _linked(known, command, memory_space_id)
         case Consolidate():
             return formed(known, command)
-        case Observe() | NoteCompaction():
+        case Observe():
+            return Batch(list(command.events), NO_VECTORS)
+        case NoteCompaction():
             return Batch([command.event], NO_VECTORS)
         case Configure():
             fields = {**msgspec.structs.asdict(known.settings), **command.changes}

@@ -23,6 +23,7 @@ class EventType(StrEnum):
     MEMORY_UNLINKED = "memory.unlinked"
     MEMORY_CONSOLIDATED = "memory.consolidated"
     MEMORY_RECALLED = "memory.recalled"
+    ACTIVATION_SPREAD = "activation.spread"
     HISTORY_REDACTED = "history.redacted"
 
 

@@ -172,6 +172,20 @@ class MemoryRecalled(
     scores: tuple[float, ...]
 
 
+class ActivationSpread(
+    msgspec.Struct, frozen=True, array_like=True, kw_only=True, tag="activation.spread"
+):
+    """What a recall lit, told behind its `memory.recalled` and observed like it. The fields run
+    side by side, the strongest first and no more than a named limit: ids, how much came to each,
+    and along how many associations most of it.
+    """
+
+    recall_id: str
+    ids: tuple[str, ...]
+    activations: tuple[float, ...]
+    hops: tuple[int, ...]
+
+
 Event = (
     SpaceCreated
     | SpaceConfigured
@@ -187,6 +201,7 @@ Event = (
     | MemoryUnlinked
     | MemoryConsolidated
     | MemoryRecalled
+    | ActivationSpread
     | HistoryRedacted
 )
 

@@ -343,6 +343,16 @@ class Citation(msgspec.Struct, frozen=True):
     end: int
 
 
+class Activated(msgspec.Struct, frozen=True):
+    """A memory that a recall lit: what came to it in all, of 1 that the cue gave, and along how
+    many associations most of that.
+    """
+
+    id: str
+    activation: float
+    hop: int
+
+
 class Event(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One fact of a space's history, as its feed tells it; the fields below `time` go by `type`.
 
@@ -350,7 +360,8 @@ class Event(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     embedding);
     `memory.forgotten` carries `id`, `revision` and `reason`, and, where a policy had it go, its
     `base_level` and the `bound` (the capacity, or the threshold); `memory.recalled` carries
-    `recall_id`, `mode`, `results` and a `query_digest` (never the query); `space.created` carries
+    `recall_id`, `mode`, `results` and a `query_digest` (never the query); `activation.spread`
+    carries the `recall_id` and what was `activated`; `space.created` carries
     `generation` and `embedding`; `space.configured` carries all settings: `retention`, `decay`,
     `forgetting` and `consolidation`;
     `space.deleted` carries `purge_after`; `space.compacted` carries `checkpoint_position`,
@@ -398,6 +409,7 @@ class Event(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     forgetting: Forgetting | None = None
     base_level: float | None = None
     bound: float | None = None
+    activated: tuple[Activated, ...] | None = None
 
 
 class EmbeddingSpec(msgspec.Struct, frozen=True, kw_only=True):

@@ -32,6 +32,7 @@ from engram.indexes.vectors import LiveMask, Vectors
 from engram.memory.columns import NO_PAST, StateColumns, check_columns
 from engram.memory.decide import Latest
 from engram.memory.events import (
+    ActivationSpread,
     Event,
     HistoryRedacted,
     MemoryConsolidated,
@@ -210,8 +211,8 @@ class State:
                 self._new_vectors.append(np.zeros((1, self._dimensions), np.float32))
             case SpaceCompacted():
                 self.purges.complete(event.purged_to, position)
-            case HistoryRedacted():
-                pass  # its memory's husk is all there is
+            case HistoryRedacted() | ActivationSpread():
+                pass  # its memory's husk is all there is; that a memory was lit is no use of it
             case MemoryRecalled():
                 self._use(event.ids[:USES_PER_RECALL_MAX], time_us)
             case SpaceConfigured():

@@ -12,9 +12,11 @@ import numpy as np
 
 from engram import limits
 from engram.cognition.matching import Cue
+from engram.cognition.recall import Answer, activated
 from engram.errors import Invalid, MemoryNotFound
 from engram.memory import validate as check
-from engram.memory.events import MemoryRecalled
+from engram.memory.decide import Observe
+from engram.memory.events import ActivationSpread, MemoryRecalled
 from engram.memory.model import Hit, Mode, Spread, Vector
 from engram.memory.view import View
 from engram.spaces.identity import Identity
@@ -101,7 +103,26 @@ def mode_for(cue: Cue, asked: Mode | None, spread: Spread | None) -> Mode:
     return "spreading" if spread is not None or cue.text is not None else "similarity"
 
 
-def recalled(
+def observed(
+    identity: Identity, view: View, recall_id: str, mode: Mode, query: str | None, answer: Answer
+) -> Observe:
+    """What to put on record of a recall: its answer, and what was lit where anything was."""
+    event = _recalled(identity, recall_id, mode, query, answer.hits)
+    if answer.lit is None:
+        return Observe((event,))
+    lit = activated(view, answer.lit, limits.ACTIVATED_IDS_RECORDED_MAX)
+    if not lit:
+        return Observe((event,))
+    spread = ActivationSpread(
+        recall_id=recall_id,
+        ids=tuple(each.id for each in lit),
+        activations=tuple(each.activation for each in lit),
+        hops=tuple(each.hop for each in lit),
+    )
+    return Observe((event, spread))
+
+
+def _recalled(
     identity: Identity, recall_id: str, mode: Mode, query: str | None, hits: Sequence[Hit]
 ) -> MemoryRecalled:
     """The event. Of the query it has a digest under the space's uuid, not the words."""

@@ -15,13 +15,13 @@ import msgspec
 import numpy as np
 
 from engram import limits
-from engram.cognition.recall import Wanted, recall
+from engram.cognition.recall import Wanted, answer
 from engram.embedding.registry import embedder_for
 from engram.errors import EmbedderUnavailable, EngramError, Invalid, MemoryNotFound, TooLarge
 from engram.feed.reader import Reader, check_held, check_incarnation
 from engram.feed.reader import follow as read_on
 from engram.memory import validate as check
-from engram.memory.decide import Configure, Forget, Observe, Remember, Restore, Revise
+from engram.memory.decide import Configure, Forget, Remember, Restore, Revise
 from engram.memory.events import MemoryVersion
 from engram.memory.model import (
     AsOf,
@@ -52,7 +52,7 @@ from engram.spaces.consolidating import Consolidating
 from engram.spaces.description import describe
 from engram.spaces.lapsing import Lapsing
 from engram.spaces.portable import Copies
-from engram.spaces.recalling import check_how, cue_of, found, mode_for, recalled
+from engram.spaces.recalling import check_how, cue_of, found, mode_for, observed
 from engram.spaces.requests import (
     changed_fields,
     check_cue_ids,
@@ -370,9 +370,9 @@ class Space(Completing, Consolidating, Lapsing):
 
         Memories given as a cue are not in the answer. `mode` None chooses by what the cue and the
         space allow, and the answer names the choice; `spread` says how far `spreading` goes. With
-        `record`, the recall itself becomes an event (`memory.recalled`, with a digest of the query)
-        soon after the answer; where that cannot be, on a full disk for one, the answer comes all
-        the same and says so.
+        `record`, the recall itself becomes an event (`memory.recalled`, with a digest of the
+        query), and what it lit another one (`activation.spread`), soon after the answer; where that
+        cannot be, on a full disk for one, the answer comes all the same and says so.
 
         With `as_of` it is what the space would have answered once that position was applied, or at
         that time: nothing that came later counts, but that what was purged since is gone. Where
@@ -404,11 +404,11 @@ class Space(Completing, Consolidating, Lapsing):
             *(chosen, limit, filter, min_confidence, explain, now_us, spread or Spread()),
             decay=state.settings.decay,
         )
-        hits = recall(view, cue, wanted)
+        answered = answer(view, cue, wanted)
         recall_id = new_id()
         # What is looked up in the past is no use of a memory, which may be another one by now.
         recorded = (as_of is None and record) and self._entry.observe(
-            store, Observe(recalled(self._entry.identity, recall_id, chosen, query, hits))
+            store, observed(self._entry.identity, view, recall_id, chosen, query, answered)
         )
         return Recall(
             memory_space_id=self.id,
@@ -416,7 +416,7 @@ class Space(Completing, Consolidating, Lapsing):
             position=view.position,
             mode=chosen,
             recorded=recorded,
-            results=tuple(hits),
+            results=tuple(answered.hits),
             took_ms=round((time.perf_counter() - started) * 1_000, 3),
         )
 

@@ -13,6 +13,7 @@ from engram.drill.effects import (
     PURGED,
     RECALLED,
     REVISED,
+    SPREAD,
     STORED,
     Effect,
     Seen,
@@ -23,7 +24,7 @@ from engram.drill.ledger import DELETED, GONE, LIVE, Ledger
 from engram.drill.model import SpaceModel
 from engram.drill.server import Server
 from engram.drill.subscribers import ByStream
-from engram.memory.model import Event, Forgotten, Memory, Recalled
+from engram.memory.model import Activated, Event, Forgotten, Memory, Recalled
 
 SPACE = "words-1"
 UUID = "0" * 32
@@ -246,6 +247,25 @@ def test_a_recall_is_on_record_once_and_of_what_was_here() -> None:
         ([], []),  # the last of them may be lost
         ([recalled(3), recalled(4)], ["phantom"]),
         ([recalled(3, "words-2.c1.1")], ["phantom"]),
+    ):
+        model = SpaceModel(SPACE)
+        acknowledge(model, stored(1, 2))
+        model.recalls_answered.add("r")
+        assert settle(model, stored(1, 2), *found) == expected
+
+
+def test_what_a_recall_lit_stands_behind_it() -> None:
+    def spread(position: int, recall_id: str = "r", memory_id: str = f"{SPACE}.c1.1") -> Event:
+        lit = (Activated(memory_id, 0.5, 1),)
+        return event(position, SPREAD, recall_id=recall_id, activated=lit)
+
+    recall = event(3, RECALLED, recall_id="r", results=())
+    for found, expected in (
+        ([recall, spread(4)], []),
+        ([spread(3)], ["phantom"]),
+        ([recall, spread(4, recall_id="other")], ["phantom"]),
+        ([recall, spread(4), spread(5)], ["phantom"]),
+        ([recall, spread(4, memory_id="words-2.c1.1")], ["phantom"]),
     ):
         model = SpaceModel(SPACE)
         acknowledge(model, stored(1, 2))

@@ -350,7 +350,7 @@ def test_there_is_one_vector_per_version_even_behind_an_expiry() -> None:
         Forget("a", NOW),
         Restore("b", NOW),
         Observe(
-            MemoryRecalled(recall_id="r", mode="lexical", query_digest=None, ids=(), scores=())
+            (MemoryRecalled(recall_id="r", mode="lexical", query_digest=None, ids=(), scores=()),)
         ),
         Configure({"retention": Retention()}),
         DeleteSpace(7),

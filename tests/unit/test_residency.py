@@ -145,13 +145,13 @@ def test_a_recall_on_record_is_recorded_though_its_space_was_closed_meanwhile(
     with opened(tmp_path / "data") as db:
         (alpha,) = made(db, "alpha")
         alpha.remember("x", embedding=UNIT)
-        really = space_module.recalled
+        really = space_module.observed
 
         def close_first(*args: Any) -> Any:
             assert rest(alpha)
             return really(*args)
 
-        monkeypatch.setattr(space_module, "recalled", close_first)
+        monkeypatch.setattr(space_module, "observed", close_first)
         assert alpha.recall(embedding=UNIT).recorded
         db.close()
     with opened(tmp_path / "data") as db:

@@ -35,6 +35,9 @@ def consolidate(
     from. One that rests on a memory that is forgotten, revised or purged goes with it, and is
     formed anew of what still holds. Run again, it changes nothing unless there is something new.
 
+    With ENGRAM_SUMMARISER=openai:<model> (for a server, in its environment) a model writes the
+    content: each belief is a request to ENGRAM_OPENAI_BASE_URL, with --dry-run too.
+
     \b
     Example:  engram space create alpha --if-not-exists; \
 engram remember "Friday's deploy broke checkout" --space alpha; \

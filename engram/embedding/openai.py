@@ -59,6 +59,7 @@ DIVISIBLE: Final = frozenset({400, 413, 422})
 LENGTH_MIN, LENGTH_MAX = 1e-18, 1e18
 """Beyond these, the square of a vector's length does not fit a float32."""
 
+SPEAKS: Final = f"Check that {BASE_URL_VARIABLE} leads to an OpenAI-compatible server"
 PROBE: Final = "Is anybody there?"
 MESSAGE_CHARACTERS_MAX: Final = 200
 
@@ -184,6 +185,18 @@ class Server:
         )
 
 
+def check_model(field: str, name: str, example: str) -> str:
+    """A model's name, without the prefix. Raises Invalid for what cannot be one."""
+    fits = 1 <= len(name) <= MODEL_CHARACTERS_MAX
+    if not fits or not name.isprintable() or name.strip() != name:
+        raise Invalid.of(
+            field,
+            f"{PREFIX!r} is followed by the model's name at its server, as in "
+            f"{PREFIX}{example}: 1 to {MODEL_CHARACTERS_MAX} printable characters",
+        )
+    return name
+
+
 class OpenAIEmbedder:
     """The model `name` of whatever server `settings` lead to, asked anew at every call."""
 
@@ -191,17 +204,7 @@ class OpenAIEmbedder:
         self, name: str, dimensions: int, settings: Callable[[], Settings] = environment
     ) -> None:
         """Raises Invalid for what cannot be a model's name."""
-        if (
-            not 1 <= len(name) <= MODEL_CHARACTERS_MAX
-            or not name.isprintable()
-            or name.strip() != (name)
-        ):
-            raise Invalid.of(
-                "embedding.model",
-                f"{PREFIX!r} is followed by the model's name at its server, as in "
-                f"{PREFIX}text-embedding-3-small: 1 to {MODEL_CHARACTERS_MAX} printable characters",
-            )
-        self._name = name
+        self._name = check_model("embedding.model", name, "text-embedding-3-small")
         self._settings = settings
         self.model: Final = PREFIX + name
         self.dimensions: Final = dimensions
@@ -252,17 +255,16 @@ class OpenAIEmbedder:
 
     def _vectors(self, server: Server, body: bytes, count: int) -> npt.NDArray[np.float32]:
         """The rows of an answer in the order of the texts, checked."""
-        advice = f"Check that {BASE_URL_VARIABLE} leads to an OpenAI-compatible server"
         try:
             items = decoder_of(_Embeddings).decode(body).data
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
-            reason = f"its answer holds no embeddings ({error}): {_shortened(body)}"
-            raise server.unavailable(reason, advice) from None
+            reason = f"its answer holds no embeddings ({error}): {shortened(body)}"
+            raise server.unavailable(reason, SPEAKS) from None
         if sorted(item.index for item in items) != list(range(count)):
             reason = (
                 f"it was asked for {count} vectors and gave {len(items)}, or numbered them wrong"
             )
-            raise server.unavailable(reason, advice)
+            raise server.unavailable(reason, SPEAKS)
         vectors = np.empty((count, self.dimensions), np.float32)
         for item in items:
             if len(item.embedding) != self.dimensions:
@@ -312,10 +314,10 @@ def _message(body: bytes) -> str:
         pass  # a page for people
     while isinstance(said, dict):
         said = next((said[key] for key in ("error", "message", "detail") if said.get(key)), None)
-    return _shortened(said.encode() if isinstance(said, str) else body)
+    return shortened(said.encode() if isinstance(said, str) else body)
 
 
-def _shortened(body: bytes) -> str:
+def shortened(body: bytes) -> str:
     """The beginning of a text on one line, without what a terminal would obey."""
     text = body[: MESSAGE_CHARACTERS_MAX * 8].decode(errors="replace")
     line = "".join(c for c in " ".join(text.split()) if c.isprintable())

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from engram.memory import validate as check
 from engram.memory.beliefs import Consolidation
-from engram.spaces.consolidator import Extractive
+from engram.spaces.consolidator import chosen_summariser
 
 if TYPE_CHECKING:
     from engram.spaces.entry import Entry
@@ -34,7 +34,11 @@ class Consolidating:
         With `dry_run`, it is only told what would be formed. Where a consolidation runs already,
         this waits for it. Raises :class:`engram.errors.DiskFull`; whole beliefs are stored then, or
         not.
+
+        With `openai:<model>` in the environment variable ENGRAM_SUMMARISER, a model of a server
+        writes the content, one request for each belief, with `dry_run` too. Raises
+        :class:`engram.errors.Unavailable` if one fails; nothing is stored then.
         """
         check.check_flag("dry_run", dry_run)
         with self._entry.pinned() as store:
-            return store.consolidator.run(Extractive(), dry_run=dry_run)
+            return store.consolidator.run(chosen_summariser(), dry_run=dry_run)

@@ -21,6 +21,7 @@ import numpy.typing as npt
 
 from engram.cognition.consolidation import Group, plan
 from engram.cognition.summaries import Summary, extract
+from engram.embedding.summariser import configured
 from engram.errors import EngramError, Unavailable
 from engram.memory.beliefs import EXTRACTIVE, Belief, Consolidation, cited_of, sources_of
 from engram.memory.believing import Consolidate, Formed, Overtaken
@@ -52,7 +53,9 @@ class Summariser(Protocol):
     def name(self) -> str: ...
 
     def summarise(self, texts: Sequence[tuple[int, str]]) -> Summary:
-        """The summary of texts in order of time, each with the number of its source."""
+        """The summary of texts in order of time, each with the number of its source. May raise
+        what keeps anything from being formed.
+        """
 
 
 class Extractive:
@@ -62,6 +65,13 @@ class Extractive:
 
     def summarise(self, texts: Sequence[tuple[int, str]]) -> Summary:
         return extract(texts)
+
+
+def chosen_summariser() -> Summariser:
+    """The one that the environment names now, else :class:`Extractive`. Raises Invalid if it names
+    one that there cannot be.
+    """
+    return configured() or Extractive()
 
 
 class _Proposal(NamedTuple):
@@ -156,7 +166,7 @@ class Consolidator:
 
     def _in_background(self) -> None:
         try:
-            self.run(Extractive())
+            self.run(chosen_summariser())
         except (EngramError, WalError, OSError) as error:
             self._not_before_s = time.monotonic() + RETRY_S
             if not self._stopping:

@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 import engram
+from engram.embedding import summariser
+from engram.errors import Unavailable
 from engram.memory.beliefs import Consolidation
+from tests.unit.test_embedding_openai import KEY, Handler, says
+from tests.unit.test_embedding_openai import Server as Model
+from tests.unit.test_embedding_openai import server as writer
 
-from .harness import SPACE, Api
+from .harness import SPACE, Api, Server
 from .test_client import plain
+
+__all__ = ["writer"]  # a fixture
 
 C = f"/api/v1/spaces/{SPACE}/consolidate"
 DEPLOYS = (
@@ -84,6 +93,41 @@ def test_a_space_is_told_when_to_consolidate_by_itself(space: Any) -> None:
     assert [source.id for source in next(fed).sources] == ["d0", "d1", "d2"]
     fed.close()
     assert str(space.configure(consolidation=engram.Rhythm()).consolidation) == "off"
+
+
+def test_a_model_writes_where_the_environment_names_one(
+    writer: Model,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    start_server: Callable[..., Server],
+    cli: Callable[..., Any],
+) -> None:
+    monkeypatch.setenv(summariser.VARIABLE, "openai:test-model")
+    writer.always = says(401, {"error": {"message": f"Incorrect API key: {KEY}"}})
+    url = start_server(tmp_path / "served").url
+    with engram.Client(url) as client, engram.Client(url, timeout_s=1) as impatient:
+        space = client.create_space("alpha")
+        remember(space)
+        before = space.info().position
+        with pytest.raises(Unavailable, match=r"summariser 'openai:test-model'.*\[secret\]"):
+            space.consolidate()
+        refused = cli("consolidate", "--space", "alpha", "--server", url)
+        assert (refused.returncode, KEY in refused.stderr) == (1, False)
+        assert "summariser 'openai:test-model'" in refused.stderr
+        assert space.info().position == before
+
+        def slowly(handler: Handler, body: Any) -> None:
+            handler.server.released.wait(2)
+            handler.answer(200, {"choices": [{"message": {"content": "Friday deploys break."}}]})
+
+        writer.always = slowly
+        (belief,) = impatient.space("alpha").consolidate()
+        told = space.history(belief.id)[-1]
+    assert (belief.content, belief.summariser) == ("Friday deploys break.", "openai:test-model")
+    assert [(each.id, each.start, each.end) for each in belief.citations] == [
+        (f"d{n}", 0, len(belief.content)) for n in range(3)
+    ]
+    assert (told.summariser, told.citations) == (belief.summariser, belief.citations)
 
 
 @pytest.mark.parametrize("body", [{"dry_run": "yes"}, {"dry_run": None}, {"dry": True}])

@@ -200,7 +200,7 @@ def configure(
     config: ConfigOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Set what a space keeps, how its memories fade and go, and when it consolidates.
+    """Set what a space keeps, forgets and believes.
 
     What is not named stays as it is. Of history, at least so much stays; what lies before it goes
     when the space is compacted, and can then no longer be watched from its beginning; what is

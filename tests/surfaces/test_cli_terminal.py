@@ -58,7 +58,7 @@ SHOWING = [
     ["get", "evil"],
     ["list"],
     ["recall", "red smile", "--no-record"],
-    ["recall", "red smile", "--explain"],
+    ["recall", "red smile", "--explain", "--no-record"],
     ["history", "evil"],
     ["watch", "--no-follow", "--after", "0"],
 ]

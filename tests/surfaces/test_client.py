@@ -379,8 +379,8 @@ def test_a_space_is_told_what_to_forget(space: Any) -> None:
         space.remember(name, id=name, occurred_at=NOON.replace(year=2000 + len(name)))
     policy = engram.Forgetting(capacity=2, spare_kinds=("belief",), spare_tags=("a,b",))
     info = space.configure(forgetting=policy)
-    assert info == space.info()
     assert (info.forgetting, str(info.retention)) == (policy, "all")
+    assert space.info().forgetting == policy
     planned = space.apply_forgetting(dry_run=True)
     done = space.apply_forgetting()
     assert (planned.dry_run, done.dry_run, done.forgetting) == (True, False, policy)

@@ -214,6 +214,7 @@ class Beliefs:
     def __init__(self) -> None:
         self._entries = GrowingColumn(np.int64, WIDTH)
         self._sorted = _Sorted(self._entries.view())
+        self._last = -1  # the root of the belief that began last
 
     @classmethod
     def of(cls, columns: BeliefColumns) -> Beliefs:
@@ -222,15 +223,19 @@ class Beliefs:
         wide: list[Any] = [column.astype(np.int64) for column in columns]
         beliefs._entries = GrowingColumn.of(np.column_stack(wide))
         beliefs._sorted = _Sorted(beliefs._entries.view())
+        beliefs._last = int(columns.beliefs.max()) if len(columns.beliefs) else -1
         return beliefs
 
     def form(
         self, belief: int, sources: Sequence[int], revisions: Sequence[int], position: int
     ) -> None:
         """The belief that began at a root was formed from those that began at others."""
-        entries = self._entries.view()
-        own = entries[(entries[:, _BELIEF] == belief) & (entries[:, _UNTIL] == 0)]
-        known = set(own[:, _SOURCE].tolist())
+        known = set[int]()
+        if belief <= self._last:  # else it is new, and replay would look through all for each
+            entries = self._entries.view()
+            own = entries[(entries[:, _BELIEF] == belief) & (entries[:, _UNTIL] == 0)]
+            known.update(own[:, _SOURCE].tolist())
+        self._last = max(self._last, belief)
         pairs = list(zip(sources, revisions, strict=True))
         # What says nothing new was nevertheless said, at its own position.
         new = [pair for pair in pairs if pair[0] not in known] or pairs

@@ -81,8 +81,15 @@ class PositionBeyondEnd(EngramError):
     status, grpc, exit_code = 400, "INVALID_ARGUMENT", 2
 
 
+class Unauthenticated(EngramError):
+    """The request came without a key, or with one that is not valid, or not any more."""
+
+    problem, title = "unauthenticated", "Not authenticated"
+    status, grpc, exit_code = 401, "UNAUTHENTICATED", 1
+
+
 class Forbidden(EngramError):
-    """The request may not be made from where it comes."""
+    """The request may not be made with this key, or not from where it comes."""
 
     problem, title = "forbidden", "Forbidden"
     status, grpc, exit_code = 403, "PERMISSION_DENIED", 1
@@ -92,6 +99,11 @@ class SpaceNotFound(EngramError):
     problem, title = "space-not-found", "Memory space not found"
     status, grpc, exit_code = 404, "NOT_FOUND", 3
 
+    @classmethod
+    def of(cls, space_id: str) -> SpaceNotFound:
+        """In the same words for one that is not there and one that may not be seen."""
+        return cls(f"there is no space {space_id!r}. Create it first", memory_space_id=space_id)
+
 
 class MemoryNotFound(EngramError):
     problem, title = "memory-not-found", "Memory not found"
@@ -100,6 +112,13 @@ class MemoryNotFound(EngramError):
 
 class LinkNotFound(EngramError):
     problem, title = "link-not-found", "Link not found"
+    status, grpc, exit_code = 404, "NOT_FOUND", 3
+
+
+class KeyNotFound(EngramError):
+    """No access key has that id."""
+
+    problem, title = "key-not-found", "Key not found"
     status, grpc, exit_code = 404, "NOT_FOUND", 3
 
 
@@ -188,8 +207,22 @@ class Invalid(EngramError):
         return cls(f"{field}: {message}", errors=(FieldError(field, message),), **kw)
 
 
+class QuotaExceeded(EngramError):
+    """There is as much of something as there may be, until some of it is given up."""
+
+    problem, title = "quota-exceeded", "Quota exceeded"
+    status, grpc, exit_code = 429, "RESOURCE_EXHAUSTED", 1
+
+
 class SpaceDamaged(EngramError):
     problem, title = "space-damaged", "Memory space damaged"
+    status, grpc, exit_code = 503, "DATA_LOSS", 5
+
+
+class KeysDamaged(EngramError):
+    """The file of access keys cannot be read, so nobody can be let in."""
+
+    problem, title = "keys-damaged", "Access keys damaged"
     status, grpc, exit_code = 503, "DATA_LOSS", 5
 
 

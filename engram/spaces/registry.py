@@ -307,9 +307,7 @@ class Registry:
     def _entry(self, space_id: str) -> Entry:
         entry = self._find(space_id)
         if entry is None:
-            raise SpaceNotFound(
-                f"there is no space {space_id!r}. Create it first", memory_space_id=space_id
-            )
+            raise SpaceNotFound.of(space_id)
         return entry
 
     def _find(self, space_id: str) -> Entry | None:

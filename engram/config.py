@@ -13,6 +13,12 @@ else from its default. The file is TOML:
     open_bytes_max = 2147483648
     past_bytes_max = 268435456            # what is kept of earlier states, in bytes of memory
     scrub_bytes_per_s = 4194304           # what `engram serve` reads again to verify it; 0: nothing
+    require_explicit_space = true         # whether requests to `engram serve` have to name a space
+
+`default_space` is what is meant where nobody names a space: by a command, whose flag and variable
+are `--space` and `ENGRAM_SPACE`; and, with `require_explicit_space = false`, by a request to a
+server, whose own are `--default-space` and `ENGRAM_DEFAULT_SPACE`. So a variable that is there for
+an agent's commands never makes a space of a server that is started beside them.
 
 A command works on a server's spaces or on a data root. Whichever of the two is named closer to the
 command (flag, environment, file) decides; where both are named equally close, the server.
@@ -54,9 +60,15 @@ class Key(NamedTuple):
     flag: str
     variable: str
     example: str
-    kind: type[str] | type[int] = str
+    kind: type[str] | type[int] | type[bool] = str
     least: int = 0
     most: int = NUMBER_MAX
+    key: str = ""
+
+    @property
+    def in_file(self) -> str:
+        """What it is called in the file: its name, unless it shares its key with another."""
+        return self.key or self.name
 
 
 KEYS: Final = (
@@ -103,6 +115,20 @@ KEYS: Final = (
         "ENGRAM_SCRUB_BYTES_PER_S",
         str(DEFAULT_SCRUB_BYTES_PER_S),
         int,
+    ),
+    Key(
+        "server_default_space",
+        "--default-space",
+        "ENGRAM_DEFAULT_SPACE",
+        "main",
+        key="default_space",
+    ),
+    Key(
+        "require_explicit_space",
+        "--require-explicit-space",
+        "ENGRAM_REQUIRE_EXPLICIT_SPACE",
+        "true",
+        bool,
     ),
 )
 
@@ -154,6 +180,8 @@ class Settings(NamedTuple):
     open_bytes_max: Setting
     past_bytes_max: Setting
     scrub_bytes_per_s: Setting
+    server_default_space: Setting
+    require_explicit_space: Setting
     file: File | None
 
     @property
@@ -217,6 +245,7 @@ def settings_of(
         "open_bytes_max": DEFAULT_OPEN_BYTES_MAX,
         "past_bytes_max": DEFAULT_PAST_BYTES_MAX,
         "scrub_bytes_per_s": DEFAULT_SCRUB_BYTES_PER_S,
+        "require_explicit_space": True,
     }
     found = {}
     for key in KEYS:
@@ -242,7 +271,11 @@ def _from_environment(key: Key, environment: Mapping[str, str]) -> Setting | Non
     if not text:
         return None
     value: str | int = text
-    if key.kind is int:
+    if key.kind is bool:
+        if text not in _FLAG_TEXTS:
+            raise Malformed(f"{key.variable}={text!r} must be true or false")
+        value = _FLAG_TEXTS[text]
+    elif key.kind is int:
         if not (text.isascii() and text.isdigit()):
             raise Malformed(f"{key.variable}={text!r} must be a whole number")
         value = int(text[:_NUMBER_DIGITS_MAX])
@@ -251,12 +284,12 @@ def _from_environment(key: Key, environment: Mapping[str, str]) -> Setting | Non
 
 
 def _from_file(key: Key, file: File, home: str) -> Setting | None:
-    if key.name not in file.table:
+    if key.in_file not in file.table:
         return None
-    value = file.table[key.name]
-    where = f"{file.path}: {key.name}"
-    if isinstance(value, bool) or not isinstance(value, key.kind):
-        kind = "a whole number" if key.kind is int else "a string"
+    value = file.table[key.in_file]
+    where = f"{file.path}: {key.in_file}"
+    if isinstance(value, bool) != (key.kind is bool) or not isinstance(value, key.kind):
+        kind = "a whole number" if key.kind is int else _TOML_NAMES[key.kind]
         raise Malformed(f"{where} must be {kind}, not {_TOML_NAMES.get(type(value), 'that')}")
     checked = _checked(key, value, where)
     if key.name == "data_root" and isinstance(checked, str):
@@ -284,12 +317,13 @@ def _placed(data_root: str, file_path: str, home: str) -> str:
 
 
 def _refuse_unknown(file: File) -> None:
-    known = [key.name for key in KEYS]
+    known = list(dict.fromkeys(key.in_file for key in KEYS))
     for name in file.table:
         if name not in known:
             raise Malformed(f"{file.path}: unknown key {name!r}; there are {', '.join(known)}")
 
 
+_FLAG_TEXTS: Final = {"true": True, "1": True, "false": False, "0": False}
 _TOML_NAMES: Final[dict[type, str]] = {
     bool: "true or false",
     str: "a string",

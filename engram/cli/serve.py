@@ -20,7 +20,9 @@ from engram.config import (
     DEFAULT_PAST_BYTES_MAX,
     DEFAULT_PORT,
     DEFAULT_SCRUB_BYTES_PER_S,
+    Settings,
 )
+from engram.errors import Malformed
 
 GraceOption = Annotated[
     int | None,
@@ -74,6 +76,26 @@ ScrubOption = Annotated[
         show_default=False,
     ),
 ]
+DefaultSpaceOption = Annotated[
+    str | None,
+    typer.Option(
+        "--default-space",
+        metavar="ID",
+        help="A space that is made at the start if it is not there, and the one that requests mean "
+        "which name none, where they need not. Default: $ENGRAM_DEFAULT_SPACE, else default_space "
+        "of the configuration.",
+        show_default=False,
+    ),
+]
+ExplicitOption = Annotated[
+    bool | None,
+    typer.Option(
+        "--require-explicit-space/--no-require-explicit-space",
+        help="Whether each request has to name its space. Default: "
+        "$ENGRAM_REQUIRE_EXPLICIT_SPACE, else it has to.",
+        show_default=False,
+    ),
+]
 
 
 def serve(
@@ -100,6 +122,8 @@ def serve(
     open_bytes_max: OpenBytesOption = None,
     past_bytes_max: PastBytesOption = None,
     scrub_bytes_per_s: ScrubOption = None,
+    default_space: DefaultSpaceOption = None,
+    require_explicit_space: ExplicitOption = None,
     config: ConfigOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -110,6 +134,7 @@ def serve(
     \b
     Example:  engram serve --data-root ./data
     Example:  engram serve --port 0 --json
+    Example:  engram serve --default-space main --no-require-explicit-space
     """
     settings = read_settings(
         Named(data_root=data_root, config=config),
@@ -120,10 +145,22 @@ def serve(
         open_bytes_max=open_bytes_max,
         past_bytes_max=past_bytes_max,
         scrub_bytes_per_s=scrub_bytes_per_s,
+        server_default_space=default_space,
+        require_explicit_space=require_explicit_space,
     )
+    _run(settings, as_json=as_json)
 
+
+def _run(settings: Settings, *, as_json: bool) -> None:
     from engram.server.serve import serve as run
 
+    stand_in = settings.server_default_space.value
+    explicit = settings.require_explicit_space
+    if not explicit.value and stand_in is None:
+        raise Malformed(
+            "requests that name no space need one that they mean: give --default-space ID, or "
+            f"leave require_explicit_space (here: {explicit.origin}) out"
+        )
     logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     root = data_root_of(settings)
 
@@ -141,6 +178,8 @@ def serve(
         int(settings.port.value or 0),
         announce=announce,
         opening=settings.serving,
+        default_space=None if stand_in is None else str(stand_in),
+        require_explicit_space=bool(explicit.value),
     )
 
 

@@ -32,6 +32,7 @@ from engram.errors import (
 )
 from engram.server.audience import STREAMS_MAX, Audiences
 from engram.server.calls import Call, read_call
+from engram.server.default_space import DefaultSpace, DefaultSpaceFallback
 from engram.server.events import (
     DEFAULT_STREAMS,
     STREAM_OPERATIONS,
@@ -99,9 +100,14 @@ class _SegmentConvertor(Convertor[str]):
 
 
 def build_app(
-    db: Database, streams: StreamOptions = DEFAULT_STREAMS, *, streams_max: int = STREAMS_MAX
+    db: Database,
+    streams: StreamOptions = DEFAULT_STREAMS,
+    *,
+    streams_max: int = STREAMS_MAX,
+    default_space: DefaultSpace | None = None,
 ) -> Starlette:
-    """The HTTP surface of `db`: REST, and feeds as server-sent events.
+    """The HTTP surface of `db`: REST, and feeds as server-sent events. With `default_space`,
+    requests need not name one.
 
     The caller closes `app.state.audiences` when the server stops, which ends the streams, and `db`
     after the last request.
@@ -109,14 +115,18 @@ def build_app(
     register_url_convertor("segment", _SegmentConvertor())
     limiter = anyio.CapacityLimiter(WORKER_THREADS_MAX)
     audiences = Audiences(streams_max)
+    middleware = [Middleware(BodyDrain), Middleware(LocalOnly), Middleware(PathGuard)]
+    if default_space is not None:
+        middleware.append(Middleware(DefaultSpaceFallback, default=default_space))
     app = Starlette(
         routes=[*_routes(db, limiter, audiences, streams), Route("/healthz", _healthz)],
-        middleware=[Middleware(BodyDrain), Middleware(LocalOnly), Middleware(PathGuard)],
+        middleware=middleware,
         exception_handlers={HTTPException: _http_exception},
     )
     # A slash at the end is another path: redirecting would lose the body of a POST.
     app.router.redirect_slashes = False
     app.state.audiences = audiences
+    app.state.default_space = default_space
     return app
 
 

@@ -29,6 +29,7 @@ from engram.config import Serving
 from engram.errors import EngramError, Malformed
 from engram.server.app import build_app
 from engram.server.audience import STREAMS_MAX
+from engram.server.default_space import DefaultSpace
 from engram.server.protocol import EngramProtocol
 
 DRAIN_S_MAX: Final = 10
@@ -62,9 +63,12 @@ def serve(
     *,
     announce: Callable[[str], None],
     opening: Serving,
+    default_space: str | None = None,
+    require_explicit_space: bool = True,
 ) -> None:
     """Serve `data_root`, opened with `opening`, until told to stop; calls `announce` with the URL
-    once requests are taken.
+    once requests are taken. `default_space` is made if it is not there; unless
+    `require_explicit_space`, requests that name no space mean it.
 
     Raises :class:`Malformed` for a host or port that cannot be meant, :class:`PortUnavailable`,
     and what opening the data root raises: `SpaceLocked` where another server has it,
@@ -83,8 +87,15 @@ def serve(
                 **opening,
             )
         )
-        # Half of the files are left to spaces and to other requests.
-        app = build_app(db, streams_max=max(1, min(STREAMS_MAX, files_max // 2)))
+        default = None if default_space is None else DefaultSpace(default_space)
+        if default is not None:
+            default.prepare(db)
+        app = build_app(
+            db,
+            # Half of the files are left to spaces and to other requests.
+            streams_max=max(1, min(STREAMS_MAX, files_max // 2)),
+            default_space=None if require_explicit_space else default,
+        )
         config = uvicorn.Config(
             app,
             loop="asyncio",

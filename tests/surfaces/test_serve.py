@@ -208,7 +208,7 @@ def test_a_taken_port_is_refused_before_anything_is_made(tmp_path: Path, cli: Cl
         (["--port", "-1"], "65535"),
         (["--port", "http"], "integer"),
         (["--grpc-port", "1"], "No such option"),
-        (["--default-space", "x"], "No such option"),
+        (["--no-such", "x"], "No such option"),
         (["--config", "x"], "No such file"),
     ],
 )

@@ -44,9 +44,10 @@ def test_what_nobody_names_has_its_default() -> None:
 
 @pytest.mark.parametrize("key", KEYS, ids=lambda key: key.name)
 def test_a_flag_beats_the_environment_and_that_the_file(key: Any) -> None:
-    values: list[Any] = [1, 2, 3] if key.kind is int else ["a", "b", "c"]
-    table = {key.name: values[0]}
-    environment = {key.variable: str(values[1])}
+    kinds: dict[type, list[Any]] = {int: [1, 2, 3], str: ["a", "b", "c"], bool: [True, False, True]}
+    values = kinds[key.kind]
+    table = {key.in_file: values[0]}
+    environment = {key.variable: str(values[1]).lower() if key.kind is bool else str(values[1])}
     in_file = getattr(settings(table=table), key.name)
     assert in_file.level == "file"
     assert in_file.origin == "/etc/agent/engram.toml"
@@ -57,6 +58,13 @@ def test_a_flag_beats_the_environment_and_that_the_file(key: Any) -> None:
     assert getattr(settings({key.name: values[2]}, environment, table), key.name) == Setting(
         key.name, values[2], "flag", f"flag {key.flag}"
     )
+
+
+def test_a_default_space_of_commands_and_one_of_a_server_are_told_apart_but_in_the_file() -> None:
+    found = settings({"default_space": "a"}, {"ENGRAM_SPACE": "b"}, {"default_space": "c"})
+    assert (found.default_space.value, found.server_default_space.value) == ("a", "c")
+    found = settings({}, {"ENGRAM_SPACE": "b", "ENGRAM_DEFAULT_SPACE": "d"}, {"default_space": "c"})
+    assert (found.default_space.value, found.server_default_space.value) == ("b", "d")
 
 
 def test_an_empty_variable_is_one_that_is_not_set() -> None:
@@ -122,6 +130,9 @@ def test_elsewhere_it_is_taken_as_it_is() -> None:
         ({}, {}, {"host": [1]}, ["engram.toml: host", "a list"]),
         ({}, {}, {"server": {"url": URL}}, ["engram.toml: server", "a table"]),
         ({}, {}, {"default_space": ""}, ["engram.toml: default_space", "empty"]),
+        ({}, {}, {"require_explicit_space": 0}, ["require_explicit_space", "true or false"]),
+        ({}, {"ENGRAM_REQUIRE_EXPLICIT_SPACE": "no"}, {}, ["SPACE='no'", "true or false"]),
+        ({}, {}, {"server_default_space": "a"}, ["unknown key 'server_default_space'"]),
         ({}, {"ENGRAM_PORT": "x"}, {}, ["ENGRAM_PORT", "'x'", "whole number"]),
         ({}, {"ENGRAM_PORT": "-1"}, {}, ["ENGRAM_PORT", "whole number"]),
         ({}, {"ENGRAM_PORT": "9" * 5_000}, {}, ["ENGRAM_PORT", "65535"]),

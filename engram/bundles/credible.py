@@ -60,7 +60,7 @@ def check_rows(state: State, position: int) -> None:
         for relation in view.links.relations:
             _check_link(relation, 1.0)
         uses = view.uses.kept(np.arange(view.rows))
-        if not 0 <= view.uses.since <= position:
+        if not 0 <= view.uses.since <= view.uses.company_since <= position:
             raise BundleError(0, "its base holds uses that it does not stand for")
         for time_us in np.concatenate((uses.begun_us, uses.times_us)).tolist():
             _check_us("uses", time_us)

@@ -1,7 +1,9 @@
 """What a memory leads to: its associations, worked out of the indexes when somebody asks. Pure.
 
 Links are made on purpose, and lead both ways, by their weights. So do beliefs and what they rest
-on, all alike. Three more kinds follow from the memories themselves, whichever came first:
+on, all alike. `recall` comes of what was recalled: in how many of its last uses another memory was
+used along (:mod:`engram.indexes.uses`). Three more kinds follow from the memories themselves,
+whichever came first:
 
     time     what stands one or two places before or after it in its source, by 1 and 1/2
     words    what shares a word with it that at most 8 visible memories have
@@ -9,25 +11,36 @@ on, all alike. Three more kinds follow from the memories themselves, whichever c
              that it holds; the rarest word of the head must be in at most 16 visible memories
 
 A word that df of N memories have weighs √(idf / (df − 1)), so that one which many share says less
-of each: the fan effect (Anderson 1974). Of words and mentions a memory keeps its 8 strongest. Each
-kind is normalised by itself before they are added, by KIND_WEIGHTS, so that none drowns another;
-what a memory leads to adds up to 1.
+of each: the fan effect (Anderson 1974). Of words, mentions and recalls a memory keeps its 8
+strongest. Each kind is normalised by itself before they are added, by KIND_WEIGHTS, so that none
+drowns another; what a memory leads to adds up to 1.
+
+But for recalls. One says little: what came second may have come by chance, and what is brought up
+because it came once would come again, and so for ever. So a companion weighs by its share of all
+that RECENT_COMPANY uses have places for, few uses less than many, and where a memory leads to
+nothing else, that does not add up to 1 before there were that many.
 """
 
 from __future__ import annotations
 
+from itertools import repeat
 from typing import Final, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from engram.indexes.sequences import NO_ROW
+from engram.indexes.uses import COMPANIONS_MAX, RECENT_COMPANY
 from engram.memory.view import BoolArray, View
 
-KINDS: Final = ("time", "words", "mention", "belief")
+KINDS: Final = ("time", "words", "mention", "belief", "recall")
 """What is no link; behind these come the relations of links, by number."""
 KIND_WEIGHTS: Final = (1.0, 0.5, 1.0, 0.5)
 """That of beliefs is not measured, hence modest: what they rest on is like them anyway."""
+RECALL_WEIGHT: Final = 0.5
+"""As little as the least of the others, for the same reason: what was recalled at once mostly
+answers the same words.
+"""
 LINK_WEIGHT: Final = 1.0
 TIME_WEIGHTS: Final = (1.0, 0.5)
 """By how many places away."""
@@ -75,15 +88,16 @@ def associations(view: View, rows: Int64Array, visible: BoolArray) -> Edges:
         _by_words(shared),
         _by_mention(view, shared),
         _by_belief(view, rows, visible),
-        linked,
     )
     found = [
-        _normalised(pairs, len(rows), weight)
-        for pairs, weight in zip(kinds, (*KIND_WEIGHTS, LINK_WEIGHT), strict=True)
+        *map(_normalised, kinds, repeat(len(rows)), KIND_WEIGHTS),
+        _by_recall(view, rows, visible),
+        _normalised(linked, len(rows), LINK_WEIGHT),
     ]
     which = np.concatenate([pairs.which for pairs in found])
     weights = np.concatenate([pairs.weights for pairs in found])
-    weights /= np.bincount(which, weights, len(rows))[which]
+    totals = np.bincount(which, weights, len(rows))
+    weights /= np.maximum(totals, RECALL_WEIGHT)[which]  # less than that is recalls alone
     numbers = np.repeat(np.arange(len(found)), [len(pairs.which) for pairs in found])
     positions = np.zeros(len(which), np.int64)
     last = numbers == len(KINDS)
@@ -116,6 +130,16 @@ def _by_belief(view: View, rows: Int64Array, visible: BoolArray) -> _Pairs:
     which, others = view.beliefs.around(rows)
     seen = np.flatnonzero(visible[others])
     return _Pairs(which[seen], others[seen], np.ones(len(seen)))
+
+
+def _by_recall(view: View, rows: Int64Array, visible: BoolArray) -> _Pairs:
+    """Not normalised, but weighed by how many of the uses that count there could be."""
+    which, roots = view.uses.company(rows)
+    others = view.links.newest(roots)
+    seen = np.flatnonzero(visible[others])
+    times = _strongest(_Pairs(which[seen], others[seen], np.ones(len(seen))))
+    share = RECALL_WEIGHT / (RECENT_COMPANY * COMPANIONS_MAX)
+    return times._replace(weights=times.weights * share)
 
 
 class _Shared:

@@ -16,6 +16,6 @@ parts were merged.
     timeline    rows by time: since, until, expiry
     beliefs     what beliefs rest on, from either end
     links       weighted edges between memories, from either end
-    uses        how often each memory was used, and when last
+    uses        how often each memory was used, when last, and along with which others
     ids         a caller's id -> its latest row
 """

@@ -20,7 +20,7 @@ from engram.indexes.forward import ForwardColumns
 from engram.indexes.links import LinkColumns, check_links, no_links
 from engram.indexes.postings import Run, check_run, kept_of
 from engram.indexes.sequences import SequenceColumns
-from engram.indexes.uses import UseColumns
+from engram.indexes.uses import CompanyColumns, UseColumns
 from engram.memory.retention import Retention
 from engram.memory.settings import Settings, settings_column, settings_of
 
@@ -58,8 +58,8 @@ class StateColumns(NamedTuple):
     """A state up to `position`. Columns have one row for each memory version kept, ascending by
     position; `forgotten` pairs rows with the positions they were forgotten at; `vectors` are a
     float32 (rows, D) matrix and the inverse norms; `ids` hashes and rows; `restored` positions of
-    restorations, ascending. `forward`, `sequences` and `uses` are None in files of before there
-    were any; what the first two hold follows from the documents.
+    restorations, ascending. `forward`, `sequences`, `uses` and `company` are None in files of
+    before there were any; what the first two hold follows from the documents.
     """
 
     position: int
@@ -84,6 +84,7 @@ class StateColumns(NamedTuple):
     links: LinkColumns
     uses: UseColumns | None
     beliefs: BeliefColumns
+    company: CompanyColumns | None
 
     def named(self) -> Iterator[tuple[str, Array]]:
         """The columns by the names that a file gives them; `from_named` reads them again."""
@@ -136,10 +137,11 @@ def from_named(column: Mapping[str, Array]) -> StateColumns:
         links=_links_of(column) if later else no_links(),
         uses=_newer("uses", UseColumns, column),
         beliefs=_newer("beliefs", BeliefColumns, column) or no_beliefs(),
+        company=_newer("company", CompanyColumns, column),
     )
 
 
-T = TypeVar("T", ForwardColumns, SequenceColumns, UseColumns, BeliefColumns)
+T = TypeVar("T", ForwardColumns, SequenceColumns, UseColumns, BeliefColumns, CompanyColumns)
 
 
 def _newer(prefix: str, kind: type[T], column: Mapping[str, Array]) -> T | None:
@@ -172,7 +174,7 @@ SINCE_LINKS: Final = frozenset(
     for name, _ in _named(prefix, value)
 )
 """The columns that checkpoints have since there are links."""
-_SINCE: Final = ("forward.", "sequences.", "settings", "uses.", "beliefs.")
+_SINCE: Final = ("forward.", "sequences.", "settings", "uses.", "beliefs.", "company.")
 
 
 def newer_columns(names: Iterable[str]) -> tuple[frozenset[str], ...]:
@@ -212,6 +214,10 @@ def check_columns(columns: StateColumns, dimensions: int) -> None:
     for newer in (columns.forward, columns.sequences, columns.uses):
         if newer is not None:
             newer.check(rows)
+    if columns.company is not None:
+        if columns.uses is None:
+            raise ValueError("it has the company of uses, but no uses")
+        columns.company.check(columns.uses, rows)
     named = (columns.ids[1], columns.lexicon[0].rows, postings.rows, columns.timeline[1])
     for which in (*named, columns.forgotten[:, 0]):
         if len(which) and int(which.max()) >= rows:
@@ -271,6 +277,7 @@ def compact(
         links=links,
         uses=view.uses.kept(np.flatnonzero(kept)),
         beliefs=view.beliefs.kept(new_rows, labels, _lives_ended(view), drop_to),
+        company=view.uses.kept_company(np.flatnonzero(kept), new_rows, view.links.newest),
     )
 
 

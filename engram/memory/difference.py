@@ -9,6 +9,7 @@ import numpy.typing as npt
 
 from engram.indexes.attributes import AttributeColumns
 from engram.indexes.columns import BytesView
+from engram.indexes.uses import CompanyColumns, UseColumns
 from engram.memory.columns import StateColumns
 
 _NORMS: Final = "vectors.1"
@@ -23,9 +24,12 @@ def difference(one: StateColumns, other: StateColumns) -> str | None:
 
     Both have to come from :func:`engram.memory.columns.compact`, with the same `drop_to`.
     """
-    if _known_since(one) != _known_since(other):
-        # What was used before the first checkpoints that tell of it, the log alone knows.
+    # What was used, and along with what, before the first checkpoints that tell of it, the log
+    # alone knows.
+    if _known_since(one.uses) != _known_since(other.uses):
         one, other = one._replace(uses=None), other._replace(uses=None)
+    if _known_since(one.company) != _known_since(other.company):
+        one, other = one._replace(company=None), other._replace(company=None)
     ours, theirs = dict(_sorted(one).named()), dict(_sorted(other).named())
     if ours.keys() != theirs.keys():
         return min(ours.keys() ^ theirs.keys())
@@ -40,8 +44,8 @@ def _same(name: str, one: Array, other: Array) -> bool:
     return bool(np.array_equal(one, other, equal_nan=one.dtype.kind == "f"))
 
 
-def _known_since(columns: StateColumns) -> int | None:
-    return None if columns.uses is None else int(columns.uses.since[0])
+def _known_since(columns: UseColumns | CompanyColumns | None) -> int | None:
+    return None if columns is None else int(columns.since[0])
 
 
 def _sorted(columns: StateColumns) -> StateColumns:

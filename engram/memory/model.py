@@ -118,7 +118,7 @@ class Spread(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 class Step(msgspec.Struct, frozen=True, kw_only=True):
     """One association that activation went along, between the memories of two ids. `weight` is its
     share of all that leads on from the first; `relation` is `time`, `words`, `mention`, `belief`,
-    or what a link is called.
+    `recall`, or what a link is called.
     """
 
     from_id: str = msgspec.field(name="from")

@@ -27,7 +27,7 @@ from engram.indexes.lexicon import Lexicon
 from engram.indexes.links import Links
 from engram.indexes.sequences import Sequences
 from engram.indexes.timeline import Timeline
-from engram.indexes.uses import Uses
+from engram.indexes.uses import COMPANIONS_MAX, Uses
 from engram.indexes.vectors import LiveMask, Vectors
 from engram.memory.columns import NO_PAST, StateColumns, check_columns
 from engram.memory.decide import Latest
@@ -61,7 +61,7 @@ from engram.memory.view import NO_ROW, View, earliest_expiry, version_in
 
 PUBLISH_ROWS: Final = 32_768
 """Rows, or uses, collected before they are moved into the columns even without a `publish`."""
-USES_PER_RECALL_MAX: Final = 3
+USES_PER_RECALL_MAX: Final = COMPANIONS_MAX + 1
 """How many of what a recall answered count as used: the best, which is what was looked for."""
 
 _encode: Final = msgspec.msgpack.Encoder().encode
@@ -127,7 +127,7 @@ class State:
         self._dead_rows: set[int] = set()
         self._new_previous: list[int] = []
         self._new_roots: list[int] = []
-        self._new_uses: list[tuple[int, int]] = []
+        self._new_uses: list[tuple[list[int], int]] = []
         self._new_forgotten: list[tuple[int, int]] = []
         self._new_purged: list[int] = []
         # Held while ids and the view move on together, so that `find` sees both or neither.
@@ -255,10 +255,12 @@ class State:
             )
 
     def _use(self, ids: Iterable[str], time_us: int) -> None:
-        """What lives under these ids was used; what does not any more, was answered too late."""
-        for row in map(self._row, dict.fromkeys(ids)):
-            if row is not None and self._lives(row):
-                self._new_uses.append((self._root(row), time_us))
+        """What lives under these ids was used, at once; what does not any more, was answered too
+        late.
+        """
+        rows = map(self._row, dict.fromkeys(ids))
+        roots = [self._root(row) for row in rows if row is not None and self._lives(row)]
+        self._new_uses.append((roots, time_us))
 
     def _form(self, event: MemoryConsolidated, position: int) -> None:
         rows = [self._row(memory_id) for memory_id in (event.id, *event.sources)]
@@ -303,8 +305,8 @@ class State:
         if len(dead) and self._expires_us.view()[dead].min() <= self._earliest_expiry_us:
             self._earliest_expiry_us = earliest_expiry(self._expires_us.view(), self._live.view())
         self._lexicon.bury(dead)
-        for root, time_us in self._new_uses:
-            self._uses.add(root, time_us)
+        for roots, time_us in self._new_uses:
+            self._uses.add(roots, time_us)
         if self._new_forgotten:
             self._forgotten.extend(self._new_forgotten)
         self._purged_rows.extend(self._new_purged)
@@ -388,7 +390,7 @@ class State:
         """
         check_columns(columns, dimensions)
         try:
-            forward, sequences, uses = newer_columns(columns)
+            forward, sequences, uses, company = newer_columns(columns)
         except msgspec.MsgspecError as error:
             raise StateError(f"a memory cannot be read: {error}") from error
         state = cls(memory_space_id, dimensions)
@@ -414,7 +416,7 @@ class State:
         state._past = columns.past
         state._restored = GrowingColumn.of(columns.restored)
         state._links = Links.of(columns.links, len(columns.live), state._previous)
-        state._uses = Uses.of(uses)
+        state._uses = Uses.of(uses, company)
         state._beliefs = Beliefs.of(columns.beliefs)
         state.view = state._capture()
         return state

@@ -82,7 +82,7 @@ def told(root: Path) -> dict[str, Any]:
                 "memories": [plain(each) for each in space.list(include_embedding=True).memories],
                 "events": [plain(event) for event in space.events()],
                 "recalled": [
-                    [hit.memory.id, score_without_uses(hit)]
+                    [hit.memory.id, score_without_recalls(hit)]
                     for hit in space.recall(QUERY, embedding=[0.6, 0.8], record=False, explain=True)
                 ],
             }
@@ -94,6 +94,14 @@ def score_without_uses(hit: engram.Hit) -> float:
     """What does not depend on when it is asked."""
     uses = 0.0 if hit.why is None else hit.why.recency + hit.why.frequency
     return round(hit.score - uses, 6)
+
+
+def score_without_recalls(hit: engram.Hit) -> float:
+    """Nor on what was recalled before, which counted for nothing when the first files were made."""
+    why = hit.why
+    if why is None or all(step.relation != "recall" for step in why.path):
+        return score_without_uses(hit)
+    return round(score_without_uses(hit) - why.activation, 6)
 
 
 def nobodys(entry: tarfile.TarInfo) -> tarfile.TarInfo:

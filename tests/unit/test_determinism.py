@@ -29,7 +29,13 @@ AS_OF_S = 45
 """Seconds behind the start: some of what is told has happened by then, some has not."""
 NAMES = ("Ada", "Grace", "Edsger", "Barbara")
 THINGS = ("deploy key", "cat in Paris", "vault password", "lunch on Monday", "server room")
-CUES = ("where is the deploy key of Ada", "lunch", "cat server", "who went to Paris on Monday")
+CUES = (
+    "where is the deploy key of Ada",
+    "lunch",
+    "cat server",
+    "who went to Paris on Monday",
+    "zebra",
+)
 
 CHILD = """
 import sys
@@ -49,6 +55,9 @@ def at(seconds: int) -> Any:
 
 def tell(space: engram.Space, clock: SetClock) -> None:
     """Some ninety seconds in the life of a space, of all that can happen to memories."""
+    space.remember_many([{"content": "a zebra"}, {"content": "oboe lessons"}])
+    for _ in range(3):
+        space.recall("zebra oboe", limit=2)
     for number in range(60):
         name, thing = NAMES[number % 4], THINGS[number % 5]
         space.remember(
@@ -124,6 +133,7 @@ def test_a_past_moment_is_told_alike_by_every_replay_on_any_day(roots: dict[str,
     later = START_NS + 100 * DAY_NS
     first = told(roots["plain"], START_NS + DAY_NS, "0", "1")
     assert len(first) > 50_000
+    assert b'"relation":"recall"' in first
     assert told(roots["plain"], later, "1", "2") == first
     assert told(roots["compacted"], later, "2", "4") == first
     assert told(roots["with a tail"], START_NS + DAY_NS, "3", "1") == first

@@ -253,6 +253,10 @@ def _of_other_rows(columns: dict[str, Any]) -> None:
     columns["attributes.postings.rows"][:] = columns["attributes.postings.rows"][::-1].copy()
 
 
+def _of_later_company(columns: dict[str, Any]) -> None:
+    columns["company.since"][0] = 1 << 40
+
+
 def _twins(columns: dict[str, Any]) -> None:
     texts = columns["documents.data"].tobytes()
     columns["documents.data"][:] = np.frombuffer(texts.replace(b"\xa2m4", b"\xa2m5"), np.uint8)
@@ -270,6 +274,7 @@ def _twins(columns: dict[str, Any]) -> None:
         _of_other_kinds,
         _of_other_rows,
         _twins,
+        _of_later_company,
     ],
 )
 def test_a_base_that_readers_would_stumble_over_is_refused(

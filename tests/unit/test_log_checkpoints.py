@@ -46,6 +46,7 @@ def alpha(tmp_path: Path) -> Path:
         space.compact()
         space.remember("more", id="x", embedding=[0, 1])
         space.compact()
+        assert space.recall(embedding=[1, 9]).recorded  # with what comes next
         space.revise("m7", engram.Changes(tags=["again"]))
         space.forget("m5")
         space.compact()
@@ -61,6 +62,7 @@ def whole(tmp_path: Path) -> Path:
         for n in range(9):
             space.remember(f"memory {n}", id=f"m{n}", metadata={"n": n % 4}, embedding=[1, n])
             if n % 4 == 3:
+                assert space.recall(embedding=[1, n]).recorded
                 space.forget(f"m{n}")
                 space.compact()
     return tmp_path / "whole" / "alpha"
@@ -194,6 +196,7 @@ CHANGES: dict[str, Callable[[Columns], object]] = {
     ),
     "timeline.0": lambda c: c["timeline.0"].put(0, 3),
     "uses.begun_us": lambda c: c["uses.begun_us"].put(0, 3),
+    "company.rows": lambda c: c["company.rows"][0].fill(-1),
 }
 
 
@@ -217,6 +220,8 @@ def test_a_checkpoint_that_is_not_what_the_log_adds_up_to_is_damage(
         (lambda c: c["documents.offsets"].put(1, 3), "cannot be read"),
         (lambda c: c.pop("positions"), "make no state"),
         (lambda c: c.update(live=c["live"][1:]), "make no state"),
+        (lambda c: c.update({"company.rows": c["company.rows"] + 100}), "make no state"),
+        (lambda c: without(c, "uses."), "make no state"),
     ],
 )
 def test_a_checkpoint_that_makes_no_state_is_damage(
@@ -228,6 +233,33 @@ def test_a_checkpoint_that_makes_no_state_is_damage(
     assert says in damage.reason
     (alone,) = inspected(whole / file).damage
     assert "make no state" in alone.reason
+
+
+def without(columns: Columns, prefix: str) -> None:
+    for name in [name for name in columns if name.startswith(prefix)]:
+        del columns[name]
+
+
+@pytest.mark.parametrize("space", ["alpha", "whole"])
+def test_a_checkpoint_of_before_company_counted_is_taken_and_gone_on_with(
+    request: pytest.FixtureRequest, space: str
+) -> None:
+    folder: Path = request.getfixturevalue(space)
+    replace_newest(folder, lambda c: without(c, "company."))
+    assert verified(folder).damage == []
+    with engram.open(folder.parent) as db:
+        for n in range(3):
+            assert db.space("alpha").recall(embedding=[1, n]).recorded
+        db.space("alpha").remember("which they ride along with", embedding=[1, 1])
+        db.space("alpha").compact()
+        with closing(open_root(folder)) as directory:
+            manifest = read_manifest(directory)
+            newest = manifest.checkpoints[-1]
+            file = open_checkpoint(directory, newest, bytes.fromhex(manifest.space_uuid))
+            (since,) = file.column("company.since").tolist()
+            assert 0 < since < newest.position
+            assert (file.column("company.rows") >= 0).any()
+    assert verified(folder).damage == []
 
 
 def test_a_checkpoint_in_the_middle_of_a_record_is_damage(tmp_path: Path) -> None:
@@ -356,6 +388,8 @@ def busy(space: Space, rng: Random, *, shortened: bool) -> None:
             gone = set() if shortened else gone  # nothing of them may be left
         elif what < 0.95 and shortened:
             space.configure(retention=rng.choice(["positions:5", "positions:40"]))
+        elif what >= 0.95:
+            assert space.recall(embedding=[rng.randrange(160), 1]).recorded
 
 
 @pytest.mark.parametrize("seed", range(10))

@@ -78,15 +78,20 @@ Beliefs = dict[str, set[str]]
 
 Uses = dict[str, list[int]]
 """The times of the uses of each memory in microseconds, the first first."""
+Company = dict[str, list[set[str]]]
+"""Who was used along in each of the later ones."""
 
 
 class Model:
     """All of it over lists and dictionaries."""
 
-    def __init__(self, turns: list[Turn], links: Links, beliefs: Beliefs, uses: Uses) -> None:
+    def __init__(
+        self, turns: list[Turn], links: Links, beliefs: Beliefs, uses: Uses, company: Company
+    ) -> None:
         self.links = links
         self.beliefs = beliefs
         self.uses = uses
+        self.company = company
         self.turns = {turn.id: turn for turn in turns}
         self.terms = {turn.id: tokenise(turn.text) for turn in turns}
         self.before, self.after = {}, {}
@@ -145,7 +150,10 @@ class Model:
             for other, strength in found.items():
                 shares[other] += weight * strength / sum(found.values())
         total = sum(weight for weight, _ in kinds)
-        return {other: share / total for other, share in shares.items()}
+        for other, times in self._recalled(id_).items():
+            shares[other] += 0.5 * times / 32
+            total += 0.5 * times / 32
+        return {other: share / max(total, 0.5) for other, share in shares.items()}
 
     def _time(self, id_: str) -> dict[str, float]:
         found: dict[str, float] = {}
@@ -190,6 +198,14 @@ class Model:
     def _believed(self, id_: str) -> dict[str, float]:
         others = {belief for belief, sources in self.beliefs.items() if id_ in sources}
         return dict.fromkeys((others | self.beliefs.get(id_, set())) & self.turns.keys(), 1.0)
+
+    def _recalled(self, id_: str) -> dict[str, float]:
+        """How often the strongest were used along in the last sixteen uses."""
+        found: dict[str, float] = defaultdict(float)
+        for company in self.company[id_][-16:]:
+            for other in company & self.turns.keys():
+                found[other] += 1.0
+        return _strongest(found)
 
     def activation(self, seeds: dict[str, float], how: Spread) -> dict[str, float]:
         lit: dict[str, float] = defaultdict(float)
@@ -287,6 +303,7 @@ class History:
         self.links: Links = {}
         self.beliefs: Beliefs = {}
         self.uses: Uses = {}
+        self.company: Company = {}
         self.position = 0
 
     def store(self, turn: Turn, revision: int = 1) -> None:
@@ -295,6 +312,7 @@ class History:
         self.turns[turn.id] = turn._replace(order=self.position)
         if revision == 1:
             self.uses[turn.id] = [min(turn.minute * 60_000_000, self.position * 1_000)]
+            self.company[turn.id] = []
 
     def forget(self, id_: str) -> None:
         self.apply(MemoryForgotten(id=id_, revision=1, reason="request"))
@@ -327,6 +345,7 @@ class History:
             self.apply(event)
             for id_ in ids[:3]:
                 self.uses[id_].append(self.position * 1_000)
+                self.company[id_].append({*ids[:3]} - {id_})
 
     def apply(self, event: Event, vectors: list[tuple[float, ...]] | None = None) -> None:
         self.position += 1
@@ -458,7 +477,8 @@ def test_every_part_is_what_the_formulas_give(
     assert found.keys() == history.turns.keys()
     if not found:
         return
-    model = Model(list(history.turns.values()), history.links, history.beliefs, history.uses)
+    turns = list(history.turns.values())
+    model = Model(turns, history.links, history.beliefs, history.uses, history.company)
     expected = model.recall(query, vector, how)
     for id_, hit in found.items():
         assert hit.why is not None
@@ -577,6 +597,66 @@ def test_beliefs_lead_to_what_they_rest_on_and_back() -> None:
     assert (found["belief"].hops, "m2" in found) == (1, False)
     history.forget("belief")
     assert "m1" not in answer(history, "apples")
+
+
+ALONE = ("zebra crossing", "blue paint", "at lunch", "green pears")
+
+
+def lit_by(found: dict[str, Hit], id_: str) -> float:
+    why = found[id_].why
+    assert why is not None
+    assert {step.relation for step in why.path} <= {"recall"}
+    return why.activation
+
+
+def test_what_is_recalled_together_comes_up_with_each_other() -> None:
+    """More with each time up to what is added at most, and what never came with it does not."""
+    history = History()
+    conversation(history, *ALONE, source=None)
+    assert set(answer(history, "zebra")) == {"m0"}
+    lit = []
+    for _ in range(4):
+        history.use("m0", "m1")
+        found = answer(history, "zebra")
+        assert list(found) == ["m0", "m1"]
+        lit.append(lit_by(found, "m1"))
+    # Half of what the match has goes on, a 32nd for each time, and counts twelvefold.
+    assert lit == pytest.approx([0.1875, 0.375, 0.5625, 0.7], abs=1e-6)
+    assert found["m1"].why.path[0].weight == 0.125  # type: ignore[union-attr]
+    assert lit_by(answer(history, "paint"), "m0") == pytest.approx(0.7)
+
+
+def test_one_recall_says_little_beside_what_the_memories_say_themselves() -> None:
+    history = History()
+    conversation(history, "zebra crossing", "blue paint")
+    conversation(history, "at lunch", source=None)
+    history.use("m0", "m2")
+    found = answer(history, "zebra", Spread(max_hops=1))
+    (step,) = found["m2"].why.path  # type: ignore[union-attr]
+    assert (step.relation, step.weight) == ("recall", round(1 / 65, 6))  # 1/64 beside 1
+
+
+def test_of_a_recall_the_three_best_count_and_of_these_what_lives() -> None:
+    history = History()
+    conversation(history, *ALONE, source=None)
+    history.use("m3", "m1", "m0", "m2", times=9)
+    found = answer(history, "zebra")
+    assert set(found) == {"m0", "m1", "m3"}
+    history.forget("m1")
+    assert set(answer(history, "zebra")) == {"m0", "m3"}
+    history.reopened()
+    history.store(Turn("m1", ALONE[1], None, 9, 0, (1.0, 0.0, 0.0)))
+    assert set(answer(history, "zebra")) == {"m0", "m3"}
+
+
+def test_the_last_sixteen_uses_say_who_was_recalled_along() -> None:
+    history = History()
+    conversation(history, *ALONE, source=None)
+    history.use("m0", "m1")
+    history.use("m0", "m2", times=15)
+    assert set(answer(history, "zebra")) == {"m0", "m1", "m2"}
+    history.use("m0")
+    assert set(answer(history, "zebra", Spread(max_hops=1))) == {"m0", "m2"}
 
 
 def test_without_hops_nothing_is_lit() -> None:

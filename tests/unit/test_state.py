@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections import Counter
 from collections.abc import Sequence
 from collections.abc import Set as AbstractSet
 from itertools import product
@@ -139,7 +140,8 @@ steps = st.lists(
 class Model:
     """What lives, by id, as (event, position, time in microseconds); the last version of each id,
     living or not; the links, as (weight, position) by source, target and relation; the times of
-    the uses of each id's last life; and the positions of all that happened to each id.
+    the uses of each id's last life, and behind the first of them who was used along, as (id, which
+    life of it); and the positions of all that happened to each id.
     """
 
     def __init__(self) -> None:
@@ -148,6 +150,8 @@ class Model:
         self.links: dict[tuple[str, str, str], tuple[float, int]] = {}
         self.linked: dict[int, tuple[str, str]] = {}
         self.uses: dict[str, list[int]] = {}
+        self.lives: Counter[str] = Counter()
+        self.company: dict[str, list[set[tuple[str, int]]]] = {}
         self.history: dict[str, list[int]] = {}
         self.position = 1
 
@@ -203,14 +207,19 @@ class Model:
             if isinstance(event, MemoryLinked | MemoryUnlinked):
                 self._link(event)
             if isinstance(event, MemoryRecalled):
-                for memory_id in event.ids[:3]:
-                    if memory_id in self.alive:
-                        self.uses[memory_id].append(time_us)
+                used = [memory_id for memory_id in event.ids[:3] if memory_id in self.alive]
+                for memory_id in used:
+                    self.uses[memory_id].append(time_us)
+                    others = {(other, self.lives[other]) for other in used if other != memory_id}
+                    self.company[memory_id].append(others)
             if isinstance(event, MemoryStored):
                 occurred_us = time_us if event.occurred_us is None else event.occurred_us
                 self.uses[event.id] = [min(occurred_us, time_us)]
+                self.lives[event.id] += 1
+                self.company[event.id] = []
             if isinstance(event, MemoryRestored):
                 self.uses[event.id].append(time_us)
+                self.company[event.id].append(set())
             if isinstance(event, MemoryPurged | MemoryStored):
                 self.links = {k: v for k, v in self.links.items() if event.id not in k[:2]}
             if isinstance(event, MemoryPurged):
@@ -246,6 +255,12 @@ class Model:
             if memory_id in key[:2] and self.alive.keys() >= {*key[:2]}
         ]
         return sorted(found, key=lambda link: link[-1])
+
+    def company_of(self, memory_id: str) -> dict[str, int]:
+        """Who lives that was used along in the last sixteen uses of what lives, and how often."""
+        living = {(each, self.lives[each]) for each in self.alive}
+        recent = self.company[memory_id][-16:]
+        return Counter(other for others in recent for other, _ in sorted(others & living))
 
     def shown(self, now_us: int) -> list[tuple[MemoryVersion, int, int]]:
         visible = [
@@ -283,6 +298,16 @@ def uses_of(view: View, memory_id: str) -> list[int]:
     count = int(used.counts[0])
     recent = used.recent_us[0, : min(count, RECENT_USES)]
     return [int(used.begun_us[0]), count, *recent.tolist()[::-1]]
+
+
+def company_of(state: State, memory_id: str) -> dict[str, int]:
+    found = state.find(memory_id, 0)
+    assert found is not None
+    view, row = found
+    which, roots = view.uses.company(np.array([row]))
+    assert not which.any()
+    rows = view.links.newest(roots)
+    return Counter(view.version(each).id for each in rows[view.live[rows]].tolist())
 
 
 def links_of(state: State, memory_id: str) -> list[tuple[str, str, str, float, int]]:
@@ -376,6 +401,8 @@ def check_all(state: State, model: Model, now_us: int = 0) -> None:
         assert (latest is not None and latest.alive) == (memory_id in model.alive)
         assert state.history(memory_id) == model.history.get(memory_id, [])
         assert links_of(state, memory_id) == model.links_of(memory_id)
+        if state.find(memory_id, 0) is not None:
+            assert company_of(state, memory_id) == model.company_of(memory_id)
     for source, target, word in product(IDS, IDS, WORDS):
         if source != target and model.alive.keys() >= {source, target}:
             assert state.linked(source, target, word) == ((source, target, word) in model.links)

@@ -9,10 +9,12 @@ import pytest
 
 import engram
 from engram import Changes, Why
+from engram.embedding.registry import DEFAULT
 from engram.memory.decay import WEIGHT_DEFAULT
 from engram.memory.model import Mode
 from engram.spaces.space import Space
-from tests.unit.conftest import START_NS, SetClock
+from engram.spaces.verify import verify
+from tests.unit.conftest import START_NS, UNIT, SetClock
 
 DAY_S = 86_400
 TEXTS = {
@@ -214,3 +216,112 @@ def test_what_happened_long_ago_is_as_old_as_that(alpha: Space) -> None:
     for id_, presence in {"new": 0.5, "later": 0.5, "old": 0.01079}.items():
         right = WEIGHT_DEFAULT * room(found[id_]) * presence
         assert found[id_].recency == pytest.approx(right, abs=2e-6)
+
+
+APART = {
+    "piano": "the piano wants tuning",
+    "grete": "Grete comes on Thursday",
+    "soup": "lentils were burnt again",
+    "boat": "a varnish for wooden hulls",
+}
+
+
+@pytest.fixture
+def apart(alpha: Space) -> Space:
+    """Memories that share no word and no source."""
+    alpha.remember_many([{"id": id_, "content": text} for id_, text in APART.items()])
+    return alpha
+
+
+def reminds_of(space: Space, text: str, **asked: object) -> dict[str, list[str]]:
+    """What else than by its own words, and by which associations."""
+    asked = {"spread": engram.Spread(max_hops=1), **asked}
+    answer = space.recall(text, mode="spreading", explain=True, record=False, **asked)  # type: ignore[arg-type]
+    return {
+        hit.memory.id: [step.relation for step in hit.why.path]
+        for hit in answer
+        if hit.why is not None and hit.why.path
+    }
+
+
+def test_what_is_always_recalled_together_comes_up_though_it_shares_no_word(apart: Space) -> None:
+    before = {hit.memory.id: hit.score for hit in apart.recall("piano tuning", record=False)}
+    assert reminds_of(apart, "piano tuning") == {}
+    for _ in range(6):
+        used(apart, "piano tuning Thursday Grete", limit=2)
+    assert reminds_of(apart, "piano tuning")["grete"] == ["recall"]
+    answer = apart.recall("piano tuning", record=False)
+    assert [hit.memory.id for hit in answer][:2] == ["piano", "grete"]
+    score = {hit.memory.id: hit.score for hit in answer}
+    assert score["grete"] > before["grete"] + 0.3
+    assert all(score[id_] == before[id_] for id_ in ("soup", "boat"))
+
+
+def test_recalls_that_are_not_on_record_bring_nothing_together(apart: Space) -> None:
+    for _ in range(6):
+        apart.recall("piano Thursday", limit=2, record=False)
+        apart.recall("piano Thursday", limit=2, as_of=apart.info().position)
+    apart.remember("nothing", id="nothing")
+    used(apart, "piano tuning", limit=1)
+    assert reminds_of(apart, "piano tuning") == {}
+
+
+def test_company_outlives_checkpoints_bundles_and_forks(
+    apart: Space, db: engram.Database, tmp_path: Path
+) -> None:
+    then = apart.info().position
+    for _ in range(3):
+        used(apart, "piano Thursday", limit=2)
+    right = {"grete": ["recall"]}
+    assert reminds_of(apart, "piano tuning") == right
+    assert reminds_of(apart, "piano tuning", as_of=then) == {}
+    apart.export(tmp_path / "log.bundle")
+    apart.compact()
+    apart.configure(retention="positions:1")
+    apart.compact()  # from here on a base is all that knows of it
+    apart.export(tmp_path / "base.bundle")
+    copies = [
+        apart,
+        db.import_space("log", tmp_path / "log.bundle"),
+        db.import_space("base", tmp_path / "base.bundle"),
+        apart.fork("forked"),
+    ]
+    for copy in copies:
+        assert reminds_of(copy, "piano tuning") == right
+
+
+def test_company_comes_along_to_another_embedder(vectors: Space) -> None:
+    for id_, text in APART.items():
+        vectors.remember(text, id=id_, embedding=UNIT)
+    for _ in range(3):
+        used(vectors, "piano Thursday", limit=2)
+    copy = vectors.fork("embedded", embedding=DEFAULT)
+    assert reminds_of(copy, "piano tuning") == {"grete": ["recall"]}
+
+
+def test_company_goes_and_comes_with_its_memory(apart: Space) -> None:
+    for _ in range(3):
+        used(apart, "piano Thursday", limit=2)
+    right = {"grete": ["recall"]}
+    apart.revise("grete", Changes(content="Grete comes on Wednesday"))
+    assert reminds_of(apart, "piano tuning") == right
+    apart.forget("grete")
+    assert reminds_of(apart, "piano tuning") == {}
+    apart.compact()
+    apart.restore("grete")
+    assert reminds_of(apart, "piano tuning") == right
+    apart.forget("grete")
+    apart.remember(APART["grete"], id="grete")  # which is another life
+    assert reminds_of(apart, "piano tuning") == {}
+
+
+def test_who_was_purged_is_nobodys_company(apart: Space, db: engram.Database) -> None:
+    for _ in range(3):
+        used(apart, "piano Thursday", limit=2)
+    used(apart, "piano lentils", limit=2)
+    apart.purge("grete")
+    apart.remember(APART["grete"], id="grete")
+    apart.compact()
+    assert reminds_of(apart, "piano tuning") == {"soup": ["recall"]}
+    (report,) = verify(db.path / "alpha")
+    assert report.damage == []

@@ -161,6 +161,13 @@ class SpaceLocked(EngramError):
     status, grpc, exit_code = 409, "ABORTED", 4
 
 
+class Stale(EngramError):
+    """A memory has changed since the etag was read by which it was to be changed."""
+
+    problem, title = "stale", "Changed meanwhile"
+    status, grpc, exit_code = 412, "ABORTED", 4
+
+
 class HistoryGone(EngramError):
     """A position that history no longer holds, or that belongs to another incarnation.
 

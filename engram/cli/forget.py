@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Annotated, Final
+from typing import TYPE_CHECKING, Annotated, Final, NamedTuple
 
 import typer
 
+from engram import limits
 from engram.cli import output, render
 from engram.cli.asking import confirm, need_terminal
 from engram.cli.connection import opened_space
@@ -14,6 +15,7 @@ from engram.cli.options import (
     ConfigOption,
     DataRootOption,
     FromOption,
+    IfMatchOption,
     JsonOption,
     KindFilterOption,
     Named,
@@ -32,6 +34,7 @@ if TYPE_CHECKING:
 
 _SHOWN_MAX: Final = 10
 """How many memories that match a filter are shown before the question."""
+_TAKES: Final = "to forget takes memories from whoever recalls them"
 _FOR_GOOD: Final = (
     "This is for good: there is no restoring. Backups, bundles and other copies are not reached, "
     "and have to be seen to by themselves."
@@ -44,7 +47,8 @@ PolicyOption = Annotated[
     typer.Option("--policy", help="Now what has expired, and what the policy of the space has go."),
 ]
 DryRunOption = Annotated[
-    bool, typer.Option("--dry-run", help="With --policy: only name what would go, and why.")
+    bool,
+    typer.Option("--dry-run", help="With a filter or --policy: only name what would go."),
 ]
 
 
@@ -60,6 +64,7 @@ def forget(
     until: ToOption = None,
     policy: PolicyOption = False,
     dry_run: DryRunOption = False,
+    if_match: IfMatchOption = None,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
     space: SpaceOption = None,
     server: ServerOption = None,
@@ -70,14 +75,15 @@ def forget(
     """Forget memories.
 
     No recall and no list finds them again; their history stays, and `engram restore` takes them
-    back. All of them have to be there, else none is forgotten. It asks before it does it, and
-    without a terminal to ask on it needs --yes.
+    back. All of them have to be there, else none is forgotten. Instead of ids, the filters of
+    `engram list` can be given: all that match are forgotten, and with --dry-run only named. It asks
+    before it does it, and without a terminal to ask on it needs --yes.
 
     With --purge it is for good: every file of the space that holds a byte of them is written anew
     without it, and a receipt says so; asked again, it is the same receipt. Forgotten memories can
-    be purged too. Instead of ids, --purge takes the filters of `engram list`: all that match are
-    purged, also those forgotten. Backups, bundles and other copies are not reached. On a full disk
-    they are out of reach at once, but on the disk until there is room; then purge them again.
+    be purged too; with a filter, all that match are, also those forgotten. Backups, bundles and
+    other copies are not reached. On a full disk they are out of reach at once, but on the disk
+    until there is room; then purge them again.
 
     With --policy it is what the space forgets by itself a little later: what has expired, and what
     `engram space configure --forgetting` has go. With --dry-run beside it nothing is forgotten.
@@ -85,13 +91,14 @@ def forget(
     \b
     Example:  engram space create alpha --if-not-exists; engram remember "Backups run at two" \
 --id backups --space alpha; engram forget backups --yes --space alpha
+    Example:  engram space create alpha --if-not-exists; engram forget --tag ops --dry-run \
+--space alpha
     Example:  engram forget --purge --source "customer 4711" --space alpha
     Example:  engram space create alpha --if-not-exists; engram forget --policy --dry-run \
 --space alpha
     """
     from engram import Filter
 
-    ids = list(dict.fromkeys(memory_ids or ()))
     wanted = Filter(
         tags_all=tuple(tag or ()),
         kind=kind,
@@ -99,43 +106,58 @@ def forget(
         since=time_of("--from", since),
         until=time_of("--to", until),
     )
-    filtered = wanted != Filter()
-    if policy or dry_run:
-        if not policy:
-            raise Malformed("--dry-run goes with --policy; add it")
-        if ids or purge or filtered:
-            raise Malformed("--policy itself says what goes. Leave out ids, filters and --purge")
-        where = Named(server, data_root, config, space)
+    asked = _Asked(list(dict.fromkeys(memory_ids or ())), wanted, if_match, purge, dry_run)
+    where = Named(server, data_root, config, space)
+    if policy:
+        if asked != _Asked([], Filter(), dry_run=dry_run):
+            raise Malformed(
+                "--policy itself says what goes. Leave out ids, filters, --purge and --if-match"
+            )
         _apply_policy(where, dry_run=dry_run, yes=yes, as_json=as_json)
         return
-    _check_combination(ids, purge=purge, filtered=filtered)
-    what = "to purge is for good" if purge else "to forget takes memories from whoever recalls them"
-    need_terminal(yes, what)
-    with opened_space(Named(server, data_root, config, space)) as place:
-        if filtered:
-            _purge_matching(place, wanted, yes=yes, as_json=as_json)
-        elif purge:
-            _purge(place, ids, yes=yes, as_json=as_json)
-        else:
-            _forget(place, ids, yes=yes, as_json=as_json)
+    _check_combination(asked, filtered=wanted != Filter())
+    if not dry_run:
+        what = "to purge is for good" if purge else _TAKES
+        need_terminal(yes, what)
+    with opened_space(where) as place:
+        _do(place, asked, yes=yes, as_json=as_json)
 
 
-def _check_combination(ids: Sequence[str], *, purge: bool, filtered: bool) -> None:
-    if filtered and not purge:
-        raise Malformed(
-            "a filter only says what to purge; memories are forgotten by their ids. Name them, or "
-            "add --purge, which is for good"
-        )
-    if filtered and ids:
+class _Asked(NamedTuple):
+    """What is to go: some ids, or else what matches."""
+
+    ids: Sequence[str]
+    wanted: Filter
+    if_match: str | None = None
+    purge: bool = False
+    dry_run: bool = False
+
+
+def _do(place: OpenSpace, asked: _Asked, *, yes: bool, as_json: bool) -> None:
+    if asked.dry_run:
+        _name_matching(place, asked.wanted, as_json=as_json)
+    elif asked.ids:
+        act = _purge if asked.purge else _forget
+        act(place, asked.ids, asked.if_match, yes=yes, as_json=as_json)
+    else:
+        act_on_all = _purge_matching if asked.purge else _forget_matching
+        act_on_all(place, asked.wanted, yes=yes, as_json=as_json)
+
+
+def _check_combination(asked: _Asked, *, filtered: bool) -> None:
+    if filtered and asked.ids:
         raise Malformed("ids and a filter exclude each other. Give one of them")
-    if not filtered and not ids:
-        instead = "a filter, as --tag TAG" if purge else "with --purge a filter"
-        raise Malformed(f"nothing was named; give the ids of the memories, or {instead}")
+    if not filtered and not asked.ids:
+        raise Malformed("nothing was named; give ids of memories, or a filter, as --tag TAG")
+    if asked.dry_run and (asked.purge or not filtered):
+        raise Malformed("--dry-run goes with a filter, or with --policy, and without --purge")
+    if asked.if_match is not None and len(asked.ids) != 1:
+        raise Malformed("--if-match is about one memory; name just that")
 
 
 def _apply_policy(where: Named, *, dry_run: bool, yes: bool, as_json: bool) -> None:
     if not dry_run:
-        need_terminal(yes, "to forget takes memories from whoever recalls them")
+        need_terminal(yes, _TAKES)
     with opened_space(where) as place:
         if not (dry_run or yes):
             _print_report(place.apply_forgetting(dry_run=True), hint=True)
@@ -158,14 +180,61 @@ def _print_report(report: ForgettingReport, *, hint: bool = False) -> None:
     say(f"{report.count} memories {done}, by the policy {output.printable(str(report.forgetting))}")
 
 
-def _forget(place: OpenSpace, ids: Sequence[str], *, yes: bool, as_json: bool) -> None:
+def _name_matching(place: OpenSpace, wanted: Filter, *, as_json: bool) -> None:
+    count, after = 0, None
+    while True:
+        page = place.list(wanted, limit=limits.LIST_LIMIT_MAX, after=after)
+        for memory in page.memories:
+            if not as_json:
+                shown = output.printable(memory.id)
+                output.print_line(f"  {shown}  {render.memory_line(memory)}")
+        count, after = count + len(page.memories), page.next
+        if after is None:
+            break
+    if as_json:
+        output.print_json({"memory_space_id": place.id, "dry_run": True, "count": count})
+    else:
+        output.print_line(f"{_several(count)} of {place.id} would be forgotten")
+
+
+def _forget_matching(place: OpenSpace, wanted: Filter, *, yes: bool, as_json: bool) -> None:
+    if not yes:
+        found = _show_matching(place, wanted)
+        confirm(
+            f"Forget {'these' if found else 'what matches'} of {place.id}?",
+            "nothing was forgotten",
+        )
+    done = place.forget_matching(wanted)
+    if as_json:
+        output.print_json(done)
+    elif done.count:
+        output.print_line(
+            f"forgot {_several(done.count)} of {place.id}, the last at position {done.position}"
+        )
+    else:
+        output.print_hint(f"no memories in {place.id} fit; nothing was forgotten")
+
+
+def _show_matching(place: OpenSpace, wanted: Filter) -> bool:
+    """Show some of what lives and matches; whether there is any."""
+    page = place.list(wanted, limit=_SHOWN_MAX)
+    for memory in page.memories:
+        output.print_hint(f"  {output.printable(memory.id)}  {render.memory_line(memory)}")
+    if page.next is not None:
+        output.print_hint("  and more")
+    return bool(page.memories)
+
+
+def _forget(
+    place: OpenSpace, ids: Sequence[str], if_match: str | None, *, yes: bool, as_json: bool
+) -> None:
     memories = [place.get(memory_id) for memory_id in ids]
     if not yes:
         for memory in memories:
             output.print_hint(f"  {output.printable(memory.id)}  {render.memory_line(memory)}")
         confirm(f"Forget {_these(ids)} of {place.id}?", "nothing was forgotten")
     for memory_id in ids:
-        forgotten = place.forget(memory_id)
+        forgotten = place.forget(memory_id, if_match=if_match)
         if as_json:
             output.print_json(forgotten)
         else:
@@ -173,7 +242,9 @@ def _forget(place: OpenSpace, ids: Sequence[str], *, yes: bool, as_json: bool) -
             output.print_line(f"forgot {shown} at position {forgotten.position}")
 
 
-def _purge(place: OpenSpace, ids: Sequence[str], *, yes: bool, as_json: bool) -> None:
+def _purge(
+    place: OpenSpace, ids: Sequence[str], if_match: str | None, *, yes: bool, as_json: bool
+) -> None:
     lines = [f"  {output.printable(memory_id)}  {_state_of(place, memory_id)}" for memory_id in ids]
     if not yes:
         for line in lines:
@@ -181,18 +252,14 @@ def _purge(place: OpenSpace, ids: Sequence[str], *, yes: bool, as_json: bool) ->
         output.print_hint(_FOR_GOOD)
         confirm(f"Purge {_these(ids)} from {place.id}?", "nothing was purged")
     for memory_id in ids:
-        _print_receipt(place.purge(memory_id), as_json=as_json)
+        _print_receipt(place.purge(memory_id, if_match=if_match), as_json=as_json)
 
 
 def _purge_matching(place: OpenSpace, wanted: Filter, *, yes: bool, as_json: bool) -> None:
     if not yes:
-        page = place.list(wanted, limit=_SHOWN_MAX)
-        for memory in page.memories:
-            output.print_hint(f"  {output.printable(memory.id)}  {render.memory_line(memory)}")
-        if page.next is not None:
-            output.print_hint("  and more")
+        found = _show_matching(place, wanted)
         output.print_hint(_FOR_GOOD)
-        what = "these, and forgotten memories that match," if page.memories else "what matches"
+        what = "these, and forgotten memories that match," if found else "what matches"
         confirm(f"Purge {what} from {place.id}?", "nothing was purged")
     receipt = place.purge_matching(wanted)
     if receipt is not None:
@@ -219,13 +286,16 @@ def _these(ids: Sequence[str]) -> str:
     return "this memory" if len(ids) == 1 else f"these {len(ids)} memories"
 
 
+def _several(count: int) -> str:
+    return "1 memory" if count == 1 else f"{count} memories"
+
+
 def _print_receipt(receipt: PurgeReceipt, *, as_json: bool) -> None:
     if as_json:
         output.print_json({"receipt": receipt})
         return
     it = "it" if receipt.count == 1 else "them"
-    several = "1 memory" if receipt.count == 1 else f"{receipt.count} memories"
-    what = several if receipt.id is None else output.printable(receipt.id)
+    what = _several(receipt.count) if receipt.id is None else output.printable(receipt.id)
     output.print_line(
         f"purged {what} from {receipt.memory_space_id} at position {receipt.position}, "
         f"{render.time_text(receipt.purged_at)}"

@@ -36,6 +36,7 @@ from engram.errors import (
 if TYPE_CHECKING:
     from engram import NewMemory
     from engram.cli.connection import OpenSpace
+    from engram.cli.options import OnConflict
 
 CHUNK_LINES_MAX: Final = 500
 CHUNK_BYTES_MAX: Final = 8 << 20
@@ -46,10 +47,13 @@ _BOM: Final = b"\xef\xbb\xbf"
 
 
 class Stored(NamedTuple):
-    """How far a file has come: memories stored, and the last durable position of the space."""
+    """How far a file has come: memories stored, the last durable position of the space, and how
+    many were left as they were.
+    """
 
     memories: int
     position: int | None
+    skipped: int = 0
 
 
 class Lines(NamedTuple):
@@ -88,9 +92,11 @@ def opened_lines(file: str) -> Iterator[Lines]:
         yield Lines(stream, size)
 
 
-def ingest(place: OpenSpace, lines: Lines, from_line: int) -> Stored:
+def ingest(
+    place: OpenSpace, lines: Lines, from_line: int, on_conflict: OnConflict = "error"
+) -> Stored:
     """Store all lines from `from_line` on. What goes wrong says how to go on."""
-    run = _Run(place, from_line)
+    run = _Run(place, from_line, on_conflict)
     with ExitStack() as stack:
         advance = stack.enter_context(_progress(lines))
         stack.enter_context(run.interruptible())
@@ -123,8 +129,9 @@ class _BadLine(Exception):
 class _Run:
     """What has been stored, and what may have been."""
 
-    def __init__(self, place: OpenSpace, from_line: int) -> None:
+    def __init__(self, place: OpenSpace, from_line: int, on_conflict: OnConflict) -> None:
         self._place = place
+        self._on_conflict = on_conflict
         self.stored = Stored(0, place.info().position)
         self._first = self._next_line = from_line
         self._in_hand: list[Line] = []
@@ -135,8 +142,13 @@ class _Run:
         self._in_hand = chunk
         self._writing = True
         try:
-            done = self._place.remember_many([line.memory for line in chunk])
-            self.stored = Stored(self.stored.memories + len(chunk), done.position)
+            done = self._place.remember_many(
+                [line.memory for line in chunk], on_conflict=self._on_conflict
+            )
+            before, skipped = self.stored, len(done.skipped)
+            self.stored = Stored(
+                before.memories + len(chunk) - skipped, done.position, before.skipped + skipped
+            )
             self._next_line = chunk[-1].number + 1
             self._in_hand = []
         except MemoryExists as error:

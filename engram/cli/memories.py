@@ -20,6 +20,7 @@ from engram.cli.options import (
     DataRootOption,
     ExpiresOption,
     FromOption,
+    IfMatchOption,
     JsonOption,
     KindFilterOption,
     MemoryArgument,
@@ -54,6 +55,9 @@ class Clearable(StrEnum):
 def get(
     memory_id: MemoryArgument,
     as_of: AsOfOption = None,
+    etag: Annotated[
+        bool, typer.Option("--etag", help="Only what --if-match takes for this revision of it.")
+    ] = False,
     space: SpaceOption = None,
     server: ServerOption = None,
     data_root: DataRootOption = None,
@@ -68,9 +72,14 @@ def get(
     Example:  engram space create alpha --if-not-exists; engram remember "Backups run at two" \
 --id backups --space alpha; engram get backups --space alpha
     """
+    if etag and as_json:
+        raise Malformed("--etag prints the etag alone; leave out --json")
     when = moment_of("--as-of", as_of)
     with opened_space(Named(server, data_root, config, space)) as place:
         memory = place.get(memory_id, as_of=when)
+    if etag:
+        output.print_line(memory.etag)
+        return
     if as_json:
         output.print_json(memory)
         return
@@ -209,6 +218,7 @@ def revise(
             help=f"Empty this field; may be given several times. Fields: {', '.join(Clearable)}.",
         ),
     ] = None,
+    if_match: IfMatchOption = None,
     space: SpaceOption = None,
     server: ServerOption = None,
     data_root: DataRootOption = None,
@@ -218,7 +228,8 @@ def revise(
     """Change a memory.
 
     What is given replaces the field whole, all else stays, and old revisions are kept. Times are
-    dates (2026-05-01), local times or RFC 3339 (2026-05-01T09:00:00Z).
+    dates (2026-05-01), local times or RFC 3339 (2026-05-01T09:00:00Z). With --if-match, nothing is
+    changed if somebody has changed it since (exit code 4).
 
     \b
     Example:  engram space create alpha --if-not-exists; engram remember "Backups run at two" \
@@ -236,7 +247,7 @@ def revise(
     cleared = [field.value for field in clear or ()]
     changes = _changes({n: v for n, v in given.items() if v is not None}, cleared)
     with opened_space(Named(server, data_root, config, space)) as place:
-        memory = place.revise(memory_id, changes)
+        memory = place.revise(memory_id, changes, if_match=if_match)
     if as_json:
         output.print_json(memory)
     else:
@@ -263,6 +274,7 @@ def _changes(given: dict[str, Any], clear: list[str]) -> Changes:
 
 def restore(
     memory_id: Annotated[str, typer.Argument(metavar="ID", help="Id of the forgotten memory.")],
+    if_match: IfMatchOption = None,
     space: SpaceOption = None,
     server: ServerOption = None,
     data_root: DataRootOption = None,
@@ -281,7 +293,7 @@ def restore(
 engram restore lunch --space alpha
     """
     with opened_space(Named(server, data_root, config, space)) as place:
-        memory = place.restore(memory_id)
+        memory = place.restore(memory_id, if_match=if_match)
     if as_json:
         output.print_json(memory)
     else:

@@ -9,6 +9,7 @@ import typer
 from engram.cli.completion import complete_space
 
 Kind = Literal["episode", "belief", "fact"]
+OnConflict = Literal["error", "skip", "replace"]
 Mode = Literal["similarity", "lexical", "hybrid", "spreading"]
 
 SpaceOption = Annotated[
@@ -104,6 +105,14 @@ ExpiresOption = Annotated[
 ]
 SourceOption = Annotated[
     str | None, typer.Option("--source", metavar="TEXT", help="Where it comes from.")
+]
+IfMatchOption = Annotated[
+    str | None,
+    typer.Option(
+        "--if-match",
+        metavar="ETAG",
+        help="Only if it is still the revision with this etag, as `engram get --etag` says it.",
+    ),
 ]
 ConfidenceOption = Annotated[
     float | None,

@@ -8,6 +8,7 @@ asked, what came back and what to do. Unknown fields are passed over, so that a 
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterator
 from typing import Any, Final, NamedTuple, TypeVar
 
 import msgspec
@@ -18,12 +19,16 @@ from engram.errors import EngramError, FieldError, HistoryGone, ServerAnswerInva
 from engram.memory.model import (
     Event,
     LinksPage,
+    Memory,
     Origin,
+    Page,
     PurgeReceipt,
     Recall,
     Receipt,
+    Remembered,
     SpaceInfo,
     Vector,
+    with_etag,
 )
 
 JSON: Final = "application/json"
@@ -41,13 +46,16 @@ def invalid_answer(what: str, write: bool) -> ServerAnswerInvalid:
 
 
 class Answer(NamedTuple):
-    """An HTTP answer. `asked` is its method and URL, for errors; `write` whether it may change."""
+    """An HTTP answer. `asked` is its method and URL, for errors; `write` whether it may change;
+    `incarnation` the uuid of the space that answered, where it says so.
+    """
 
     asked: str
     write: bool
     status: int
     media_type: str
     body: bytes
+    incarnation: str | None = None
 
     def invalid(self, what: str) -> ServerAnswerInvalid:
         """The error for an answer that cannot be used because of `what`."""
@@ -130,7 +138,19 @@ def read(answer: Answer, shape: type[_T], space_id: str | None = None) -> _T:
         for named in _spaces_in(document):
             if named != space_id:
                 raise answer.invalid(f"what belongs to the space {named!r}, not to {space_id!r}")
+    if answer.incarnation is not None:
+        for memory in _memories_in(document):
+            with_etag(memory, answer.incarnation)
     return document
+
+
+def _memories_in(document: object) -> Iterator[Memory]:
+    if isinstance(document, Memory):
+        yield document
+    elif isinstance(document, Recall):
+        yield from (hit.memory for hit in document.results)
+    elif isinstance(document, Page | Remembered):
+        yield from document.memories
 
 
 def error_of(answer: Answer) -> EngramError:

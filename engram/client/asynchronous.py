@@ -2,50 +2,40 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from datetime import datetime
+from collections.abc import Mapping, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, Unpack
 
 from engram import limits
 from engram.client import requests
 from engram.client.answers import (
-    Answer,
     EventsPage,
     MadeSpace,
-    MatchingPurgeAnswer,
-    MemoryPurgeAnswer,
     PurgeAnswer,
     SpacesPage,
     read,
 )
+from engram.client.changing import AsyncChanging
 from engram.client.consolidating import AsyncConsolidating
 from engram.client.feed import EventFeed
-from engram.client.lapsing import AsyncLapsing
 from engram.client.transfers import download, upload
 from engram.client.transport import Transport, seconds
 from engram.feed.reader import check_types
 from engram.memory.completion import Completion, Known
 from engram.memory.model import (
     AsOf,
-    Changes,
     Compaction,
     DeletedSpace,
     EmbeddingSpec,
     Event,
     ExportReport,
     Filter,
-    Forgotten,
-    Kind,
     Memory,
     Mode,
-    NewMemory,
     Origin,
     Page,
-    PurgeReceipt,
     Recall,
     Receipt,
-    Remembered,
     SpaceInfo,
     Spread,
     Vector,
@@ -55,7 +45,7 @@ from engram.spaces.ids import check_space_id
 
 if TYPE_CHECKING:
     from engram.bundles.files import Source, Target
-    from engram.client.requests import Body, Parameters
+    from engram.client.requests import Parameters
 
 TIMEOUT_S: Final = 30.0
 HEARTBEAT_TIMEOUT_S: Final = 45.0
@@ -220,7 +210,7 @@ class AsyncClient:
         await self.close()
 
 
-class AsyncSpace(AsyncLapsing, AsyncConsolidating):
+class AsyncSpace(AsyncChanging, AsyncConsolidating):
     """One memory space of a server. Get it from :meth:`AsyncClient.space` or `create_space`.
 
     Every method may raise :class:`engram.errors.SpaceNotFound`, and what the embedded verb of the
@@ -261,54 +251,6 @@ class AsyncSpace(AsyncLapsing, AsyncConsolidating):
         answer = await self._transport.request("POST", f"{self._path}/reopen", write=True)
         return read(answer, SpaceInfo, self._id)
 
-    async def remember(
-        self,
-        content: str,
-        *,
-        id: str | None = None,
-        kind: Kind = "episode",
-        tags: Sequence[str] = (),
-        metadata: Mapping[str, Any] | None = None,
-        confidence: float = 1.0,
-        occurred_at: datetime | None = None,
-        expires_at: datetime | None = None,
-        source: str | None = None,
-        embedding: Sequence[float] | Vector | None = None,
-    ) -> Memory:
-        """Store one memory; durable when this returns. See :meth:`remember_many`."""
-        new = NewMemory(
-            content=content,
-            id=id,
-            kind=kind,
-            tags=tags,  # type: ignore[arg-type]  # checked and made a tuple by memory_body
-            metadata={} if metadata is None else metadata,  # type: ignore[arg-type]
-            confidence=confidence,
-            occurred_at=occurred_at,
-            expires_at=expires_at,
-            source=source,
-            embedding=embedding,  # type: ignore[arg-type]
-        )
-        return (await self._remember(requests.memory_body("", new), 1)).memories[0]
-
-    async def remember_many(
-        self, memories: Iterable[NewMemory | Mapping[str, Any] | str]
-    ) -> Remembered:
-        """Store a batch, all or nothing; durable when this returns.
-
-        Items are :class:`engram.NewMemory`, mappings with its fields, or bare contents. Raises
-        :class:`engram.errors.MemoryExists` if an id lives, `Invalid`, `TooLarge`,
-        `EmbedderMismatch` or `EmbedderUnavailable`; nothing is stored then.
-        """
-        body = requests.batch_body(memories)
-        return await self._remember(body, len(body["memories"]))
-
-    async def _remember(self, body: Body, count: int) -> Remembered:
-        answer = await self._write("POST", f"{self._path}/memories", body)
-        remembered = read(answer, Remembered, self._id)
-        if len(remembered.memories) != count:
-            raise answer.invalid(f"{len(remembered.memories)} memories for {count}")
-        return remembered
-
     async def get(
         self, memory_id: str, *, include_embedding: bool = False, as_of: AsOf | None = None
     ) -> Memory:
@@ -341,57 +283,6 @@ class AsyncSpace(AsyncLapsing, AsyncConsolidating):
         path = f"{self._path}/memories"
         answer = await self._transport.request("GET", path, parameters=parameters)
         return read(answer, Page, self._id)
-
-    async def revise(self, memory_id: str, changes: Changes) -> Memory:
-        """Change the given fields of a memory, each as a whole; None clears a field.
-
-        Raises :class:`engram.errors.MemoryNotFound`, `Invalid`, `TooLarge`, `EmbedderMismatch` or
-        `EmbedderUnavailable`; nothing is changed then.
-        """
-        path = requests.memory_path(self._id, memory_id)
-        answer = await self._write("PATCH", path, requests.changes_body(changes))
-        return read(answer, Memory, self._id)
-
-    async def forget(self, memory_id: str) -> Forgotten:
-        """Stop recalling a memory; logged, so that it stays forgotten until :meth:`restore`. Its
-        id may be used again.
-
-        Raises :class:`engram.errors.MemoryNotFound`.
-        """
-        answer = await self._write("DELETE", requests.memory_path(self._id, memory_id), None)
-        return read(answer, Forgotten)
-
-    async def restore(self, memory_id: str) -> Memory:
-        """Undo a forgetting: the memory as it was, as its next revision, embedded as it was.
-
-        Where the id was used again and forgotten again, it is the last memory of that id. Raises
-        :class:`engram.errors.MemoryExists` if it is not forgotten; `MemoryNotFound` if it never
-        was there or was purged, and for one whose time is up: that it expired is not undone.
-        """
-        path = f"{requests.memory_path(self._id, memory_id)}/restore"
-        return read(await self._write("POST", path, None), Memory, self._id)
-
-    async def purge(self, memory_id: str) -> PurgeReceipt:
-        """Let nothing be left of a memory, living or forgotten, in any file of the space.
-
-        It is recalled no more from the first moment, and its id may be used again. Asked again, it
-        returns the same receipt. Raises :class:`engram.errors.MemoryNotFound`; and `DiskFull` where
-        there is no room to rewrite what holds it: repeat it once there is.
-        """
-        path = requests.memory_path(self._id, memory_id)
-        answer = await self._transport.request(
-            "DELETE", path, parameters=[("purge", "true")], write=True
-        )
-        return read(answer, MemoryPurgeAnswer, self._id).receipt
-
-    async def purge_matching(self, filter: Filter) -> PurgeReceipt | None:
-        """:meth:`purge` all memories, living or forgotten, whose last version matches a filter.
-
-        None if there was none; a filter without any condition is refused. Raises what that raises.
-        """
-        body = requests.purge_body(filter)
-        answer = await self._write("DELETE", f"{self._path}/memories", body)
-        return read(answer, MatchingPurgeAnswer, self._id).receipt
 
     async def recall(
         self,
@@ -512,6 +403,3 @@ class AsyncSpace(AsyncLapsing, AsyncConsolidating):
             follow=follow,
             silence_s=self._silence_s,
         )
-
-    async def _write(self, method: str, path: str, body: Body | None) -> Answer:
-        return await self._transport.request(method, path, body=body, write=True)

@@ -7,6 +7,7 @@ bytes, times without a zone) into something else without a word.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, Final
@@ -17,6 +18,7 @@ import msgspec
 from engram import limits
 from engram.errors import Invalid, TooLarge
 from engram.memory import validate as check
+from engram.memory.etags import checked_etags
 from engram.memory.model import Changes, EmbeddingSpec, Filter, NewMemory, Spread
 from engram.memory.settings import SettingsGiven, checked_settings
 from engram.spaces.ids import check_space_id
@@ -27,8 +29,8 @@ from engram.spaces.requests import (
     check_limit,
     checked_ends,
     checked_filter,
+    filter_for,
     new_memory,
-    purging_filter,
 )
 
 POSITION_MAX: Final = (1 << 63) - 1
@@ -133,7 +135,7 @@ def deleted_parameters(deleted: object) -> Parameters:
     return [("deleted", "true")] if check.check_flag("deleted", deleted) else []
 
 
-def batch_body(memories: object) -> Body:
+def batch_body(memories: object, on_conflict: object) -> Body:
     """The body of a batch, from `NewMemory` values, mappings with its fields, or texts."""
     if isinstance(memories, str | Mapping) or not isinstance(memories, Iterable):
         raise Invalid.of("memories", f"must be a list, not {type(memories).__name__}")
@@ -146,12 +148,23 @@ def batch_body(memories: object) -> Body:
             "one atomic batch. Split it"
         )
     fields = [f"memories[{i}]." for i in range(len(items))]
-    return {
+    body: Body = {
         "memories": [
             memory_body(field, new_memory(field, item))
             for field, item in zip(fields, items, strict=True)
         ]
     }
+    choice = check.check_on_conflict("on_conflict", on_conflict)
+    return body if choice == "error" else {**body, "on_conflict": choice}
+
+
+def matching_headers(if_match: object) -> dict[str, str]:
+    """The condition that a memory is still one of those that etags stand for."""
+    etags = checked_etags("if_match", if_match)
+    for etag in etags or ():
+        if not re.fullmatch(r"[!\x23-\x7e]+", etag):
+            raise Invalid.of("if_match", "must be the etag of a memory, as `memory.etag` gives it")
+    return {} if etags is None else {"If-Match": ", ".join(f'"{etag}"' for etag in etags)}
 
 
 def memory_body(field: str, new: NewMemory) -> Body:
@@ -311,8 +324,14 @@ def include_parameters(include_embedding: object) -> Parameters:
     return [("include", "embedding")] if included else []
 
 
+def forget_body(filter: Filter) -> Body:
+    checked = filter_for(filter, "to forget everything, delete the space")
+    return {"filter": _filter_body(checked)}
+
+
 def purge_body(filter: Filter) -> Body:
-    return {"filter": _filter_body(purging_filter(filter)), "purge": True}
+    checked = filter_for(filter, "to purge everything, purge the space")
+    return {"filter": _filter_body(checked), "purge": True}
 
 
 def _filter_body(filter: Filter | None) -> Body:

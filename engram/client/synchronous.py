@@ -9,9 +9,8 @@ from __future__ import annotations
 import os
 import warnings
 import weakref
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from concurrent.futures import CancelledError, Future
-from datetime import datetime
 from functools import partial
 from threading import Thread
 from types import TracebackType
@@ -22,6 +21,7 @@ from anyio.from_thread import BlockingPortal
 
 from engram import limits
 from engram.client.asynchronous import HEARTBEAT_TIMEOUT_S, TIMEOUT_S, AsyncClient, AsyncSpace
+from engram.client.changing_blocking import ClientChanging
 from engram.client.feed import EventFeed
 from engram.errors import Unavailable
 from engram.memory.beliefs import Consolidation
@@ -29,26 +29,20 @@ from engram.memory.completion import Completion, Known
 from engram.memory.forgetting import ForgettingReport
 from engram.memory.model import (
     AsOf,
-    Changes,
     Compaction,
     DeletedSpace,
     EmbeddingSpec,
     Event,
     ExportReport,
     Filter,
-    Forgotten,
-    Kind,
     Link,
     LinksPage,
     Memory,
     Mode,
-    NewMemory,
     Origin,
     Page,
-    PurgeReceipt,
     Recall,
     Receipt,
-    Remembered,
     SpaceInfo,
     Spread,
     Unlinked,
@@ -236,7 +230,7 @@ class Client:
         self.close()
 
 
-class ClientSpace:
+class ClientSpace(ClientChanging):
     """One memory space of a server, as :class:`engram.client.asynchronous.AsyncSpace`."""
 
     def __init__(self, loop: _Loop, space: AsyncSpace) -> None:
@@ -261,41 +255,6 @@ class ClientSpace:
     def reopen(self) -> SpaceInfo:
         """Go on with what the server's disk holds, after a failed sync has left it in doubt."""
         return self._loop.call(self._space.reopen)
-
-    def remember(
-        self,
-        content: str,
-        *,
-        id: str | None = None,
-        kind: Kind = "episode",
-        tags: Sequence[str] = (),
-        metadata: Mapping[str, Any] | None = None,
-        confidence: float = 1.0,
-        occurred_at: datetime | None = None,
-        expires_at: datetime | None = None,
-        source: str | None = None,
-        embedding: Sequence[float] | Vector | None = None,
-    ) -> Memory:
-        """Store one memory; durable when this returns."""
-        return self._loop.call(
-            self._space.remember,
-            content,
-            id=id,
-            kind=kind,
-            tags=tags,
-            metadata=metadata,
-            confidence=confidence,
-            occurred_at=occurred_at,
-            expires_at=expires_at,
-            source=source,
-            embedding=embedding,
-        )
-
-    def remember_many(self, memories: Iterable[NewMemory | Mapping[str, Any] | str]) -> Remembered:
-        """Store a batch, all or nothing; durable when this returns."""
-        if isinstance(memories, Iterator):
-            memories = [*memories]  # the caller's code runs in the caller's thread
-        return self._loop.call(self._space.remember_many, memories)
 
     def get(
         self, memory_id: str, *, include_embedding: bool = False, as_of: AsOf | None = None
@@ -329,37 +288,9 @@ class ClientSpace:
             as_of=as_of,
         )
 
-    def revise(self, memory_id: str, changes: Changes) -> Memory:
-        """Change the given fields of a memory, each as a whole; None clears a field."""
-        return self._loop.call(self._space.revise, memory_id, changes)
-
-    def forget(self, memory_id: str) -> Forgotten:
-        """Stop recalling a memory until it is restored. Raises
-        :class:`engram.errors.MemoryNotFound`.
-        """
-        return self._loop.call(self._space.forget, memory_id)
-
-    def restore(self, memory_id: str) -> Memory:
-        """Undo a forgetting: the memory as it was, as its next revision. Raises
-        :class:`engram.errors.MemoryExists` or `MemoryNotFound`.
-        """
-        return self._loop.call(self._space.restore, memory_id)
-
     def apply_forgetting(self, *, dry_run: bool = False) -> ForgettingReport:
         """Forget what has expired and what the space's policy has go, or only say what would."""
         return self._loop.call(self._space.apply_forgetting, dry_run=dry_run)
-
-    def purge(self, memory_id: str) -> PurgeReceipt:
-        """Let nothing be left of a memory, living or forgotten, in any file of the space; asked
-        again, it is the same receipt. Raises :class:`engram.errors.MemoryNotFound` or `DiskFull`.
-        """
-        return self._loop.call(self._space.purge, memory_id)
-
-    def purge_matching(self, filter: Filter) -> PurgeReceipt | None:
-        """:meth:`purge` all memories, living or forgotten, whose last version matches a filter.
-        None if there was none.
-        """
-        return self._loop.call(self._space.purge_matching, filter)
 
     def link(
         self,

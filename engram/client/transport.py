@@ -36,6 +36,8 @@ from engram.errors import (
 )
 
 API: Final = "/api/v1"
+INCARNATION: Final = "X-Memory-Space-Incarnation"
+NO_HEADERS: Final[Mapping[str, str]] = {}
 REQUESTS_AT_ONCE_MAX: Final = 64
 """More wait for their turn, so that their time does not run while they queue for a connection."""
 DOWNLOAD_BYTES: Final = 256 << 10
@@ -107,6 +109,7 @@ class Transport:
         *,
         parameters: Parameters | None = None,
         body: Body | None = None,
+        headers: Mapping[str, str] = NO_HEADERS,
         write: bool = False,
         bounded: bool = True,
     ) -> Answer:
@@ -126,7 +129,7 @@ class Transport:
             with self._scopes.scope() as scope:
                 async with self._turns:
                     outcome = await self._exchange(
-                        session, method, url, data, sent, asked, write, bounded=bounded
+                        session, method, url, data, sent, asked, write, headers, bounded=bounded
                     )
             if scope.cancelled_caught:
                 if write and sent.any:
@@ -153,7 +156,14 @@ class Transport:
         asked = f"POST {self.url}{API}{path}"
         with self._scopes.scope() as scope:
             outcome = await self._exchange(
-                session, "POST", self._url(path, None), data, sent, asked, True, media_type
+                session,
+                "POST",
+                self._url(path, None),
+                data,
+                sent,
+                asked,
+                True,
+                media_type=media_type,
             )
         if scope.cancelled_caught:
             raise OutcomeUnknown(_unknown(f"the client was closed during {asked}"))
@@ -201,6 +211,7 @@ class Transport:
         sent: SimpleNamespace,
         asked: str,
         write: bool,
+        headers: Mapping[str, str] = NO_HEADERS,
         media_type: str = JSON,
         bounded: bool = True,
     ) -> Answer | EngramError | None:
@@ -208,14 +219,14 @@ class Transport:
 
         Errors are returned, not raised, so that no aiohttp error becomes their context.
         """
-        headers = self._headers if data is None else self._headers | {"Content-Type": media_type}
+        typed = {} if data is None else {"Content-Type": media_type}
         streamed = not isinstance(data, bytes | None)
         try:
             async with session.request(
                 method,
                 url,
                 data=data,
-                headers=headers,
+                headers={**self._headers, **typed, **headers},
                 allow_redirects=False,
                 trace_request_ctx=sent,
                 timeout=aiohttp.ClientTimeout(
@@ -407,7 +418,8 @@ async def _answer(response: aiohttp.ClientResponse, asked: str, write: bool) -> 
         body = await response.read()
     elif media_type == PROBLEM:
         body = await _at_most(response.content, _ERROR_BODY_BYTES_MAX)
-    return Answer(asked, write, response.status, media_type, body)
+    incarnation = response.headers.get(INCARNATION)
+    return Answer(asked, write, response.status, media_type, body, incarnation)
 
 
 async def _at_most(content: aiohttp.StreamReader, bytes_max: int) -> bytes:

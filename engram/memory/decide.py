@@ -13,7 +13,6 @@ from typing import Any, NamedTuple, Protocol
 import msgspec
 
 from engram.errors import (
-    Invalid,
     LinkNotFound,
     MemoryExists,
     MemoryNotFound,
@@ -28,6 +27,7 @@ from engram.memory.believing import (
     with_derived,
     withdrawn,
 )
+from engram.memory.etags import Expected, check_expected
 from engram.memory.events import (
     ActivationSpread,
     MemoryForgotten,
@@ -53,18 +53,22 @@ from engram.memory.forgetting import (
     Judged,
     NothingLeft,
 )
-from engram.memory.model import Vector
+from engram.memory.model import OnConflict, Vector
 from engram.memory.payload import NO_VECTORS, Batch
 from engram.memory.purges import is_husk
 from engram.memory.settings import Settings
+from engram.memory.storing import check_not_withdrawn, remembered
 
 
 class Remember(NamedTuple):
-    """Store `versions` (revision 0 here; deciding gives the real one) with their vectors."""
+    """Store `versions` (revision 0 here; deciding gives the real one) with their vectors.
+    `on_conflict` says what is done about ids that live.
+    """
 
     versions: Sequence[MemoryStored]
     vectors: Vector
     now_us: int
+    on_conflict: OnConflict = "error"
 
 
 class Revise(NamedTuple):
@@ -76,10 +80,23 @@ class Revise(NamedTuple):
     changes: Mapping[str, Any]
     vector: Vector | None
     now_us: int
+    expected: Expected = None
 
 
 class Forget(NamedTuple):
+    """Forget a memory; where `expected` is given, here as elsewhere, only if its newest version is
+    one of those.
+    """
+
     id: str
+    now_us: int
+    expected: Expected = None
+
+
+class ForgetMatching(NamedTuple):
+    """Forget memories, by id, that are still in the revision in which they matched."""
+
+    matched: Sequence[tuple[str, int]]
     now_us: int
 
 
@@ -95,6 +112,7 @@ class Purge(NamedTuple):
     """Let nothing be left of these memories, living or forgotten."""
 
     ids: Sequence[str]
+    expected: Expected = None
 
 
 class Restore(NamedTuple):
@@ -102,6 +120,7 @@ class Restore(NamedTuple):
 
     id: str
     now_us: int
+    expected: Expected = None
 
 
 class Associate(NamedTuple):
@@ -152,6 +171,7 @@ Command = (
     Remember
     | Revise
     | Forget
+    | ForgetMatching
     | Sweep
     | Purge
     | Restore
@@ -167,10 +187,14 @@ Command = (
 
 
 class Latest(NamedTuple):
-    """The last thing that happened to an id: its newest version, and whether that one lives."""
+    """The last thing that happened to an id: its newest version, whether that one lives, and where
+    and when it was stored.
+    """
 
     version: MemoryVersion
     alive: bool
+    position: int = 0
+    stored_us: int = 0
 
     def lives_at(self, now_us: int) -> bool:
         expires = self.version.expires_us
@@ -220,23 +244,29 @@ def decide(known: Known, command: Command, memory_space_id: str) -> Batch:
         )
     batch = _decided(known, command, memory_space_id)
     gone = list(withdrawn(known, batch.events))
-    return batch._replace(events=[*batch.events, *gone]) if gone else batch
+    if not gone:
+        return batch
+    if isinstance(command, Remember):
+        check_not_withdrawn(batch.events, gone)
+    return batch._replace(events=[*batch.events, *gone])
 
 
 def _decided(known: Known, command: Command, memory_space_id: str) -> Batch:
     match command:
         case Remember():
-            return _remember(known, command, memory_space_id)
+            return remembered(known, command, memory_space_id)
         case Revise():
             return _revise(known, command, memory_space_id)
         case Forget():
-            latest = _living(known, command.id, command.now_us, memory_space_id)
+            latest = _living(known, command, memory_space_id)
             event = MemoryForgotten(id=command.id, revision=latest.version.revision, reason=REQUEST)
             return Batch([event], NO_VECTORS)
+        case ForgetMatching():
+            return _forgotten_matching(known, command)
         case Sweep():
             return _swept(known, command)
         case Purge():
-            return Batch(list(_purged(known, command.ids, memory_space_id)), NO_VECTORS)
+            return Batch(list(_purged(known, command, memory_space_id)), NO_VECTORS)
         case Restore():
             return _restore(known, command, memory_space_id)
         case Associate() | Dissociate():
@@ -258,31 +288,6 @@ def _decided(known: Known, command: Command, memory_space_id: str) -> Batch:
                     f"space {memory_space_id!r} is not deleted", memory_space_id=memory_space_id
                 )
             return Batch([SpaceRestored()], NO_VECTORS)
-
-
-def _remember(known: Known, command: Remember, memory_space_id: str) -> Batch:
-    events: list[MemoryStored | MemoryForgotten] = []
-    seen: set[str] = set()
-    for index, version in enumerate(command.versions):
-        if version.id in seen:
-            raise Invalid.of(f"memories[{index}].id", f"{version.id!r} stands twice in one batch")
-        seen.add(version.id)
-        latest = known.latest(version.id)
-        revision = 1
-        if latest is not None:
-            if latest.lives_at(command.now_us):
-                raise MemoryExists(
-                    f"memory {version.id!r} exists already in space {memory_space_id!r}; nothing "
-                    "was stored. Revise it, or choose another id",
-                    memory_space_id=memory_space_id,
-                )
-            if latest.alive:
-                events.append(
-                    MemoryForgotten(id=version.id, revision=latest.version.revision, reason=EXPIRED)
-                )
-            revision = latest.version.revision + 1
-        events.append(msgspec.structs.replace(version, revision=revision))
-    return Batch(events, command.vectors)
 
 
 def _swept(known: Known, command: Sweep) -> Batch:
@@ -333,7 +338,7 @@ def _spared(known: Known, policy: Forgetting, memory_id: str) -> bool:
 
 
 def _revise(known: Known, command: Revise, memory_space_id: str) -> Batch:
-    old = _living(known, command.id, command.now_us, memory_space_id).version
+    old = _living(known, command, memory_space_id).version
     fields = {**msgspec.structs.asdict(old), **command.changes, "revision": old.revision + 1}
     if "expires_us" in command.changes:
         check_expiry(known, command.id, fields["expires_us"])
@@ -342,7 +347,7 @@ def _revise(known: Known, command: Revise, memory_space_id: str) -> Batch:
 
 
 def _restore(known: Known, command: Restore, memory_space_id: str) -> Batch:
-    old = _forgotten(known, command.id, command.now_us, memory_space_id)
+    old = _forgotten(known, command, memory_space_id)
     fields = {**msgspec.structs.asdict(old), "revision": old.revision + 1}
     return Batch([MemoryRestored(**fields)], known.vector(command.id).reshape(1, -1))
 
@@ -350,7 +355,7 @@ def _restore(known: Known, command: Restore, memory_space_id: str) -> Batch:
 def _linked(known: Known, command: Associate | Dissociate, memory_space_id: str) -> Batch:
     link = command.link
     for memory_id in (link.source, link.target):
-        _living(known, memory_id, command.now_us, memory_space_id)
+        _check_lives(known, memory_id, command.now_us, memory_space_id)
     if isinstance(command, Dissociate) and not known.linked(
         link.source, link.target, link.relation
     ):
@@ -362,10 +367,25 @@ def _linked(known: Known, command: Associate | Dissociate, memory_space_id: str)
     return Batch([link], NO_VECTORS)
 
 
-def _forgotten(known: Known, memory_id: str, now_us: int, memory_space_id: str) -> MemoryVersion:
+def _forgotten_matching(known: Known, command: ForgetMatching) -> Batch:
+    """What was revised, forgotten or used anew since it matched stays; it is looked at again."""
+    events = []
+    for memory_id, revision in command.matched:
+        latest = known.latest(memory_id)
+        if latest is None or not latest.lives_at(command.now_us):
+            continue
+        if latest.version.revision == revision:
+            events.append(MemoryForgotten(id=memory_id, revision=revision, reason=REQUEST))
+    if not events:
+        raise NothingLeft
+    return Batch(events, NO_VECTORS)
+
+
+def _forgotten(known: Known, command: Restore, memory_space_id: str) -> MemoryVersion:
     """What was forgotten, if it would be seen again. That its time is up is no forgetting, and
     nothing could bring it back for longer than no time; of a purged one the content is gone.
     """
+    memory_id, now_us = command.id, command.now_us
     latest = known.latest(memory_id)
     what = f"memory {memory_id!r} of space {memory_space_id!r}"
     if latest is None:
@@ -387,12 +407,14 @@ def _forgotten(known: Known, memory_id: str, now_us: int, memory_space_id: str) 
             "consolidate the space to form it anew"
         )
     else:
+        check_expected(command.expected, latest.position, memory_id, memory_space_id)
         return latest.version
     raise MemoryNotFound(why, memory_space_id=memory_space_id)
 
 
-def _purged(known: Known, ids: Sequence[str], memory_space_id: str) -> Iterator[MemoryPurged]:
-    for memory_id in with_derived(known, ids):
+def _purged(known: Known, command: Purge, memory_space_id: str) -> Iterator[MemoryPurged]:
+    named = set(command.ids)
+    for memory_id in with_derived(known, command.ids):
         latest = known.latest(memory_id)
         if latest is None or is_husk(latest.version):
             raise MemoryNotFound(
@@ -400,10 +422,18 @@ def _purged(known: Known, ids: Sequence[str], memory_space_id: str) -> Iterator[
                 "nothing was purged",
                 memory_space_id=memory_space_id,
             )
+        if memory_id in named:
+            check_expected(command.expected, latest.position, memory_id, memory_space_id)
         yield MemoryPurged(id=memory_id, revision=latest.version.revision)
 
 
-def _living(known: Known, memory_id: str, now_us: int, memory_space_id: str) -> Latest:
+def _living(known: Known, command: Revise | Forget, memory_space_id: str) -> Latest:
+    latest = _check_lives(known, command.id, command.now_us, memory_space_id)
+    check_expected(command.expected, latest.position, command.id, memory_space_id)
+    return latest
+
+
+def _check_lives(known: Known, memory_id: str, now_us: int, memory_space_id: str) -> Latest:
     latest = known.latest(memory_id)
     if latest is None or not latest.lives_at(now_us):
         raise MemoryNotFound(

@@ -7,13 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from datetime import datetime
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 import msgspec
 import numpy as np
 import numpy.typing as npt
 
 from engram.memory.decay import Decay
+from engram.memory.etags import etag_of
 from engram.memory.forgetting import Forgetting
 from engram.memory.kinds import KINDS as KINDS
 from engram.memory.kinds import Kind as Kind
@@ -23,13 +24,15 @@ from engram.memory.rhythm import Rhythm
 SpaceState = Literal["active", "read_only", "poisoned", "damaged", "deleted"]
 Mode = Literal["similarity", "lexical", "hybrid", "spreading"]
 MODES: tuple[Mode, ...] = ("similarity", "lexical", "hybrid", "spreading")
+OnConflict = Literal["error", "skip", "replace"]
+ON_CONFLICT: tuple[OnConflict, ...] = ("error", "skip", "replace")
 Vector = npt.NDArray[np.float32]
 Metadata = dict[str, Any]
 AsOf = int | datetime
 """A position, or a time with its zone."""
 
 
-class Memory(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class Memory(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, dict=True):
     """One remembered item, as of its latest revision.
 
     `position` is that of the event that made this revision. `embedding` is filled in only where it
@@ -50,6 +53,29 @@ class Memory(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     revision: int
     position: int
     embedding: Vector | None = None
+
+    @property
+    def etag(self) -> str:
+        """What stands for just this revision, for `if_match`; opaque. It is no field, so that a
+        memory is the same whichever way it came. Raises ValueError for one that came with an event,
+        and for copies.
+        """
+        incarnation = self.__dict__.get(_INCARNATION)
+        if incarnation is None:
+            raise ValueError(
+                "this memory has no etag: it came with an event, or is a copy. Get it from its "
+                "space again"
+            )
+        return etag_of(incarnation, self.position)
+
+
+_INCARNATION: Final = "_incarnation"
+
+
+def with_etag(memory: Memory, space_uuid: str) -> Memory:
+    """The same memory; to be called by whoever has just made it."""
+    msgspec.structs.force_setattr(memory, _INCARNATION, space_uuid)
+    return memory
 
 
 class NewMemory(msgspec.Struct, frozen=True, kw_only=True):
@@ -189,18 +215,31 @@ class Page(msgspec.Struct, frozen=True, kw_only=True):
     next: int | None
 
 
-class Remembered(msgspec.Struct, frozen=True, kw_only=True):
-    """An acknowledged, durable batch. `position` is that of its last event."""
+class Remembered(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """An acknowledged, durable batch, in its order. `position` is that of its last event, or of the
+    last before it where it caused none; `skipped` are the ids of those that were left as they are.
+    """
 
     memory_space_id: str
     position: int
     memories: tuple[Memory, ...]
+    skipped: tuple[str, ...] = ()
 
 
 class Forgotten(msgspec.Struct, frozen=True, kw_only=True):
     """An acknowledged, durable forgetting."""
 
     id: str
+    position: int
+
+
+class ForgottenMatching(msgspec.Struct, frozen=True, kw_only=True):
+    """An acknowledged, durable forgetting of all that matched: how many, and the position of the
+    last event that it caused, or of the space where nothing matched.
+    """
+
+    memory_space_id: str
+    count: int
     position: int
 
 

@@ -453,7 +453,10 @@ class State:
     def latest(self, memory_id: str) -> Latest | None:
         """What the writer's decider asks; everything applied must have been published."""
         row = self._ids.get(memory_id)
-        return None if row is None else Latest(self.view.version(row), self._live.alive(row))
+        if row is None:
+            return None
+        view, alive = self.view, self._live.alive(row)
+        return Latest(view.version(row), alive, int(view.positions[row]), int(view.stored_us[row]))
 
     def linked(self, source: str, target: str, relation: str) -> bool:
         """Whether the newest lives of two ids are linked so; for the writer's decider, too."""

@@ -18,7 +18,17 @@ import numpy.typing as npt
 
 from engram import limits
 from engram.errors import EmbedderMismatch, Invalid, TooLarge
-from engram.memory.model import KINDS, MODES, EmbeddingSpec, Kind, Metadata, Spread, Vector
+from engram.memory.model import (
+    KINDS,
+    MODES,
+    ON_CONFLICT,
+    EmbeddingSpec,
+    Kind,
+    Metadata,
+    OnConflict,
+    Spread,
+    Vector,
+)
 
 CALLER: str = "caller"
 """The embedding model of a space whose vectors come with its memories."""
@@ -113,6 +123,13 @@ def check_kind(field: str, value: object) -> Kind:
         if isinstance(value, str) and value == kind:
             return kind
     raise Invalid.of(field, f"must be one of {', '.join(KINDS)}")
+
+
+def check_on_conflict(field: str, value: object) -> OnConflict:
+    for choice in ON_CONFLICT:
+        if isinstance(value, str) and value == choice:
+            return choice
+    raise Invalid.of(field, f"must be one of {', '.join(ON_CONFLICT)}")
 
 
 def check_source(field: str, value: object) -> str | None:

@@ -49,6 +49,8 @@ from engram.server.resolver import SPACE_HEADER, NameSpace, named_space, open_sp
 from engram.server.responses import problem_response
 from engram.server.rest import (
     API,
+    INCARNATION_HEADER,
+    NOT_MODIFIED,
     REGISTRY_OPERATIONS,
     SPACE_OPERATIONS,
     Answer,
@@ -188,9 +190,12 @@ def _in_space(db: Database, limiter: anyio.CapacityLimiter, operation: SpaceOper
     def work(call: Call) -> Response:
         space = open_space(db, call.path.get("space"), call.space_header)
         call.check()
-        return _response(operation.run(space, call))
+        response = _response(operation.run(space, call))
+        response.headers[INCARNATION_HEADER] = space.incarnation
+        return response
 
-    return _endpoint(operation, work, _as_it_is, limiter, resolve)
+    read = partial(read_call, understood=operation.understood)
+    return _endpoint(operation, work, _as_it_is, limiter, resolve, read)
 
 
 def _on_registry(
@@ -255,7 +260,13 @@ def _as_it_is(response: Response) -> Response:
 
 
 def _response(answer: Answer) -> Response:
-    headers = {"location": answer.location} if answer.location is not None else None
+    headers = {}
+    if answer.location is not None:
+        headers["location"] = answer.location
+    if answer.etag is not None:
+        headers["etag"] = f'"{answer.etag}"'
+    if answer.status == NOT_MODIFIED:
+        return Response(status_code=NOT_MODIFIED, headers=headers)
     return Response(answer.encoded(), answer.status, headers, media_type="application/json")
 
 

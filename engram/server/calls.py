@@ -16,6 +16,7 @@ from starlette.requests import Request
 
 from engram.errors import EngramError, Malformed, TooLarge, UnsupportedMediaType
 from engram.limits import BODY_BYTES_MAX
+from engram.server.conditions import NO_CONDITIONS, Conditions, read_conditions
 from engram.server.query import Query, parse_query
 from engram.server.resolver import SPACE_HEADER
 
@@ -34,11 +35,13 @@ class Call:
         last_event_ids: tuple[str, ...] = (),
         query: Query | None = None,
         body: bytes = b"",
+        conditions: Conditions = NO_CONDITIONS,
         refusal: EngramError | None = None,
     ) -> None:
         self.path = path
         self.space_header = space_header
         self.body = body
+        self.conditions = conditions
         self._last_event_ids = last_event_ids
         self._query = query
         self._refusal = refusal
@@ -80,14 +83,19 @@ async def read_call(
     parameters: Collection[str],
     *,
     takes_body: bool,
+    understood: Collection[str] = (),
     kind: type[C] = Call,  # type: ignore[assignment]  # the default of a type variable
 ) -> C:
-    """Read a request. Raises ClientDisconnect when the caller hangs up before its end."""
+    """Read a request; `understood` are the conditions, by their headers, that it may be sent under.
+
+    Raises ClientDisconnect when the caller hangs up before its end.
+    """
     path = request.path_params
     space_header = tuple(request.headers.getlist(SPACE_HEADER))
     last_event_ids = tuple(request.headers.getlist(LAST_EVENT_ID))
     try:
         check_idempotency_key(request.headers)
+        conditions = read_conditions(request.headers, request.method, understood)
         query = parse_query(request.scope["query_string"], parameters)
         body = await _read_body(request)
         if body:
@@ -100,6 +108,7 @@ async def read_call(
         last_event_ids=last_event_ids,
         query=query,
         body=body,
+        conditions=conditions,
     )
 
 

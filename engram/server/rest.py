@@ -18,6 +18,7 @@ import msgspec
 from engram.errors import EngramError, Invalid, Malformed, SpaceConflict
 from engram.memory.model import Filter
 from engram.server.calls import Call
+from engram.server.conditions import IF_MATCH, IF_NONE_MATCH
 from engram.server.resolver import agree, named_space, resolve
 from engram.server.wire import (
     ApplyBody,
@@ -25,9 +26,9 @@ from engram.server.wire import (
     CompleteBody,
     ConsolidateBody,
     LinkBody,
+    MatchingBody,
     MemoryBody,
     NewSpaceBody,
-    PurgeBody,
     RecallBody,
     SettingsBody,
     decode,
@@ -38,30 +39,38 @@ from engram.server.wire import (
 from engram.spaces.ids import check_space_id
 
 if TYPE_CHECKING:
-    from engram import Database, Recall, Space
+    from engram import Database, Memory, Recall, Space
 
 API: Final = "/api/v1"
+INCARNATION_HEADER: Final = "X-Memory-Space-Incarnation"
+"""Says in answers by which incarnation of the space they are: what etags are made with."""
+NOT_MODIFIED: Final = 304
+MATCHING: Final = frozenset({IF_MATCH})
 
 
 class Answer(NamedTuple):
-    """A JSON answer; `location` is the path of what was created."""
+    """A JSON answer; `location` is the path of what was created, `etag` that of a memory."""
 
     status: int
     document: Any
     location: str | None = None
+    etag: str | None = None
 
     def encoded(self) -> bytes:
         return encode(self.document)
 
 
 class SpaceOperation(NamedTuple):
-    """One method of a route inside a space; `path` is what follows the part naming the space."""
+    """One method of a route inside a space; `path` is what follows the part naming the space.
+    `understood` are the headers under whose conditions it can be asked for.
+    """
 
     method: str
     path: str
     run: Callable[[Space, Call], Answer]
     parameters: frozenset[str] = frozenset()
     takes_body: bool = False
+    understood: frozenset[str] = frozenset()
 
 
 class RegistryOperation(NamedTuple):
@@ -84,8 +93,9 @@ def remember(space: Space, call: Call) -> Answer:
             "position": memory.position,
             "memories": [memory],
         }
-        return Answer(201, document, location)
-    return Answer(201, space.remember_many([item.new_memory() for item in given.memories]))
+        return Answer(201, document, location, memory.etag)
+    items = [item.new_memory() for item in given.memories]
+    return Answer(201, space.remember_many(items, on_conflict=given.on_conflict))
 
 
 def list_memories(space: Space, call: Call) -> Answer:
@@ -135,12 +145,18 @@ def get_memory(space: Space, call: Call) -> Answer:
     with_embedding = "embedding" in call.query.includes({"embedding"})
     as_of = call.query.as_of()
     memory = space.get(call.path["id"], include_embedding=with_embedding, as_of=as_of)
-    return Answer(200, memory)
+    if call.conditions.held_already(memory.etag):
+        return Answer(NOT_MODIFIED, None, etag=memory.etag)
+    return _of(memory)
+
+
+def _of(memory: Memory) -> Answer:
+    return Answer(200, memory, etag=memory.etag)
 
 
 def revise_memory(space: Space, call: Call) -> Answer:
     changes = decode(call.body, ChangesBody).changes()
-    return Answer(200, space.revise(call.path["id"], changes))
+    return _of(space.revise(call.path["id"], changes, if_match=call.conditions.if_match))
 
 
 def memory_history(space: Space, call: Call) -> Answer:
@@ -154,16 +170,23 @@ def memory_history(space: Space, call: Call) -> Answer:
 
 
 def forget_memory(space: Space, call: Call) -> Answer:
-    memory_id = call.path["id"]
+    memory_id, if_match = call.path["id"], call.conditions.if_match
     if call.query.flag("purge"):
-        return Answer(200, {"receipt": space.purge(memory_id)})
-    return Answer(200, space.forget(memory_id))
+        return Answer(200, {"receipt": space.purge(memory_id, if_match=if_match)})
+    return Answer(200, space.forget(memory_id, if_match=if_match))
 
 
-def purge_memories(space: Space, call: Call) -> Answer:
-    wanted = decode(call.body, PurgeBody).given_filter()
+def forget_memories(space: Space, call: Call) -> Answer:
+    by_parameter = call.query.one("purge")
+    purge = call.query.flag("purge")
+    body = decode(call.body, MatchingBody)
+    if by_parameter is not None and body.purge not in (msgspec.UNSET, purge):
+        raise Invalid.of("purge", "says something else than the parameter 'purge'")
+    wanted = body.filter.filter()
     with _fields_named_as_here():
-        return Answer(200, {"receipt": space.purge_matching(wanted)})
+        if purge or body.purge is True:
+            return Answer(200, {"receipt": space.purge_matching(wanted)})
+        return Answer(200, space.forget_matching(wanted))
 
 
 def apply_forgetting(space: Space, call: Call) -> Answer:
@@ -181,7 +204,7 @@ def consolidate(space: Space, call: Call) -> Answer:
 
 
 def restore_memory(space: Space, call: Call) -> Answer:
-    return Answer(200, space.restore(call.path["id"]))
+    return _of(space.restore(call.path["id"], if_match=call.conditions.if_match))
 
 
 def link_memories(space: Space, call: Call) -> Answer:
@@ -357,11 +380,19 @@ SPACE_OPERATIONS: Final = (
         list_memories,
         frozenset({"tag", "kind", "source", "from", "to", "as_of", "limit", "after", "include"}),
     ),
-    SpaceOperation("GET", "/memories/{id}", get_memory, frozenset({"as_of", "include"})),
-    SpaceOperation("PATCH", "/memories/{id}", revise_memory, takes_body=True),
-    SpaceOperation("DELETE", "/memories/{id}", forget_memory, frozenset({"purge"})),
-    SpaceOperation("DELETE", "/memories", purge_memories, takes_body=True),
-    SpaceOperation("POST", "/memories/{id}/restore", restore_memory),
+    SpaceOperation(
+        "GET",
+        "/memories/{id}",
+        get_memory,
+        frozenset({"as_of", "include"}),
+        understood=frozenset({IF_NONE_MATCH}),
+    ),
+    SpaceOperation("PATCH", "/memories/{id}", revise_memory, takes_body=True, understood=MATCHING),
+    SpaceOperation(
+        "DELETE", "/memories/{id}", forget_memory, frozenset({"purge"}), understood=MATCHING
+    ),
+    SpaceOperation("DELETE", "/memories", forget_memories, frozenset({"purge"}), takes_body=True),
+    SpaceOperation("POST", "/memories/{id}/restore", restore_memory, understood=MATCHING),
     SpaceOperation("POST", "/consolidate", consolidate, takes_body=True),
     SpaceOperation("POST", "/forgetting", apply_forgetting, takes_body=True),
     SpaceOperation("POST", "/compact", compact),

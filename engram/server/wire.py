@@ -39,6 +39,7 @@ from engram.memory.model import (
     Metadata,
     Mode,
     NewMemory,
+    OnConflict,
     SpaceInfo,
     Spread,
     Vector,
@@ -193,7 +194,10 @@ class MemoryBody(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class BatchBody(msgspec.Struct, forbid_unknown_fields=True):
+    """Memories to be stored together, and what to do about those whose id lives."""
+
     memories: list[MemoryBody]
+    on_conflict: OnConflict = "error"
 
 
 class ChangesBody(msgspec.Struct, forbid_unknown_fields=True):
@@ -249,20 +253,11 @@ class FilterBody(msgspec.Struct, forbid_unknown_fields=True):
         )
 
 
-class PurgeBody(msgspec.Struct, forbid_unknown_fields=True):
-    """`DELETE …/memories`: for good, or not at all."""
+class MatchingBody(msgspec.Struct, forbid_unknown_fields=True):
+    """`DELETE …/memories`: what matches is forgotten or, with `purge`, gone for good."""
 
     filter: FilterBody
     purge: bool | _Unset = _UNSET
-
-    def given_filter(self) -> Filter:
-        if self.purge is not True:
-            raise Invalid.of(
-                "purge",
-                "must be true: by a filter memories are purged, for good; in this release they are "
-                "forgotten one by one",
-            )
-        return self.filter.filter()
 
 
 class RecallBody(msgspec.Struct, forbid_unknown_fields=True):

@@ -12,7 +12,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Final, NamedTuple
 from weakref import ref
 
@@ -21,7 +21,7 @@ import numpy as np
 from engram import limits
 from engram.cognition.fading import beyond, expired
 from engram.errors import EngramError
-from engram.memory.decide import Sweep
+from engram.memory.decide import ForgetMatching, Sweep
 from engram.memory.events import MemoryForgotten
 from engram.memory.forgetting import (
     FORGET_NOTHING,
@@ -31,6 +31,7 @@ from engram.memory.forgetting import (
     Lapsed,
     NothingLeft,
 )
+from engram.memory.model import Filter, ForgottenMatching
 from engram.memory.times import NEVER_US
 from engram.spaces.machine import Committed
 from wal.errors import WalError
@@ -243,6 +244,42 @@ class Forgetter:
             return []
         most = RECORDS_AT_ONCE * FORGOTTEN_PER_RECORD_MAX
         return beyond(view, policy, settings.decay, now_us, most).judged
+
+
+def forget_matching(store: Store, filter: Filter) -> ForgottenMatching:
+    """Forget what lives and matches as of now, a record of it at a time. What somebody changes
+    before its turn comes is looked at again, as it is then.
+    """
+    view, now_us = store.state.view, store.now_ns() // 1_000
+    rows = np.flatnonzero(view.matching(filter, view.visible(now_us))).tolist()
+    matched = [(named.id, named.revision) for named in map(view.named, rows)]
+    ids = {memory_id for memory_id, _ in matched}
+    count, position = 0, view.position
+    while matched:
+        for first in range(0, len(matched), FORGOTTEN_PER_RECORD_MAX):
+            wanted = matched[first : first + FORGOTTEN_PER_RECORD_MAX]
+            try:
+                done = store.commit(ForgetMatching(wanted, store.now_ns() // 1_000))
+            except NothingLeft:
+                continue
+            gone = [each for each in done.batch.events if isinstance(each, MemoryForgotten)]
+            count += sum(each.id in ids for each in gone)
+            position = done.ack.last_position
+        matched = _still_matching(store, filter, matched)
+    return ForgottenMatching(
+        memory_space_id=store.identity.memory_space_id, count=count, position=position
+    )
+
+
+def _still_matching(
+    store: Store, filter: Filter, ids: Sequence[tuple[str, int]]
+) -> list[tuple[str, int]]:
+    """Those of the ids that live, and match, in another revision than before."""
+    view, rows = store.state.find_all([each for each, _ in ids], store.now_ns() // 1_000)
+    lives = np.zeros(view.rows, np.bool_)
+    lives[[row for row in rows if row is not None]] = True
+    found = map(view.named, np.flatnonzero(view.matching(filter, lives)).tolist())
+    return [(named.id, named.revision) for named in found]
 
 
 def _lapsed(event: MemoryForgotten, position: int) -> Lapsed:

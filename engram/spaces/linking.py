@@ -32,6 +32,11 @@ class Linking(Portable):
     def id(self) -> str:
         return self._entry.identity.memory_space_id
 
+    @property
+    def incarnation(self) -> str:
+        """The uuid of the space, which one made anew under its id does not share."""
+        return self._entry.identity.uuid
+
     def link(
         self,
         source: str,

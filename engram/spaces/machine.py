@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from engram.feed.feed import Feed
 from engram.memory.believing import Queued
-from engram.memory.decide import Command, Latest, Observe, decide
+from engram.memory.decide import Command, Latest, Observe, Remember, decide
 from engram.memory.events import (
     MemoryForgotten,
     MemoryLinked,
@@ -26,6 +26,7 @@ from engram.memory.payload import Batch, encode_batch
 from engram.memory.purges import husk
 from engram.memory.settings import Settings, settings_in
 from engram.memory.state import State, StateError
+from engram.memory.storing import left_standing
 from wal.codec import Draft, check_draft
 from wal.commit import Decided
 from wal.format import FLAG_OBSERVED
@@ -33,10 +34,14 @@ from wal.opened import Ack
 
 
 class Committed(NamedTuple):
-    """A durable command: its events, the position of the first, and the record's time."""
+    """A durable command: its events, the position of the first, and the record's time. `standing`
+    is what it left as it was. Of a command without events there is no record, and `ack` has the
+    position behind the last before it.
+    """
 
     batch: Batch
     ack: Ack
+    standing: tuple[Latest, ...] = ()
 
 
 class Timed(NamedTuple):
@@ -53,11 +58,15 @@ class Machine:
         state: State,
         feed: Feed,
         noticing: Sequence[Callable[[], None]],
+        log_time_ns: Callable[[], int],
     ) -> None:
+        """`log_time_ns` is the time of the last record, which no later one is before."""
         self._memory_space_id = memory_space_id
         self.state = state
         self._feed = feed
         self._noticing = noticing
+        self._log_time_ns = log_time_ns
+        self._last: Ack | None = None
         self._overlay: dict[str, tuple[Latest, Vector | None]] = {}
         self._asked: dict[str, Latest | None] = {}
         self._links: dict[tuple[str, str, str], bool] = {}
@@ -114,21 +123,36 @@ class Machine:
             count += latest.lives_at(now_us)
         return count
 
-    def decide(self, timed: Timed) -> Decided[Batch]:
-        batch = decide(self, timed.command, self._memory_space_id)
-        flags = FLAG_OBSERVED if isinstance(timed.command, Observe) else 0
-        draft = Draft(encode_batch(batch), len(batch.events), timed.time_ns, flags=flags)
+    def decide(self, timed: Timed) -> Decided[Committed]:
+        command = timed.command
+        batch = decide(self, command, self._memory_space_id)
+        last = self._last
+        ack = Ack(
+            self.state.view.position + 1 if last is None else last.position + last.events,
+            len(batch.events),
+            max(timed.time_ns, self._log_time_ns() if last is None else last.time_ns),
+        )
+        standing: tuple[Latest, ...] = ()
+        if isinstance(command, Remember):
+            standing = left_standing(self, command, batch.events)
+        staged = Committed(batch, ack, standing)
+        if not batch.events:
+            return Decided(None, staged)
+        flags = FLAG_OBSERVED if isinstance(command, Observe) else 0
+        draft = Draft(encode_batch(batch), len(batch.events), ack.time_ns, flags=flags)
         # Refused before the rest of the group may see it: what is too large never happens.
         check_draft(draft)
-        self._overlay_batch(batch)
-        return Decided(draft, batch)
+        self._last = ack
+        self._overlay_batch(batch, ack)
+        return Decided(draft, staged)
 
-    def _overlay_batch(self, batch: Batch) -> None:
+    def _overlay_batch(self, batch: Batch, ack: Ack) -> None:
         vectors = iter(batch.vectors)
-        for event in batch.events:
+        for position, event in enumerate(batch.events, ack.position):
             self._formed.take(event)
             if isinstance(event, MemoryVersion):
-                self._overlay[event.id] = (Latest(event, True), next(vectors))
+                latest = Latest(event, True, position, ack.time_ns // 1_000)
+                self._overlay[event.id] = (latest, next(vectors))
                 if isinstance(event, MemoryStored):
                     self._begin_anew(event.id)
             elif isinstance(event, MemoryLinked | MemoryUnlinked):
@@ -149,21 +173,23 @@ class Machine:
         version = husk or (None if known is None else known.version)
         if version is not None:
             vector = None if queued is None else queued[1]
-            self._overlay[memory_id] = (Latest(version, False), vector)
+            at = Latest(version, False) if known is None else known
+            self._overlay[memory_id] = (at._replace(version=version, alive=False), vector)
 
     def _begin_anew(self, memory_id: str) -> None:
         """What lives under an id from here on in the group has no links yet."""
         self._anew.add(memory_id)
         self._links = {key: at for key, at in self._links.items() if memory_id not in key[:2]}
 
-    def commit(self, decided: Sequence[tuple[Batch, Ack | None]]) -> list[Committed]:
+    def commit(self, decided: Sequence[tuple[Committed, Ack | None]]) -> list[Committed]:
         self.abandon()
         committed = []
-        for batch, ack in decided:
-            if ack is None:
-                raise StateError("every command of a space leaves a record")
-            self.state.apply(batch, ack.position, ack.time_ns)
-            committed.append(Committed(batch, ack))
+        for staged, ack in decided:
+            if ack is not None:
+                if ack != staged.ack:  # an answer may have told it already
+                    raise StateError(f"a record went to {ack}, and not where it was to go")
+                self.state.apply(staged.batch, ack.position, ack.time_ns)
+            committed.append(staged)
         self.state.publish()
         self._feed.publish([(c.batch, c.ack.position, c.ack.time_ns) for c in committed])
         for notice in self._noticing:
@@ -176,4 +202,4 @@ class Machine:
         self._links.clear()
         self._anew.clear()
         self._formed = Queued()
-        self._deleted = self._settings = None
+        self._deleted = self._settings = self._last = None

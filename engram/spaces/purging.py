@@ -9,6 +9,7 @@ import numpy as np
 
 from engram.errors import DiskFull, MemoryNotFound
 from engram.memory.decide import Purge
+from engram.memory.etags import Expected, check_expected
 from engram.memory.events import SpaceCompacted
 from engram.memory.model import Filter, PurgedFile, PurgeReceipt
 from engram.memory.purges import is_husk
@@ -22,8 +23,11 @@ if TYPE_CHECKING:
 PURGED_PER_RECORD_MAX: Final = 10_000
 
 
-def purge_one(store: Store, memory_id: str) -> PurgeReceipt:
-    """Purge one memory, complete a purge that was interrupted, or give its receipt again."""
+def purge_one(store: Store, memory_id: str, expected: Expected = None) -> PurgeReceipt:
+    """Purge one memory, complete a purge that was interrupted, or give its receipt again.
+
+    What was purged already is none of the revisions that are expected.
+    """
     latest = store.state.latest(memory_id)
     if latest is None:
         space_id = store.identity.memory_space_id
@@ -32,12 +36,13 @@ def purge_one(store: Store, memory_id: str) -> PurgeReceipt:
             memory_space_id=space_id,
         )
     if is_husk(latest.version):
+        check_expected(expected, -1, memory_id, store.identity.memory_space_id)
         position = store.state.history(memory_id)[-1]
     else:
         try:
-            purged = store.commit(Purge((memory_id,)))
+            purged = store.commit(Purge((memory_id,), expected))
         except MemoryNotFound:  # it was there: somebody else has purged it in between
-            return purge_one(store, memory_id)
+            return purge_one(store, memory_id, expected)
         return _receipt(store, purged.ack.position, 1, memory_id, purged)
     return _receipt(store, position, 1, memory_id, None)
 

@@ -6,13 +6,14 @@ Values are judged by :mod:`engram.memory.validate`; here is which fields a reque
 from __future__ import annotations
 
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any, Final
 
 import msgspec
 
 from engram import limits
-from engram.errors import Invalid
+from engram.errors import EngramError, FieldError, Invalid
 from engram.indexes.attributes import validate_metadata_filter
 from engram.memory import validate as check
 from engram.memory.completion import Known
@@ -44,6 +45,20 @@ def new_memory(field: str, item: object) -> NewMemory:
     raise Invalid.of(
         field.rstrip("."), f"must be text or a memory's fields, not {type(item).__name__}"
     )
+
+
+@contextmanager
+def told_of_one() -> Iterator[None]:
+    """What is wrong with a batch of one memory, told of that memory."""
+    try:
+        yield
+    except EngramError as error:
+        error.detail = error.detail.replace("memories[0].", "", 1)
+        error.errors = tuple(
+            FieldError(each.field.removeprefix("memories[0]."), each.message)
+            for each in error.errors
+        )
+        raise
 
 
 def checked_ends(source: object, target: object) -> tuple[str, str]:
@@ -96,11 +111,13 @@ def checked_filter(filter: Filter | None) -> Filter | None:
     )
 
 
-def purging_filter(filter: Filter) -> Filter:
-    """As :func:`checked_filter`, for what is to be purged: it has a condition."""
+def filter_for(filter: Filter, instead: str) -> Filter:
+    """As :func:`checked_filter`, for what is to go: it has a condition. `instead` says what one
+    does who wants everything to go.
+    """
     checked = checked_filter(filter)
     if checked is None or checked == Filter():
-        raise Invalid.of("filter", "needs a condition; to purge everything, purge the space")
+        raise Invalid.of("filter", f"needs a condition; {instead}")
     return checked
 
 

@@ -7,70 +7,54 @@ cheap, thread-safe, and opens its space at first use.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from datetime import datetime
-from typing import TYPE_CHECKING, Any, Unpack
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Unpack
 
 import msgspec
 import numpy as np
 
 from engram import limits
 from engram.cognition.recall import Wanted, answer
-from engram.embedding.registry import embedder_for
-from engram.errors import EmbedderUnavailable, EngramError, Invalid, MemoryNotFound, TooLarge
+from engram.errors import Invalid, MemoryNotFound
 from engram.feed.reader import Reader, check_held, check_incarnation
 from engram.feed.reader import follow as read_on
 from engram.memory import validate as check
-from engram.memory.decide import Configure, Forget, Remember, Restore, Revise
-from engram.memory.events import MemoryVersion
+from engram.memory.decide import Configure
 from engram.memory.model import (
     AsOf,
-    Changes,
     Compaction,
     Event,
     Filter,
-    Forgotten,
-    Kind,
     Memory,
     Mode,
-    NewMemory,
     Origin,
     Page,
-    PurgeReceipt,
     Recall,
-    Remembered,
     SpaceInfo,
     Spread,
     Vector,
+    with_etag,
 )
 from engram.memory.settings import SettingsGiven, checked_settings
-from engram.memory.view import memory_of
-from engram.spaces import purging
 from engram.spaces.as_of import Moment, moment
+from engram.spaces.changing import Changing
 from engram.spaces.completing import Completing
 from engram.spaces.consolidating import Consolidating
 from engram.spaces.description import describe
-from engram.spaces.lapsing import Lapsing
 from engram.spaces.portable import Copies
 from engram.spaces.recalling import check_how, cue_of, found, mode_for, observed
 from engram.spaces.requests import (
-    changed_fields,
     check_cue_ids,
     check_limit,
     checked_filter,
     new_id,
-    new_memory,
-    purging_filter,
-    version_of,
 )
 
 if TYPE_CHECKING:
-    from engram.embedding.protocol import Embedder
     from engram.spaces.entry import Entry
-    from engram.spaces.machine import Committed
 
 
-class Space(Completing, Consolidating, Lapsing):
+class Space(Completing, Consolidating, Changing):
     """One memory space. Get it from :meth:`engram.Database.space` or `create_space`.
 
     Every method may raise :class:`engram.errors.SpaceDamaged`, `SpaceLocked` (another process has
@@ -125,106 +109,6 @@ class Space(Completing, Consolidating, Lapsing):
         self._commit(self._store(), Configure(checked_settings(settings)))
         return self.info()
 
-    def remember(
-        self,
-        content: str,
-        *,
-        id: str | None = None,
-        kind: Kind = "episode",
-        tags: Sequence[str] = (),
-        metadata: Mapping[str, Any] | None = None,
-        confidence: float = 1.0,
-        occurred_at: datetime | None = None,
-        expires_at: datetime | None = None,
-        source: str | None = None,
-        embedding: Sequence[float] | Vector | None = None,
-    ) -> Memory:
-        """Store one memory; durable when this returns. See :meth:`remember_many`."""
-        new = NewMemory(
-            content=content,
-            id=id,
-            kind=kind,
-            tags=tags,  # type: ignore[arg-type]  # checked and made a tuple below
-            metadata={} if metadata is None else metadata,  # type: ignore[arg-type]
-            confidence=confidence,
-            occurred_at=occurred_at,
-            expires_at=expires_at,
-            source=source,
-            embedding=embedding,  # type: ignore[arg-type]
-        )
-        return self._remember([new], [""]).memories[0]
-
-    def remember_many(self, memories: Iterable[NewMemory | Mapping[str, Any] | str]) -> Remembered:
-        """Store a batch, all or nothing; durable when this returns.
-
-        Items are :class:`engram.NewMemory`, mappings with its fields, or bare contents. Raises
-        :class:`engram.errors.MemoryExists` if an id lives, `Invalid`, `TooLarge`,
-        `EmbedderMismatch` or `EmbedderUnavailable`; nothing is stored then.
-        """
-        items = list(check.items_of("memories", memories, "a list"))
-        if not items:
-            raise Invalid.of("memories", "is empty; there is nothing to remember")
-        if len(items) > limits.MEMORIES_PER_REQUEST_MAX:
-            raise TooLarge(
-                f"memories has {len(items)} items; at most {limits.MEMORIES_PER_REQUEST_MAX} go "
-                "into one atomic batch. Split it"
-            )
-        fields = [f"memories[{i}]." for i in range(len(items))]
-        return self._remember(
-            [new_memory(f, item) for f, item in zip(fields, items, strict=True)], fields
-        )
-
-    def _remember(self, items: list[NewMemory], fields: list[str]) -> Remembered:
-        versions = [version_of(f, item) for f, item in zip(fields, items, strict=True)]
-        store = self._store()  # a space that cannot be used is told before anything is embedded
-        vectors = self._vectors(
-            fields, [v.content for v in versions], [item.embedding for item in items]
-        )
-        command = Remember(versions, vectors, store.now_ns() // 1_000)
-        committed = self._commit(store, command)
-        return Remembered(
-            memory_space_id=self.id,
-            position=committed.ack.last_position,
-            memories=self._memories(committed),
-        )
-
-    def _vectors(
-        self, fields: Sequence[str], contents: Sequence[str], given: Sequence[Any]
-    ) -> Vector:
-        """One float32 row per content: the caller's vectors, or the space's embedder's."""
-        if any(vector is not None for vector in given) or self._spec.model == check.CALLER:
-            rows = []
-            for field, vector in zip(fields, given, strict=True):
-                if vector is None and self._spec.model == check.CALLER:
-                    raise Invalid.of(
-                        f"{field}embedding",
-                        f"is missing; this space takes the caller's vectors of "
-                        f"{self._spec.dimensions} dimensions",
-                    )
-                if vector is not None:
-                    rows.append(check.check_vector(f"{field}embedding", vector, self._spec))
-            return np.stack(rows)
-        return self._embed(contents)
-
-    def _embed(self, texts: Sequence[str]) -> Vector:
-        try:
-            return self._embedder().embed(texts)
-        except EngramError as error:
-            error.memory_space_id = self.id
-            raise
-
-    def _embedder(self) -> Embedder:
-        """The embedder this space is pinned to; another one never stands in for it."""
-        try:
-            return embedder_for(self._spec)
-        except Invalid as error:
-            raise EmbedderUnavailable(
-                f"space {self.id!r} is pinned to the embedder {self._spec.model!r} of "
-                f"{self._spec.dimensions} dimensions, which this version does not have. Use the "
-                "version of Engram that made it",
-                memory_space_id=self.id,
-            ) from error
-
     def get(
         self, memory_id: str, *, include_embedding: bool = False, as_of: AsOf | None = None
     ) -> Memory:
@@ -237,12 +121,8 @@ class Space(Completing, Consolidating, Lapsing):
         if found is None:
             raise self._not_found(memory_id, "is" if as_of is None else "was")
         view, row = found
-        return view.memory(row, include_embedding=include_embedding)
-
-    def _not_found(self, memory_id: str, verb: str = "is") -> MemoryNotFound:
-        return MemoryNotFound(
-            f"there {verb} no memory {memory_id!r} in space {self.id!r}", memory_space_id=self.id
-        )
+        memory = view.memory(row, include_embedding=include_embedding)
+        return with_etag(memory, self.incarnation)
 
     def _moment(self, as_of: object) -> Moment:
         when = check.check_as_of("as_of", as_of)
@@ -274,82 +154,14 @@ class Space(Completing, Consolidating, Lapsing):
         if after is not None:
             rows = rows[np.searchsorted(view.positions[rows], after, side="right") :]
         memories = tuple(
-            view.memory(int(row), include_embedding=include_embedding) for row in rows[:limit]
+            with_etag(
+                view.memory(int(row), include_embedding=include_embedding),
+                self.incarnation,
+            )
+            for row in rows[:limit]
         )
         more = len(rows) > limit
         return Page(memories=memories, next=memories[-1].position if more else None)
-
-    def revise(self, memory_id: str, changes: Changes) -> Memory:
-        """Change the given fields of a memory, each as a whole; None clears a field.
-
-        New content is embedded anew; in a space with the caller's vectors it needs its embedding.
-        Raises :class:`engram.errors.MemoryNotFound`, `Invalid`, `TooLarge`, `EmbedderMismatch` or
-        `EmbedderUnavailable`; nothing is changed then.
-        """
-        memory_id = check.check_memory_id("id", memory_id)
-        fields = changed_fields(changes)
-        store = self._store()
-        if store.state.find(memory_id, store.now_ns() // 1_000) is None:
-            raise self._not_found(memory_id)  # before anything is embedded
-        vector = None
-        if "content" in fields:
-            given = None if changes.embedding is msgspec.UNSET else changes.embedding
-            vector = self._vectors([""], [fields["content"]], [given])[0]
-        elif changes.embedding is not msgspec.UNSET:
-            vector = check.check_vector("embedding", changes.embedding, self._spec)
-        elif not fields:
-            raise Invalid(
-                "nothing to change was given; name at least one of "
-                + ", ".join(Changes.__struct_fields__)
-            )
-        store = self._store()
-        command = Revise(memory_id, fields, vector, store.now_ns() // 1_000)
-        return self._memories(self._commit(store, command))[0]
-
-    def forget(self, memory_id: str) -> Forgotten:
-        """Stop recalling a memory; logged, so that it stays forgotten until :meth:`restore`. Its
-        id may be used again.
-
-        Raises :class:`engram.errors.MemoryNotFound`.
-        """
-        memory_id = check.check_memory_id("id", memory_id)
-        store = self._store()
-        committed = self._commit(store, Forget(memory_id, store.now_ns() // 1_000))
-        return Forgotten(id=memory_id, position=committed.ack.position)
-
-    def restore(self, memory_id: str) -> Memory:
-        """Undo a forgetting: the memory as it was, as its next revision, embedded as it was.
-
-        Where the id was used again and forgotten again, it is the last memory of that id. Raises
-        :class:`engram.errors.MemoryExists` if it is not forgotten; `MemoryNotFound` if it never
-        was there or was purged, or went with the history it was forgotten in, and for one whose
-        time is up: that it expired is not undone.
-        """
-        memory_id = check.check_memory_id("id", memory_id)
-        store = self._store()
-        committed = self._commit(store, Restore(memory_id, store.now_ns() // 1_000))
-        return self._memories(committed)[0]
-
-    def purge(self, memory_id: str) -> PurgeReceipt:
-        """Let nothing be left of a memory, living or forgotten, in any file of the space.
-
-        It is recalled no more from the first moment; its events become `history.redacted`, and its
-        id may be used again. Asked again, it returns the same receipt. Raises
-        :class:`engram.errors.MemoryNotFound`; and `DiskFull` where there is no room to rewrite what
-        holds it: then it is out of reach, but not yet off the disk. Repeat it once there is room.
-        """
-        memory_id = check.check_memory_id("id", memory_id)
-        with self._unstaged(), self._entry.pinned() as store:
-            return purging.purge_one(store, memory_id)
-
-    def purge_matching(self, filter: Filter) -> PurgeReceipt | None:
-        """:meth:`purge` all memories, living or forgotten, whose last version matches a filter.
-
-        None if there was none; a filter without any condition is refused. Raises what that raises.
-        """
-        checked = purging_filter(filter)
-        with self._unstaged(), self._entry.pinned() as store:
-            return purging.purge_matching(store, checked)
 
     def recall(
         self,
@@ -405,6 +217,8 @@ class Space(Completing, Consolidating, Lapsing):
             decay=state.settings.decay,
         )
         answered = answer(view, cue, wanted)
+        for hit in answered.hits:
+            with_etag(hit.memory, self.incarnation)
         recall_id = new_id()
         # What is looked up in the past is no use of a memory, which may be another one by now.
         recorded = (as_of is None and record) and self._entry.observe(
@@ -480,16 +294,3 @@ class Space(Completing, Consolidating, Lapsing):
         check_held(after, store.log.oldest_position, self._entry.feed)
         entry = self._entry
         return Reader(entry.feed, entry.events, after, types, entry)
-
-    def _memories(self, committed: Committed) -> tuple[Memory, ...]:
-        """The memory versions among durable events, as users see them."""
-        return tuple(
-            memory_of(
-                self.id,
-                event,
-                position=committed.ack.position + index,
-                stored_us=committed.ack.time_ns // 1_000,
-            )
-            for index, event in enumerate(committed.batch.events)
-            if isinstance(event, MemoryVersion)
-        )

@@ -107,7 +107,10 @@ class Store:
         self.consolidator = Consolidator(self, sweeper)
         self.forgetter = Forgetter(self, sweeper)
         noticing = (self.compactor.notice, self.forgetter.notice, self.consolidator.notice)
-        self._machine = Machine(identity.memory_space_id, self.state, feed, noticing)
+        log = self.log
+        self._machine = Machine(
+            identity.memory_space_id, self.state, feed, noticing, lambda: log.time_ns
+        )
         self._committer = GroupCommitter(
             self.log, self._machine, name=f"engram-writer-{identity.memory_space_id}"
         )

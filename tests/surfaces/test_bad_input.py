@@ -213,7 +213,13 @@ INVALID: list[tuple[str, Any, str]] = [
     (M, {"memories": ["x"]}, "memories[0]"),
     (M, {"memories": [{"content": "x"}], "content": "y"}, "content"),
     (M, {"memories": [{"content": "x"}], "tags": ["y"]}, "tags"),
-    (M, {"memories": [{"content": "x"}], "on_conflict": "replace"}, "on_conflict"),
+    (M, {"memories": [{"content": "x"}], "on_conflict": "ignore"}, "on_conflict"),
+    (M, {"memories": [{"content": "x"}], "on_conflict": None}, "on_conflict"),
+    (
+        M,
+        {"memories": [{"content": "x", "id": "one", "kind": "fact"}], "on_conflict": "replace"},
+        "memories[0].kind",
+    ),
     (M, {"memories": [{"content": "x"}, {"content": ""}]}, "memories[1].content"),
     (M, {"memories": [{"content": "x"}, {}]}, "memories[1].content"),
     (M, {"memories": [{"content": "x", "colour": 1}]}, "memories[0].colour"),
@@ -485,7 +491,7 @@ PATHS: list[tuple[str, str, int, str, str]] = [
     ("GET", "/api/v2/spaces", 404, "not-found", "/api/v1"),
     ("PUT", M, 405, "method-not-allowed", "DELETE, GET, HEAD, POST"),
     ("DELETE", M, 400, "malformed", "body is empty"),
-    ("DELETE", f"{M}?purge=true", 400, "malformed", "takes none"),
+    ("DELETE", f"{M}?purge=true", 400, "malformed", "body is empty"),
     ("DELETE", f"{M}/none?purge=true", 404, "memory-not-found", "none"),
     ("DELETE", f"{M}/a%5Cb?purge=true", 422, "invalid", "id"),
     ("DELETE", f"{ONE}?purge=maybe", 400, "malformed", "true or false"),
@@ -615,8 +621,7 @@ PURGES: dict[str, tuple[Any, str, str]] = {
     # the body, the field that is named, a word of the message
     "nothing": ({}, "filter", "required"),
     "no filter": ({"purge": True}, "filter", "required"),
-    "only a filter": ({"filter": OPS}, "purge", "forgotten one by one"),
-    "not purged": ({"filter": OPS, "purge": False}, "purge", "forgotten one by one"),
+    "forgotten without a condition": ({"filter": {}}, "filter", "delete the space"),
     "perhaps": ({"filter": OPS, "purge": "true"}, "purge", "a boolean"),
     "an empty filter": ({"filter": {}, "purge": True}, "filter", "needs a condition"),
     "a filter of nothing": (

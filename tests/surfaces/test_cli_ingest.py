@@ -243,10 +243,10 @@ def test_ctrl_c_waits_for_the_write_and_says_where_to_go_on(
 ) -> None:
     real = engram.Space.remember_many
 
-    def interrupted(space: engram.Space, memories: Any) -> engram.Remembered:
+    def interrupted(space: engram.Space, memories: Any, **options: Any) -> engram.Remembered:
         if memories[0].id == "m4":
             os.kill(os.getpid(), signal.SIGINT)
-        return real(space, memories)
+        return real(space, memories, **options)
 
     monkeypatch.setattr(engram.Space, "remember_many", interrupted)
     before = signal.getsignal(signal.SIGINT)
@@ -265,9 +265,9 @@ def test_where_the_outcome_is_unknown_that_is_said(
 ) -> None:
     real = engram.Space.remember_many
 
-    def lost(space: engram.Space, memories: Any) -> engram.Remembered:
+    def lost(space: engram.Space, memories: Any, **options: Any) -> engram.Remembered:
         if memories[0].id != "m4":
-            return real(space, memories)
+            return real(space, memories, **options)
         if how == "unknown":
             raise OutcomeUnknown("the connection was lost")
         os.kill(os.getpid(), signal.SIGINT)

@@ -22,7 +22,7 @@ from engram.errors import (
     TooLarge,
 )
 from engram.limits import CONTENT_BYTES_MAX, METADATA_BYTES_MAX, QUERY_BYTES_MAX
-from engram.spaces import space as space_module
+from engram.spaces import changing
 from tests.unit.conftest import CALLER
 from wal.os_vfs import OsDirectory
 
@@ -183,7 +183,7 @@ def test_an_embedder_that_fails_names_the_space(
         def embed(self, texts: object) -> None:
             raise EmbedderUnavailable("away")
 
-    monkeypatch.setattr(space_module, "embedder_for", lambda spec: Away())
+    monkeypatch.setattr(changing, "embedder_for", lambda spec: Away())
     with pytest.raises(EmbedderUnavailable) as caught:
         call(alpha)
     assert caught.value.memory_space_id == "alpha"

@@ -17,6 +17,7 @@ import engram
 from engram.server.app import build_app
 
 from .doors import CALLER, Awaited
+from .forked import engram_command
 from .harness import LOCAL, Api, Server
 
 
@@ -83,13 +84,23 @@ def start_server() -> Iterator[Callable[..., Server]]:
         server.kill()
 
 
+@pytest.fixture(scope="session")
+def forked_engram(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """`engram` as a command that starts at once."""
+    with engram_command(tmp_path_factory.mktemp("forked")) as binaries:
+        yield binaries / "engram"
+
+
 @pytest.fixture
-def cli(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
+def cli(tmp_path: Path, forked_engram: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
     """Run `engram …` as its own process, on `tmp_path/data` unless told otherwise."""
 
     def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+        # Servers, and what is told to Python itself, take a Python that has just started.
+        itself = "serve" in arguments or any(name.startswith("PYTHON") for name in environment)
+        command = [sys.executable, "-m", "engram.cli.app"] if itself else [str(forked_engram)]
         return subprocess.run(
-            [sys.executable, "-m", "engram.cli.app", *arguments],
+            [*command, *arguments],
             capture_output=True,
             text=True,
             timeout=60,

@@ -9,6 +9,8 @@ is modules alone: arguments, environment, folder and standard streams are its ow
 
 from __future__ import annotations
 
+import gc
+import io
 import json
 import os
 import signal
@@ -16,9 +18,11 @@ import socket
 import stat
 import subprocess
 import sys
+import tempfile
+import threading
 import traceback
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
 
 COMMAND = """\
@@ -54,11 +58,18 @@ def engram_command(folder: Path) -> Iterator[Path]:
 
 
 def _serve(path: str) -> None:
-    import engram.spaces.database  # noqa: F401  # loaded here, for all
     from engram.cli.app import main
-    from engram.embedding.registry import DEFAULT, embedder_for
 
-    embedder_for(DEFAULT).embed(["loaded"])
+    with tempfile.TemporaryDirectory() as folder, redirect_stdout(io.StringIO()):
+        named = ("--data-root", folder)
+        for arguments in (  # what these load is loaded here, for all
+            ("space", "create", "loaded", *named),
+            ("remember", "loaded", "--space", "loaded", *named),
+            ("recall", "loaded", "--space", "loaded", *named),
+        ):
+            assert main(arguments) == 0
+    assert threading.active_count() == 1  # a fork has none but its own
+    gc.freeze()  # so that no fork copies what it only looks through
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
     with socket.socket(socket.AF_UNIX) as listening:
         listening.bind(path)

@@ -10,7 +10,7 @@ import select
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -67,6 +67,7 @@ def run_in_terminal(
     columns: int = 80,
     until: str | None = None,
     then: bytes = b"",
+    engram: Sequence[str] = ENGRAM,
 ) -> tuple[int, str]:
     """A command in a pseudo-terminal: (exit status, all that the terminal got).
 
@@ -75,7 +76,7 @@ def run_in_terminal(
     master, slave = pty.openpty()
     try:
         process = subprocess.Popen(
-            [*ENGRAM, *arguments],
+            [*engram, *arguments],
             stdin=slave,
             stdout=slave,
             stderr=slave,

@@ -10,6 +10,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -50,6 +51,12 @@ def run(
 
 
 @pytest.fixture
+def seen_by(environment: dict[str, str], forked_engram: Path) -> Callable[..., tuple[int, str]]:
+    """What a terminal gets of a command that nobody interrupts."""
+    return partial(run_in_terminal, environment=environment, engram=[str(forked_engram)])
+
+
+@pytest.fixture
 def server(root: Path, start_server: Callable[..., Server]) -> Server:
     return start_server(root)
 
@@ -66,10 +73,10 @@ SHOWING = [
 
 @pytest.mark.parametrize("arguments", SHOWING, ids=lambda item: " ".join(item))
 def test_what_a_memory_holds_cannot_control_a_terminal(
-    environment: dict[str, str], run: CommandLine, arguments: list[str]
+    seen_by: Callable[..., tuple[int, str]], run: CommandLine, arguments: list[str]
 ) -> None:
     plain = run(*arguments).out
-    code, seen = run_in_terminal(arguments, environment, columns=240)
+    code, seen = seen_by(arguments, columns=240)
     assert code == 0
     # Only rich's own styles are left in a terminal, and nothing at all elsewhere.
     styled = [code for code in ESCAPE.findall(seen) if not code.endswith("m")]
@@ -84,7 +91,7 @@ def test_what_a_memory_holds_cannot_control_a_terminal(
 @pytest.mark.parametrize("arguments", [*SHOWING[1:], ["status"]], ids=" ".join)
 @pytest.mark.parametrize("columns", [40, 60, 80, 120])
 def test_a_terminal_of_any_width_cuts_nothing_but_the_last_column(
-    environment: dict[str, str], run: CommandLine, arguments: list[str], columns: int
+    seen_by: Callable[..., tuple[int, str]], run: CommandLine, arguments: list[str], columns: int
 ) -> None:
     from rich.cells import cell_len
 
@@ -94,7 +101,7 @@ def test_a_terminal_of_any_width_cuts_nothing_but_the_last_column(
     fixed = max(
         cell_len(line[: line.rindex(cells[-1])]) for line, cells in zip(plain, kept, strict=True)
     )
-    code, seen = run_in_terminal(arguments, environment, columns=columns)
+    code, seen = seen_by(arguments, columns=columns)
     assert code == 0
     lines = [line for line in ESCAPE.sub("", seen).replace("\r", "").splitlines() if "  " in line]
     for line, cells in zip(lines, kept, strict=False):
@@ -104,12 +111,12 @@ def test_a_terminal_of_any_width_cuts_nothing_but_the_last_column(
 
 @pytest.mark.parametrize("columns", [60, 120])
 def test_minted_ids_and_figures_are_whole(
-    environment: dict[str, str], run: CommandLine, columns: int
+    seen_by: Callable[..., tuple[int, str]], run: CommandLine, columns: int
 ) -> None:
     memory_id = json.loads(run("remember", "The deploy key is rotated", "--json").out)["id"]
-    _, listed = run_in_terminal(["list"], environment, columns=columns)
+    _, listed = seen_by(["list"], columns=columns)
     assert memory_id in listed
-    _, found = run_in_terminal(["recall", "deploy key", "-n", "1"], environment, columns=columns)
+    _, found = seen_by(["recall", "deploy key", "-n", "1"], columns=columns)
     assert memory_id in found
     assert re.search(r"\d\.\d{3}  \d\.\d\d \(\d\.\d\d-\d\.\d\d\)  ", found)
 
@@ -119,11 +126,13 @@ def test_lines_of_a_content_are_kept_and_set_in(run: CommandLine) -> None:
 
 
 @pytest.mark.parametrize("name", ["list", "recall", "watch"])
-def test_colours_go_where_they_are_wanted(environment: dict[str, str], name: str) -> None:
+def test_colours_go_where_they_are_wanted(
+    environment: dict[str, str], seen_by: Callable[..., tuple[int, str]], name: str
+) -> None:
     arguments = next(item for item in SHOWING if item[0] == name)
-    assert "\x1b[" in run_in_terminal(arguments, environment)[1]
+    assert "\x1b[" in seen_by(arguments)[1]
     for quiet in ({"NO_COLOR": "1"}, {"TERM": "dumb"}, {"TERM": ""}):
-        assert "\x1b" not in run_in_terminal(arguments, {**environment, **quiet})[1]
+        assert "\x1b" not in seen_by(arguments, environment={**environment, **quiet})[1]
 
 
 def test_without_a_terminal_nothing_is_cut(run: CommandLine) -> None:

@@ -460,7 +460,7 @@ def lets_the_first_revision_win_at_replay(patch: Patch) -> None:
 
 
 def decides_without_what_is_queued(patch: Patch) -> None:
-    patch.setattr(machine.Machine, "_overlay_batch", lambda self, batch: None)
+    patch.setattr(machine.Machine, "_overlay_batch", lambda self, batch, ack: None)
 
 
 MUTANTS: list[tuple[Callable[[Patch], None], Callable[[], None]]] = [

@@ -20,6 +20,7 @@ from engram.access.key_file import KeyFile, Keys
 from engram.access.keys import recognised
 from engram.access.principal import ANYBODY, Need, Principal, principal_of
 from engram.errors import KeysDamaged, SpaceDamaged
+from engram.memory.times import NEVER_US
 
 if TYPE_CHECKING:
     from engram import Database
@@ -59,6 +60,8 @@ class Access:
         self._guard = threading.Lock()
         self._known = _Known(None, None)
         self._watched: dict[object, tuple[Principal, Callable[[], None]]] = {}
+        self._judged: _Known | None = None
+        self._judge_again_us = 0
         self._thread: threading.Thread | None = None
         self._closing = threading.Event()
         if damage := self._look().damage:
@@ -89,6 +92,7 @@ class Access:
         mark = object()
         with self._guard:
             self._watched[mark] = principal, ended
+            self._judged = None
             if self._thread is None and self._file is not None and not self._closing.is_set():
                 self._thread = threading.Thread(target=self._run, name="keys", daemon=True)
                 self._thread.start()
@@ -137,20 +141,25 @@ class Access:
         known = self._look()
         now_us = self._clock() // 1_000
         with self._guard:
-            over = [
-                (mark, ended)
-                for mark, (principal, ended) in self._watched.items()
-                if not self._goes_on(principal, known, now_us)
-            ]
-            for mark, _ in over:
-                del self._watched[mark]
-        return [ended for _, ended in over]
+            if known is self._judged and now_us < self._judge_again_us:
+                return []  # thousands may be watched
+            until = {
+                mark: self._until_us(principal, known)
+                for mark, (principal, _) in self._watched.items()
+            }
+            over = [self._watched.pop(mark)[1] for mark, us in until.items() if us <= now_us]
+            self._judged = known
+            self._judge_again_us = min((us for us in until.values() if us > now_us), default=0)
+        return over
 
-    def _goes_on(self, principal: Principal, known: _Known, now_us: int) -> bool:
+    def _until_us(self, principal: Principal, known: _Known) -> int:
+        """When somebody's time is up; 0 if it is over."""
         if principal.key_id is None:
-            return not self._required
+            return 0 if self._required else NEVER_US
         record = None if known.keys is None else known.keys.get(principal.key_id)
-        return record is not None and not record.expired(now_us)
+        if record is None:
+            return 0
+        return NEVER_US if record.expires_us is None else record.expires_us
 
 
 def admit(db: Database, principal: Principal, space_id: str, need: Need) -> None:

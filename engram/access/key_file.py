@@ -71,7 +71,11 @@ class KeyFile:
             return None
         except OSError as error:
             raise _damaged(f"cannot be read: {error.strerror or error}") from error
-        except (Damaged, Unsupported, ValueError) as error:
+        except Unsupported as error:
+            raise _damaged("is of a format that this version does not read") from error
+        except Damaged as error:  # told to whoever asks over HTTP, so without its path
+            raise _damaged(f"cannot be trusted: {error.reason}") from error
+        except ValueError as error:
             raise _damaged(f"cannot be trusted: {error}") from error
 
     def stamp(self) -> object:

@@ -178,6 +178,12 @@ def recognised(values: Sequence[str], keys: Mapping[str, KeyRecord], now_us: int
     return record
 
 
+def id_of(text: str) -> str | None:
+    """The id in the text of a key, whatever its secret; None for any other text."""
+    parsed = _KEY.fullmatch(text)
+    return None if parsed is None else parsed[1]
+
+
 def _parsed(values: Sequence[str]) -> tuple[str, str]:
     """(key id, secret) of what `Authorization` holds."""
     if not values:

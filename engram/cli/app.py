@@ -16,6 +16,7 @@ from engram.cli import (
     consolidate,
     drill,
     forget,
+    keys,
     links,
     log,
     memories,
@@ -54,6 +55,7 @@ app.command("watch")(watch.watch)
 app.command("status")(status.status)
 app.add_typer(space.app, name="space")
 app.command("serve")(serve.serve)
+app.add_typer(keys.app, name="keys")
 app.add_typer(log.app, name="log")
 app.add_typer(drill.app, name="drill")
 app.add_typer(configuration.app, name="config")

@@ -10,9 +10,13 @@ from engram.cli import output
 from engram.errors import Malformed
 
 
+def can_ask() -> bool:
+    return sys.stdin is not None and sys.stdin.isatty()
+
+
 def need_terminal(yes: bool, what: str) -> None:
     """Refuse to go on unasked where there is nobody to ask; `what` begins the refusal."""
-    if not yes and not (sys.stdin is not None and sys.stdin.isatty()):
+    if not yes and not can_ask():
         raise Malformed(f"{what}, and there is no terminal to ask on; add --yes")
 
 

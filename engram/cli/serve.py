@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+from contextlib import closing
 from typing import Annotated
 
 import typer
@@ -104,8 +105,8 @@ def serve(
         str | None,
         typer.Option(
             "--host",
-            help="Loopback address to listen on; others need access keys. Default: $ENGRAM_HOST, "
-            f"else {DEFAULT_HOST}.",
+            help="Address to listen on. One that other machines can reach takes access keys (see "
+            f"`engram keys`). Default: $ENGRAM_HOST, else {DEFAULT_HOST}.",
             show_default=False,
         ),
     ] = None,
@@ -129,7 +130,9 @@ def serve(
 ) -> None:
     """Serve the spaces of a data root over HTTP.
 
-    Until Ctrl-C or SIGTERM. Prints `engram ready http://HOST:PORT` once it takes requests.
+    Until Ctrl-C or SIGTERM. Prints `engram ready http://HOST:PORT` once it takes requests. Once the
+    data root has an access key (`engram keys create`), requests need one. There is no TLS: put a
+    proxy that has it before an address that others can reach.
 
     \b
     Example:  engram serve --data-root ./data
@@ -152,6 +155,7 @@ def serve(
 
 
 def _run(settings: Settings, *, as_json: bool) -> None:
+    from engram.access.key_file import open_key_file
     from engram.server.serve import serve as run
 
     stand_in = settings.server_default_space.value
@@ -168,7 +172,9 @@ def _run(settings: Settings, *, as_json: bool) -> None:
         if as_json:
             output.print_json({"ready": url, "data_root": str(root.absolute()), "pid": os.getpid()})
             return
-        for hint in _what_to_try(url):
+        with closing(open_key_file(root)) as keys:
+            with_key = keys.stamp() is not None
+        for hint in _what_to_try(url, with_key=with_key):
             output.print_hint(hint)
         output.print_line(f"engram ready {url}")
 
@@ -183,11 +189,14 @@ def _run(settings: Settings, *, as_json: bool) -> None:
     )
 
 
-def _what_to_try(url: str) -> tuple[str, ...]:
+def _what_to_try(url: str, *, with_key: bool) -> tuple[str, ...]:
     json_header = "-H 'Content-Type: application/json'"
+    if with_key:
+        json_header = '-H "Authorization: Bearer $ENGRAM_API_KEY" ' + json_header
     return (
         "Try, in another terminal:",
-        f"  curl -X PUT {url}/api/v1/spaces/alpha",
+        f"  curl -X PUT {url}/api/v1/spaces/alpha"
+        + (' -H "Authorization: Bearer $ENGRAM_API_KEY"' if with_key else ""),
         f"  curl {url}/api/v1/spaces/alpha/memories {json_header} "
         """-d '{"content": "The deploy key is rotated every Monday"}'""",
         f"  curl {url}/api/v1/spaces/alpha/recall {json_header} "

@@ -22,6 +22,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from engram.access.gate import Access, admit
 from engram.errors import (
     EngramError,
     MethodNotAllowed,
@@ -30,7 +31,8 @@ from engram.errors import (
     SpaceConflict,
     Unavailable,
 )
-from engram.server.audience import STREAMS_MAX, Audiences
+from engram.server.admission import Authentication, admitted_space, principal_of_scope
+from engram.server.audience import DEFAULT_ROOM, Audiences, Room
 from engram.server.calls import Call, read_call
 from engram.server.default_space import DefaultSpace, DefaultSpaceFallback
 from engram.server.events import (
@@ -45,7 +47,7 @@ from engram.server.events import (
 from engram.server.forks import FORK, fork_limiter, read_fork_call, run_fork
 from engram.server.middleware import BodyDrain, LocalOnly, PathGuard
 from engram.server.problems import problem_of
-from engram.server.resolver import SPACE_HEADER, NameSpace, named_space, open_space, resolve
+from engram.server.resolver import SPACE_HEADER, NameSpace, named_space, resolve
 from engram.server.responses import problem_response
 from engram.server.rest import (
     API,
@@ -105,19 +107,27 @@ def build_app(
     db: Database,
     streams: StreamOptions = DEFAULT_STREAMS,
     *,
-    streams_max: int = STREAMS_MAX,
+    access: Access | None = None,
+    room: Room = DEFAULT_ROOM,
     default_space: DefaultSpace | None = None,
 ) -> Starlette:
-    """The HTTP surface of `db`: REST, and feeds as server-sent events. With `default_space`,
-    requests need not name one.
+    """The HTTP surface of `db`: REST, and feeds as server-sent events; for whom `access` lets in,
+    which without one is whoever reaches it from this machine. With `default_space`, requests need
+    not name one.
 
     The caller closes `app.state.audiences` when the server stops, which ends the streams, and `db`
     after the last request.
     """
     register_url_convertor("segment", _SegmentConvertor())
     limiter = anyio.CapacityLimiter(WORKER_THREADS_MAX)
-    audiences = Audiences(streams_max)
-    middleware = [Middleware(BodyDrain), Middleware(LocalOnly), Middleware(PathGuard)]
+    access = access or Access(None)
+    audiences = Audiences(access, room)
+    middleware = [
+        Middleware(BodyDrain),
+        Middleware(LocalOnly, access=access),
+        Middleware(Authentication, access=access),
+        Middleware(PathGuard),
+    ]
     if default_space is not None:
         middleware.append(Middleware(DefaultSpaceFallback, default=default_space))
     app = Starlette(
@@ -165,7 +175,7 @@ def _routes(
     add(path, IMPORT.method, receive)
 
     def respond(subscription: Subscription) -> Response:
-        audiences.check_room()
+        audiences.check_room(subscription)
         return EventStream(subscription, audiences, streams)
 
     for stream in STREAM_OPERATIONS:
@@ -188,7 +198,7 @@ def _by_method(endpoints: Mapping[str, _Endpoint]) -> _Endpoint:
 
 def _in_space(db: Database, limiter: anyio.CapacityLimiter, operation: SpaceOperation) -> _Endpoint:
     def work(call: Call) -> Response:
-        space = open_space(db, call.path.get("space"), call.space_header)
+        space = admitted_space(db, call, operation.need)
         call.check()
         response = _response(operation.run(space, call))
         response.headers[INCARNATION_HEADER] = space.incarnation
@@ -202,6 +212,9 @@ def _on_registry(
     db: Database, limiter: anyio.CapacityLimiter, operation: RegistryOperation
 ) -> _Endpoint:
     def work(call: Call) -> Response:
+        space_id = call.path.get("space")
+        if space_id is not None or operation.need.makes:
+            admit(db, call.principal, space_id or "", operation.need)
         return _response(operation.run(db, call))
 
     return _endpoint(operation, work, _as_it_is, limiter, named_space)
@@ -231,6 +244,7 @@ def _endpoint(
                     Unavailable("the server stopped before the body had come; nothing was done"),
                     space_id,
                 )
+            call.principal = principal_of_scope(request.scope)
             async with call.attended():
                 return respond(await anyio.to_thread.run_sync(work, call, limiter=limiter))
         except anyio.get_cancelled_exc_class():

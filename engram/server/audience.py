@@ -10,14 +10,43 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Final
+from typing import Final, NamedTuple, Protocol
 
-from engram.errors import Unavailable
+from engram.access.gate import Access
+from engram.access.principal import Principal
+from engram.errors import QuotaExceeded
 from engram.feed.feed import Feed
 
 STREAMS_MAX: Final = 10_000
+STREAMS_PER_KEY_MAX: Final = 2_000
+STREAMS_PER_SPACE_MAX: Final = 5_000
+"""One key, or one space, is not to take all the room that there is."""
+
+
+class Room(NamedTuple):
+    """How many streams there may be at once: in this process, with one key, of one space. A stream
+    of several spaces counts for each of them. Those who need no key share the process's alone.
+    """
+
+    streams: int = STREAMS_MAX
+    per_key: int = STREAMS_PER_KEY_MAX
+    per_space: int = STREAMS_PER_SPACE_MAX
+
+
+DEFAULT_ROOM: Final = Room()
+
+
+class Seated(Protocol):
+    """A stream, as far as counting it goes."""
+
+    @property
+    def principal(self) -> Principal: ...
+
+    @property
+    def space_ids(self) -> Sequence[str]: ...
 
 
 class Audience:
@@ -85,7 +114,13 @@ class Listener:
 
     def __init__(self, audiences: Sequence[tuple[Audience, frozenset[str]]]) -> None:
         self.came = asyncio.Event()
+        self.ended = False
         self._audiences = audiences
+
+    def end(self) -> None:
+        """Nothing more is to be sent, whatever comes."""
+        self.ended = True
+        self.came.set()
 
     def arm(self) -> None:
         """From here on be told of what comes. What came before has to be looked for, behind this
@@ -106,29 +141,71 @@ class Listener:
 class Audiences:
     """All audiences of one server. Used in its event loop only."""
 
-    def __init__(self, streams_max: int = STREAMS_MAX) -> None:
-        self._streams_max = streams_max
+    def __init__(self, access: Access, room: Room = DEFAULT_ROOM) -> None:
+        self._access = access
+        self._room = room
         self._streams = 0
+        self._of_key: Counter[str] = Counter()
+        self._of_space: Counter[str] = Counter()
         self._audiences: dict[Feed, Audience] = {}
         self._waiting: set[Listener] = set()
         self.closing = False
 
-    def check_room(self) -> None:
-        """Refuse a stream for which there is no room. Raises Unavailable."""
-        if self._streams >= self._streams_max:
-            raise Unavailable(
+    def check_room(self, stream: Seated) -> None:
+        """Refuse a stream for which there is no room. Raises QuotaExceeded."""
+        if self._streams >= self._room.streams:
+            raise QuotaExceeded(
                 f"this server sends {self._streams} streams of events, as many as it may. Close "
                 "some, or take several spaces in one; more files allowed (ulimit -n) allow more"
             )
+        key_id = stream.principal.key_id
+        if key_id is not None and self._of_key[key_id] >= self._room.per_key:
+            raise QuotaExceeded(
+                f"{self._of_key[key_id]} streams of events are sent with the key {key_id}, as many "
+                "as one may have. Close some, or take several spaces in one"
+            )
+        for space_id in stream.space_ids:
+            if self._of_space[space_id] >= self._room.per_space:
+                raise QuotaExceeded(
+                    f"{self._of_space[space_id]} streams of events of the space {space_id!r} are "
+                    "sent, as many as there may be. Close some",
+                    memory_space_id=space_id,
+                )
 
     @contextmanager
-    def seat(self) -> Iterator[None]:
+    def seat(self, stream: Seated) -> Iterator[None]:
         """Count a stream while it is being sent."""
-        self._streams += 1
+        self._count(stream, 1)
         try:
             yield
         finally:
-            self._streams -= 1
+            self._count(stream, -1)
+
+    def _count(self, stream: Seated, step: int) -> None:
+        self._streams += step
+        for counter, names in (
+            (self._of_key, [stream.principal.key_id or ""]),
+            (self._of_space, stream.space_ids),
+        ):
+            for name in names:
+                counter[name] += step
+                if not counter[name]:
+                    del counter[name]
+
+    @contextmanager
+    def while_allowed(self, principal: Principal, ended: Callable[[], None]) -> Iterator[None]:
+        """Have `ended` called in this loop once `principal` may not go on."""
+        loop = asyncio.get_running_loop()
+
+        def tell() -> None:
+            with contextlib.suppress(RuntimeError):  # the loop has ended, and all streams with it
+                loop.call_soon_threadsafe(ended)
+
+        stop = self._access.watch(principal, tell)
+        try:
+            yield
+        finally:
+            stop()
 
     @contextmanager
     def listening(self, feeds: Sequence[tuple[Feed, frozenset[str]]]) -> Iterator[Listener]:

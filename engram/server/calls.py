@@ -14,6 +14,7 @@ from typing import Final, TypeVar
 from starlette.datastructures import Headers
 from starlette.requests import Request
 
+from engram.access.principal import Principal
 from engram.errors import EngramError, Malformed, TooLarge, UnsupportedMediaType
 from engram.limits import BODY_BYTES_MAX
 from engram.server.conditions import NO_CONDITIONS, Conditions, read_conditions
@@ -25,7 +26,10 @@ _UTF8: Final = frozenset({"utf-8", "utf8"})
 
 
 class Call:
-    """One request: where it points, and what came with it."""
+    """One request: where it points, who sends it, and what came with it."""
+
+    principal: Principal
+    """Who sends it; noted behind reading, so that whoever asks without that has noted none."""
 
     def __init__(
         self,

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 import anyio
@@ -19,8 +19,10 @@ import anyio.to_thread
 from sse_starlette.sse import AppStatus, EventSourceResponse, SendTimeoutError
 from starlette.types import Receive, Scope, Send
 
+from engram.access.principal import NEEDS, Need, Principal
 from engram.errors import EngramError, Invalid, Malformed, SpaceConflict, SpaceNotFound, Unavailable
 from engram.feed.reader import Page, Reader
+from engram.server.admission import admitted_space, space_for
 from engram.server.audience import Audiences
 from engram.server.calls import Call
 from engram.server.frames import (
@@ -32,7 +34,8 @@ from engram.server.frames import (
     id_block,
     position_of,
 )
-from engram.server.resolver import NameSpace, named_space, open_space, resolve
+from engram.server.resolver import NameSpace, named_space, resolve
+from engram.spaces.ids import check_space_id
 
 if TYPE_CHECKING:
     from engram import Database, Space
@@ -40,6 +43,8 @@ if TYPE_CHECKING:
 SPACES_PER_STREAM_MAX: Final = 100
 HISTORY_THREADS_MAX: Final = 8
 """Subscribers that read the log at once; others wait for their turn."""
+END_S_MAX: Final = 1.0
+"""How long a stream that is over may take to end politely."""
 
 _LOG: Final = logging.getLogger("engram.server")
 
@@ -66,6 +71,7 @@ class StreamOperation(NamedTuple):
     path: str
     parameters: frozenset[str]
     name_space: NameSpace
+    need: Need = NEEDS["events"]
     method: str = "GET"
     takes_body: bool = False
 
@@ -80,8 +86,17 @@ STREAM_OPERATIONS: Final = (
 class Subscription:
     """Where each space of a stream is read, and how ids are told. Made in a worker thread."""
 
-    def __init__(self, readers: Sequence[Reader], *, several: bool, live_only: bool) -> None:
+    def __init__(
+        self,
+        principal: Principal,
+        readers: Sequence[Reader],
+        *,
+        several: bool,
+        live_only: bool,
+    ) -> None:
+        self.principal = principal
         self.readers = readers
+        self.space_ids = [reader.feed.space.memory_space_id for reader in readers]
         self.live_only = live_only
         self._reached = {
             reader.feed.space.memory_space_id: Reached(
@@ -125,10 +140,10 @@ def subscribe(db: Database, call: Call) -> Subscription:
     names = call.spaces
     if names:
         return _subscribe_several(db, call, names)
-    space = open_space(db, call.path.get("space"), call.space_header)
+    space = admitted_space(db, call, NEEDS["events"])
     after, incarnation = _resume_from(call), call.query.one("incarnation")
     reader = _reader(space, call, None if after is None else position_of(after), incarnation)
-    return Subscription([reader], several=False, live_only=after is None)
+    return Subscription(call.principal, [reader], several=False, live_only=after is None)
 
 
 def _subscribe_several(db: Database, call: Call, names: Sequence[str]) -> Subscription:
@@ -140,7 +155,9 @@ def _subscribe_several(db: Database, call: Call, names: Sequence[str]) -> Subscr
         raise Malformed("the parameter 'space' names a space twice; name each once")
     if len(names) > SPACES_PER_STREAM_MAX:
         raise Malformed(f"one stream takes at most {SPACES_PER_STREAM_MAX} spaces; open several")
-    spaces = [open_space(db, name, ()) for name in names]
+    for name in names:
+        check_space_id(name)
+    spaces = [space_for(db, call, name, NEEDS["events"]) for name in names]
     if call.query.one("incarnation") is not None:
         raise Malformed("the ids of a stream of several spaces name incarnations; leave it out")
     after = _resume_from(call)
@@ -155,7 +172,7 @@ def _subscribe_several(db: Database, call: Call, names: Sequence[str]) -> Subscr
         start = None if reached is None else reached.get(space.id)
         position = start.position if start else None if after is None else 0
         readers.append(_reader(space, call, position, start.space_uuid if start else None))
-    return Subscription(readers, several=True, live_only=after is None)
+    return Subscription(call.principal, readers, several=True, live_only=after is None)
 
 
 def _reader(space: Space, call: Call, after: int | None, incarnation: str | None) -> Reader:
@@ -175,48 +192,75 @@ def _resume_from(call: Call) -> str | None:
 
 
 class EventStream(EventSourceResponse):
-    """The response; ends with the client, with the server, or when a write takes too long."""
+    """The response; ends with the client, with the server, with the key that it was asked for with,
+    or when a write takes too long.
+    """
 
     def __init__(
         self, subscription: Subscription, audiences: Audiences, options: StreamOptions
     ) -> None:
+        self._subscription = subscription
         self._audiences = audiences
+        self._abort: Callable[[], None] | None = None
+        self._cut: asyncio.TimerHandle | None = None
         super().__init__(
-            _blocks(subscription, audiences, options),
+            _blocks(subscription, audiences, options, self._end_soon),
             ping=0,  # heartbeats come from the stream itself, where they cannot overtake an event
             send_timeout=options.write_s,
         )
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        self._abort = scope.get("state", {}).get("abort_connection")
         try:
-            with self._audiences.seat():
+            with self._audiences.seat(self._subscription):
                 await super().__call__(scope, receive, send)
         except SendTimeoutError:
             _LOG.info("a subscriber took nothing for too long and was cut off")
             # Closing politely would wait for it to take what is buffered.
-            abort = scope.get("state", {}).get("abort_connection")
-            if abort is not None:
-                abort()
+            if self._abort is not None:
+                self._abort()
                 await asyncio.sleep(0)
+        finally:
+            if self._cut is not None:
+                self._cut.cancel()
+
+    def _end_soon(self) -> None:
+        """Whoever takes nothing would be sent what it asked for for as long as a write may take."""
+        _LOG.info("a stream ended: its key was revoked, or has expired")
+        if self._abort is not None:
+            self._cut = asyncio.get_running_loop().call_later(END_S_MAX, self._abort)
 
 
 async def _blocks(
-    subscription: Subscription, audiences: Audiences, options: StreamOptions
+    subscription: Subscription,
+    audiences: Audiences,
+    options: StreamOptions,
+    end_soon: Callable[[], None],
 ) -> AsyncIterator[bytes]:
+    def end() -> None:
+        listener.end()
+        end_soon()
+
     readers = list(subscription.readers)
     told = subscription.scanned() if subscription.live_only else None
     yield first_block(options.retry_ms, told)
     loop = asyncio.get_running_loop()
     sent_at = loop.time()
     caught_up = False
+    feeds = [(reader.feed, reader.types) for reader in readers]
     try:
-        with audiences.listening([(reader.feed, reader.types) for reader in readers]) as listener:
+        with (
+            audiences.listening(feeds) as listener,
+            audiences.while_allowed(subscription.principal, end),
+        ):
             for reader in readers:
                 if reader.resting:
                     await anyio.to_thread.run_sync(reader.attend, limiter=_history_limiter)
-            while not audiences.closing:
+            while True:
                 await asyncio.sleep(0)  # sending need not wait, and others shall have their turn
                 listener.arm()
+                if audiences.closing or listener.ended:
+                    return
                 idle = True
                 for reader in tuple(readers):
                     ended = reader.feed.ended
@@ -225,6 +269,8 @@ async def _blocks(
                         if ended:
                             readers.remove(reader)
                         continue
+                    if listener.ended:
+                        return
                     idle = False
                     if page.entries:
                         listener.disarm()

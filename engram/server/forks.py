@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, Final
 import anyio
 from starlette.requests import Request
 
+from engram.access.principal import NEEDS
 from engram.errors import Unavailable
+from engram.server.admission import admitted_space
 from engram.server.calls import Call, read_call
-from engram.server.resolver import open_space
 from engram.server.rest import Answer, space_path
 from engram.server.transfers import TransferOperation
 from engram.server.wire import ForkBody, decode, origin_document
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 
 FORKS_AT_WORK_MAX: Final = 4
 """Threads that make copies at once; others wait for their turn, and hold up nothing else."""
-FORK: Final = TransferOperation("POST", "/fork", takes_body=True)
+FORK: Final = TransferOperation("POST", "/fork", NEEDS["fork"], takes_body=True)
 fork_limiter: Final = anyio.CapacityLimiter(FORKS_AT_WORK_MAX)
 
 
@@ -70,7 +71,7 @@ async def read_fork_call(
 
 def run_fork(db: Database, call: ForkCall) -> Answer:
     """What `POST …/fork` asks for: blocks until the copy is durable."""
-    space = open_space(db, call.path.get("space"), call.space_header)
+    space = admitted_space(db, call, FORK.need)
     call.check()
     body = decode(call.body, ForkBody)
     spec = None if body.embedding is None else body.embedding.spec()

@@ -1,5 +1,5 @@
-"""What every request passes before routing: it must come from this machine, its path is decoded
-once, its body read to the end.
+"""What every request passes before routing: it must come from this machine unless it needs a key,
+its path is decoded once, its body read to the end.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import anyio
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from engram.access.gate import Access
 from engram.errors import EngramError, Forbidden, Malformed, RouteNotFound, SpaceInvalid
 from engram.limits import BODY_BYTES_MAX
 from engram.server.problems import problem_of
@@ -31,13 +32,17 @@ class LocalOnly:
     A loopback address keeps other machines out, not other web sites: a page may post to it, or
     lead its own name to 127.0.0.1 and read the answers too. The first shows in the Origin that the
     browser adds, the second in the Host.
+
+    Where keys are needed nothing is refused for that: a page of another site has none, and no
+    browser adds one by itself as it adds cookies. The server may have any name then.
     """
 
-    def __init__(self, app: ASGIApp) -> None:
+    def __init__(self, app: ASGIApp, access: Access) -> None:
         self._app = app
+        self._access = access
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http":
+        if scope["type"] == "http" and not self._access.required:
             # Every one of them: who reads a second Host after us may believe that one.
             headers = Headers(scope=scope)
             named = [("Host", host, f"//{host}") for host in headers.getlist("host")]

@@ -1,4 +1,4 @@
-"""The one place that decides which memory space a request means. Pure but for :func:`open_space`.
+"""The one place that decides which memory space a request means. Pure.
 
 A space can be named by the path and by the header `X-Memory-Space`. Every surface hands in what it
 found, and what comes back is one valid id or a refusal: nothing is guessed, and no name wins over
@@ -8,13 +8,10 @@ another.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from engram.errors import SpaceConflict, SpaceInvalid, SpaceRequired
 from engram.spaces.ids import check_space_id
-
-if TYPE_CHECKING:
-    from engram import Database, Space
 
 SPACE_HEADER: Final = "X-Memory-Space"
 NameSpace = Callable[[str | None, Sequence[str]], str | None]
@@ -68,8 +65,3 @@ def agree(named: str | None, body_space: str | None) -> None:
         f"the header {SPACE_HEADER} names the space '{named}', the body {said}; put the id into "
         "memory_space_id and leave the header out"
     )
-
-
-def open_space(db: Database, path_space: str | None, header_values: Sequence[str]) -> Space:
-    """The handle of the space a request means. Blocks while the space opens."""
-    return db.space(resolve(path_space, header_values))

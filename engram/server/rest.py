@@ -15,6 +15,7 @@ from urllib.parse import quote
 
 import msgspec
 
+from engram.access.principal import NEEDS, Need
 from engram.errors import EngramError, Invalid, Malformed, SpaceConflict
 from engram.memory.model import Filter
 from engram.server.calls import Call
@@ -68,6 +69,7 @@ class SpaceOperation(NamedTuple):
     method: str
     path: str
     run: Callable[[Space, Call], Answer]
+    need: Need
     parameters: frozenset[str] = frozenset()
     takes_body: bool = False
     understood: frozenset[str] = frozenset()
@@ -79,6 +81,7 @@ class RegistryOperation(NamedTuple):
     method: str
     path: str
     run: Callable[[Database, Call], Answer]
+    need: Need
     parameters: frozenset[str] = frozenset()
     takes_body: bool = False
 
@@ -318,7 +321,8 @@ def put_space(db: Database, call: Call) -> Answer:
 def show_space(db: Database, call: Call) -> Answer:
     space_id = resolve(call.path["space"], call.space_header)
     _check_in_order(db, call, space_id)
-    return Answer(200, space_document(db.space_info(space_id, deleted=call.query.flag("deleted"))))
+    deleted = call.query.flag("deleted") and call.principal.rules
+    return Answer(200, space_document(db.space_info(space_id, deleted=deleted)))
 
 
 def configure_space(db: Database, call: Call) -> Answer:
@@ -351,7 +355,7 @@ def _check_in_order(db: Database, call: Call, space_id: str) -> None:
     try:
         call.check()
     except EngramError:
-        db.space_info(space_id, deleted=True)
+        db.space_info(space_id, deleted=call.principal.rules)
         raise
 
 
@@ -362,7 +366,8 @@ def list_spaces(db: Database, call: Call) -> Answer:
     after = call.query.one("after")
     if after is not None:
         check_space_id(after)
-    found = db.spaces(limit=limit + 1, after=after, deleted=call.query.flag("deleted"))
+    deleted = call.query.flag("deleted") and call.principal.rules
+    found = db.spaces(limit=limit + 1, after=after, deleted=deleted, among=call.principal.spaces)
     shown = found[:limit]
     following = shown[-1].memory_space_id if len(found) > limit else None
     return Answer(200, {"spaces": [space_document(info) for info in shown], "next": following})
@@ -373,45 +378,90 @@ def space_path(space_id: str) -> str:
 
 
 SPACE_OPERATIONS: Final = (
-    SpaceOperation("POST", "/memories", remember, takes_body=True),
+    SpaceOperation("POST", "/memories", remember, NEEDS["remember"], takes_body=True),
     SpaceOperation(
         "GET",
         "/memories",
         list_memories,
+        NEEDS["list"],
         frozenset({"tag", "kind", "source", "from", "to", "as_of", "limit", "after", "include"}),
     ),
     SpaceOperation(
         "GET",
         "/memories/{id}",
         get_memory,
+        NEEDS["get"],
         frozenset({"as_of", "include"}),
         understood=frozenset({IF_NONE_MATCH}),
     ),
-    SpaceOperation("PATCH", "/memories/{id}", revise_memory, takes_body=True, understood=MATCHING),
     SpaceOperation(
-        "DELETE", "/memories/{id}", forget_memory, frozenset({"purge"}), understood=MATCHING
+        "PATCH",
+        "/memories/{id}",
+        revise_memory,
+        NEEDS["revise"],
+        takes_body=True,
+        understood=MATCHING,
     ),
-    SpaceOperation("DELETE", "/memories", forget_memories, frozenset({"purge"}), takes_body=True),
-    SpaceOperation("POST", "/memories/{id}/restore", restore_memory, understood=MATCHING),
-    SpaceOperation("POST", "/consolidate", consolidate, takes_body=True),
-    SpaceOperation("POST", "/forgetting", apply_forgetting, takes_body=True),
-    SpaceOperation("POST", "/compact", compact),
-    SpaceOperation("GET", "/memories/{id}/history", memory_history),
-    SpaceOperation("POST", "/links", link_memories, takes_body=True),
-    SpaceOperation("GET", "/links", list_links, frozenset({"memory_id", "limit", "after"})),
-    SpaceOperation("DELETE", "/links/{source}/{target}", unlink_memories, frozenset({"relation"})),
-    SpaceOperation("POST", "/recall", recall, takes_body=True),
-    SpaceOperation("POST", "/complete", complete, frozenset({"include"}), takes_body=True),
-    SpaceOperation("POST", "/reopen", reopen),
+    SpaceOperation(
+        "DELETE",
+        "/memories/{id}",
+        forget_memory,
+        NEEDS["forget"],
+        frozenset({"purge"}),
+        understood=MATCHING,
+    ),
+    SpaceOperation(
+        "DELETE",
+        "/memories",
+        forget_memories,
+        NEEDS["forget_matching"],
+        frozenset({"purge"}),
+        takes_body=True,
+    ),
+    SpaceOperation(
+        "POST", "/memories/{id}/restore", restore_memory, NEEDS["restore"], understood=MATCHING
+    ),
+    SpaceOperation("POST", "/consolidate", consolidate, NEEDS["consolidate"], takes_body=True),
+    SpaceOperation(
+        "POST", "/forgetting", apply_forgetting, NEEDS["apply_forgetting"], takes_body=True
+    ),
+    SpaceOperation("POST", "/compact", compact, NEEDS["compact"]),
+    SpaceOperation("GET", "/memories/{id}/history", memory_history, NEEDS["history"]),
+    SpaceOperation("POST", "/links", link_memories, NEEDS["link"], takes_body=True),
+    SpaceOperation(
+        "GET", "/links", list_links, NEEDS["links"], frozenset({"memory_id", "limit", "after"})
+    ),
+    SpaceOperation(
+        "DELETE",
+        "/links/{source}/{target}",
+        unlink_memories,
+        NEEDS["unlink"],
+        frozenset({"relation"}),
+    ),
+    SpaceOperation("POST", "/recall", recall, NEEDS["recall"], takes_body=True),
+    SpaceOperation(
+        "POST", "/complete", complete, NEEDS["complete"], frozenset({"include"}), takes_body=True
+    ),
+    SpaceOperation("POST", "/reopen", reopen, NEEDS["reopen"]),
 )
 
 REGISTRY_OPERATIONS: Final = (
-    RegistryOperation("POST", "/spaces", create_space, takes_body=True),
-    RegistryOperation("GET", "/spaces", list_spaces, frozenset({"limit", "after", "deleted"})),
-    RegistryOperation("PUT", "/spaces/{space}", put_space, takes_body=True),
-    RegistryOperation("GET", "/spaces/{space}", show_space, frozenset({"deleted"})),
-    RegistryOperation("PATCH", "/spaces/{space}", configure_space, takes_body=True),
-    RegistryOperation("DELETE", "/spaces/{space}", delete_space),
-    RegistryOperation("POST", "/spaces/{space}/restore", restore_space),
-    RegistryOperation("POST", "/spaces/{space}/purge", purge_space),
+    RegistryOperation("POST", "/spaces", create_space, NEEDS["create_space"], takes_body=True),
+    RegistryOperation(
+        "GET",
+        "/spaces",
+        list_spaces,
+        NEEDS["list_spaces"],
+        frozenset({"limit", "after", "deleted"}),
+    ),
+    RegistryOperation("PUT", "/spaces/{space}", put_space, NEEDS["create_space"], takes_body=True),
+    RegistryOperation(
+        "GET", "/spaces/{space}", show_space, NEEDS["show_space"], frozenset({"deleted"})
+    ),
+    RegistryOperation(
+        "PATCH", "/spaces/{space}", configure_space, NEEDS["configure_space"], takes_body=True
+    ),
+    RegistryOperation("DELETE", "/spaces/{space}", delete_space, NEEDS["delete_space"]),
+    RegistryOperation("POST", "/spaces/{space}/restore", restore_space, NEEDS["restore_space"]),
+    RegistryOperation("POST", "/spaces/{space}/purge", purge_space, NEEDS["purge_space"]),
 )

@@ -14,9 +14,11 @@ import ipaddress
 import logging
 import os
 import resource
+import shlex
 import signal
 import socket
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import FrameType
@@ -25,12 +27,15 @@ from typing import ClassVar, Final
 import uvicorn
 
 import engram
+from engram.access.gate import Access
+from engram.access.key_file import Keys, open_key_file
 from engram.config import Serving
 from engram.errors import EngramError, Malformed
 from engram.server.app import build_app
-from engram.server.audience import STREAMS_MAX
+from engram.server.audience import STREAMS_MAX, Room
 from engram.server.default_space import DefaultSpace
 from engram.server.protocol import EngramProtocol
+from engram.spaces.layout import CONTROL_DIR
 
 DRAIN_S_MAX: Final = 10
 """How long requests in flight may take to finish once the server was told to stop."""
@@ -70,11 +75,15 @@ def serve(
     once requests are taken. `default_space` is made if it is not there; unless
     `require_explicit_space`, requests that name no space mean it.
 
-    Raises :class:`Malformed` for a host or port that cannot be meant, :class:`PortUnavailable`,
-    and what opening the data root raises: `SpaceLocked` where another server has it,
-    `DataRootUnusable`. Must be called in the main thread.
+    Raises :class:`Malformed` for a host or port that cannot be meant, and for one that others can
+    reach where there is no access key; :class:`PortUnavailable`; `KeysDamaged`; and what opening
+    the data root raises: `SpaceLocked` where another server has it, `DataRootUnusable`. Must be
+    called in the main thread.
     """
     files_max = _raise_descriptor_limit()
+    local = is_local(host)
+    if not local:
+        _check_keys(data_root, host)
     with contextlib.ExitStack() as stack:
         listener = stack.enter_context(contextlib.closing(listen(host, port)))
         url = url_of(listener)
@@ -87,13 +96,16 @@ def serve(
                 **opening,
             )
         )
+        keys = stack.enter_context(contextlib.closing(open_key_file(data_root)))
+        access = stack.enter_context(contextlib.closing(Access(keys, required=not local)))
         default = None if default_space is None else DefaultSpace(default_space)
         if default is not None:
             default.prepare(db)
         app = build_app(
             db,
+            access=access,
             # Half of the files are left to spaces and to other requests.
-            streams_max=max(1, min(STREAMS_MAX, files_max // 2)),
+            room=Room(streams=max(1, min(STREAMS_MAX, files_max // 2))),
             default_space=None if require_explicit_space else default,
         )
         config = uvicorn.Config(
@@ -127,10 +139,10 @@ def _raise_descriptor_limit() -> int:
 
 
 def listen(host: str, port: int) -> socket.socket:
-    """A listening socket on a loopback address; port 0 picks a free one."""
+    """A listening socket; port 0 picks a free one."""
     if not 0 <= port <= PORT_MAX:
         raise Malformed(f"--port {port} is not a port; use 1 to {PORT_MAX}, or 0 for a free one")
-    family, address = _loopback(host)
+    family, address = _address(host)
     try:
         # The protocol is named because asyncio turns Nagle's algorithm off only where it is: with
         # it, and a client that delays its acknowledgements, every answer would take 40 ms.
@@ -155,8 +167,29 @@ def url_of(listener: socket.socket) -> str:
     return f"http://[{address}]:{port}" if ":" in address else f"http://{address}:{port}"
 
 
-def _loopback(host: str) -> tuple[socket.AddressFamily, str]:
-    """The address that `host` names, which has to be this machine's own."""
+def is_local(host: str) -> bool:
+    """Whether nobody but this machine can reach what listens on `host`."""
+    return ipaddress.ip_address(_address(host)[1].partition("%")[0]).is_loopback
+
+
+def _check_keys(data_root: Path, host: str) -> None:
+    """Refuse to let other machines in where there is no key to know them by."""
+    keys: Keys | None = None
+    if Path(data_root, CONTROL_DIR).exists():
+        with contextlib.closing(open_key_file(data_root)) as file:
+            keys = file.read()
+    now_us = time.time_ns() // 1_000
+    if not keys or all(record.expired(now_us) for record in keys.values()):
+        raise Malformed(
+            f"--host '{host}' can be reached from other machines, and this data root has no access "
+            f"key{'' if not keys else ' that has not expired'}. Make one with `engram keys create "
+            f"--data-root {shlex.quote(str(data_root))} --all-spaces --scope admin`, then start "
+            "again; or use 127.0.0.1 or ::1"
+        )
+
+
+def _address(host: str) -> tuple[socket.AddressFamily, str]:
+    """The address that `host` names."""
     try:
         found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
     except (OSError, UnicodeError):
@@ -164,13 +197,7 @@ def _loopback(host: str) -> tuple[socket.AddressFamily, str]:
     if not host or not found:
         raise Malformed(f"--host '{host}' is not an address of this machine; use 127.0.0.1")
     # One socket, one ready line: where a name has addresses of both families, IPv4 is served.
-    family, address = min((item[0], str(item[4][0])) for item in found)
-    if not ipaddress.ip_address(address).is_loopback:
-        raise Malformed(
-            f"--host '{host}' can be reached from other machines, and this release has no access "
-            "keys yet; use 127.0.0.1 or ::1"
-        )
-    return family, address
+    return min((item[0], str(item[4][0])) for item in found)
 
 
 def _why_unavailable(address: str, port: int, error: OSError) -> str:

@@ -20,11 +20,14 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
+from engram.access.gate import admit
+from engram.access.principal import NEEDS, Need
 from engram.bundles.codec import MEDIA_TYPE
 from engram.errors import EngramError, Malformed, UnsupportedMediaType
+from engram.server.admission import admitted_space
 from engram.server.calls import Call, check_idempotency_key
 from engram.server.query import parse_query
-from engram.server.resolver import SPACE_HEADER, open_space, resolve
+from engram.server.resolver import SPACE_HEADER, resolve
 from engram.server.rest import Answer, space_path
 from engram.server.wire import origin_document
 
@@ -49,13 +52,16 @@ class TransferOperation(NamedTuple):
 
     method: str
     path: str
+    need: Need
     parameters: frozenset[str] = frozenset()
     takes_body: bool = False
 
 
-EXPORT: Final = TransferOperation("GET", "/export")
+EXPORT: Final = TransferOperation("GET", "/export", NEEDS["export"])
 """Inside a space; served below `/spaces/{space}` and, for a space named by the header, without."""
-IMPORT: Final = TransferOperation("POST", "/spaces/{space}/import", takes_body=True)
+IMPORT: Final = TransferOperation(
+    "POST", "/spaces/{space}/import", NEEDS["import"], takes_body=True
+)
 
 
 class ImportCall(Call):
@@ -122,7 +128,7 @@ def _check_media_type(request: Request) -> None:
 
 def begin_export(db: Database, call: Call) -> Outgoing:
     """What `GET …/export` asks for. Blocks while the space opens."""
-    space = open_space(db, call.path.get("space"), call.space_header)
+    space = admitted_space(db, call, EXPORT.need)
     call.check()
     return space.outgoing()
 
@@ -130,6 +136,7 @@ def begin_export(db: Database, call: Call) -> Outgoing:
 def run_import(db: Database, call: ImportCall) -> Answer:
     """What `POST …/import` asks for: blocks until all of the bundle has come and is durable."""
     space_id = resolve(call.path["space"], call.space_header)
+    admit(db, call.principal, space_id, IMPORT.need)
     call.check()
     space = db.receive_space(space_id, call.chunks())
     return Answer(201, origin_document(space), space_path(space.id))

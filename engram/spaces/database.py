@@ -78,15 +78,21 @@ class Database:
         return self._registry.space(space_id)
 
     def spaces(
-        self, *, limit: int | None = None, after: str | None = None, deleted: bool = False
+        self,
+        *,
+        limit: int | None = None,
+        after: str | None = None,
+        deleted: bool = False,
+        among: frozenset[str] | None = None,
     ) -> list[SpaceInfo]:
         """Descriptions of the spaces in order of id, those behind `after`; opens none. With
-        `deleted`, those that can be restored are among them.
+        `deleted`, those that can be restored are among them. With `among`, no others are looked at.
         """
         if after is not None:
             check_space_id(after)
         check_flag("deleted", deleted)
-        return self._registry.list(limit=check_spaces_limit(limit), after=after, deleted=deleted)
+        limit = check_spaces_limit(limit)
+        return self._registry.list(limit=limit, after=after, deleted=deleted, among=among)
 
     def space_info(self, space_id: str, *, deleted: bool = False) -> SpaceInfo:
         """A space's description with figures; a damaged one says so in `state` and `detail`. With

@@ -433,17 +433,23 @@ class Registry:
         raise SpaceExists(f"space {space_id!r} is not deleted: {why}", memory_space_id=space_id)
 
     def list(
-        self, *, limit: int | None, after: str | None, deleted: bool = False
+        self,
+        *,
+        limit: int | None,
+        after: str | None,
+        deleted: bool = False,
+        among: frozenset[str] | None = None,
     ) -> list[SpaceInfo]:
         """Descriptions in order of id, behind `after`; opens nothing. A folder whose identity does
-        not verify is listed as damaged rather than left out. With `deleted`, deleted ones too.
+        not verify is listed as damaged rather than left out. With `deleted`, deleted ones too; with
+        `among`, none but those.
         """
         self._check_open()
         infos: list[SpaceInfo] = []
         with self._root_errors():
-            names = self._root.names()
+            names = self._root.names() if among is None else []
             buried = {b.memory_space_id: b for b in self._lifecycle.deleted()} if deleted else {}
-        for name in sorted({*names, *buried}):
+        for name in sorted({*names, *buried} if among is None else among):
             if limit is not None and len(infos) >= limit:
                 break
             if name.startswith(".") or (after is not None and name <= after):

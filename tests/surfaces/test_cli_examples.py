@@ -71,6 +71,7 @@ def test_every_command_was_found() -> None:
         *("space configure", "space delete", "space restore", "space purge"),
         *("serve", "space create", "space list", "space show", "log verify", "config show"),
         *("drill crash", "log inspect", "log dump", "log repair", "log salvage"),
+        *("keys create", "keys list", "keys revoke"),
         *("space reopen", "space export", "space import", "space fork"),
     }
 

@@ -15,9 +15,10 @@ import pytest
 import uvicorn
 
 import engram
+from engram.access.gate import Access
 from engram.client.sse import Block, SseParser
 from engram.server.app import build_app
-from engram.server.audience import STREAMS_MAX
+from engram.server.audience import DEFAULT_ROOM, Room
 from engram.server.events import StreamOptions
 from engram.server.protocol import EngramProtocol
 from tests.unit.conftest import wait_until
@@ -89,12 +90,17 @@ class Stream:
 
 @contextmanager
 def serving(
-    root: Path, options: StreamOptions, *, streams_max: int = STREAMS_MAX, **limits: int
+    root: Path,
+    options: StreamOptions,
+    *,
+    room: Room = DEFAULT_ROOM,
+    access: Access | None = None,
+    **limits: int,
 ) -> Iterator[Serving]:
     with engram.open(root) as db, socket.create_server(("127.0.0.1", 0)) as listener:
         for name, value in limits.items():
             listener.setsockopt(socket.SOL_SOCKET, getattr(socket, name), value)
-        app = build_app(db, options, streams_max=streams_max)
+        app = build_app(db, options, access=access, room=room)
         config = uvicorn.Config(
             app, http=EngramProtocol, ws="none", lifespan="off", log_config=None, loop="asyncio"
         )
@@ -416,11 +422,11 @@ def test_who_catches_up_slowly_hears_heartbeats_on_the_way(
 def test_there_is_room_for_so_many_streams_and_no_more(tmp_path: Path) -> None:
     with engram.open(tmp_path) as db:
         db.create_space("alpha")
-    with serving(tmp_path, StreamOptions(), streams_max=2) as served:
+    with serving(tmp_path, StreamOptions(), room=Room(streams=2)) as served:
         first, second = served.stream(ALPHA), served.stream(ALPHA)
         assert (first.block().id, second.block().id) == ("1", "1")
         refused = served.stream(ALPHA)
-        assert (refused.status, refused.problem()["type"][-10:]) == (503, "overloaded")
+        assert (refused.status, refused.problem()["type"][-14:]) == (429, "quota-exceeded")
         first.close()
         wait_until(lambda: served.stream(ALPHA).status == 200)
 

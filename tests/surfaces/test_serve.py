@@ -199,9 +199,9 @@ def test_a_taken_port_is_refused_before_anything_is_made(tmp_path: Path, cli: Cl
 @pytest.mark.parametrize(
     ("options", "word"),
     [
-        (["--host", "0.0.0.0"], "access keys"),
-        (["--host", "::"], "access keys"),
-        (["--host", "192.0.2.1"], "access keys"),
+        (["--host", "0.0.0.0"], "engram keys create --data-root"),
+        (["--host", "::"], "access key"),
+        (["--host", "192.0.2.1"], "access key"),
         (["--host", ""], "127.0.0.1"),
         (["--host", "no such host"], "127.0.0.1"),
         (["--port", "65536"], "65535"),

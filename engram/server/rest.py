@@ -367,7 +367,8 @@ def list_spaces(db: Database, call: Call) -> Answer:
     if after is not None:
         check_space_id(after)
     deleted = call.query.flag("deleted") and call.principal.rules
-    found = db.spaces(limit=limit + 1, after=after, deleted=deleted, among=call.principal.spaces)
+    visible = call.principal.spaces
+    found = db.spaces_among(visible, limit=limit + 1, after=after, deleted=deleted)
     shown = found[:limit]
     following = shown[-1].memory_space_id if len(found) > limit else None
     return Answer(200, {"spaces": [space_document(info) for info in shown], "next": following})

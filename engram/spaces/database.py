@@ -78,16 +78,22 @@ class Database:
         return self._registry.space(space_id)
 
     def spaces(
+        self, *, limit: int | None = None, after: str | None = None, deleted: bool = False
+    ) -> list[SpaceInfo]:
+        """Descriptions of the spaces in order of id, those behind `after`; opens none. With
+        `deleted`, those that can be restored are among them.
+        """
+        return self.spaces_among(None, limit=limit, after=after, deleted=deleted)
+
+    def spaces_among(
         self,
+        among: frozenset[str] | None,
         *,
         limit: int | None = None,
         after: str | None = None,
         deleted: bool = False,
-        among: frozenset[str] | None = None,
     ) -> list[SpaceInfo]:
-        """Descriptions of the spaces in order of id, those behind `after`; opens none. With
-        `deleted`, those that can be restored are among them. With `among`, no others are looked at.
-        """
+        """:meth:`spaces` for surfaces whose caller sees some of them: no others are looked at."""
         if after is not None:
             check_space_id(after)
         check_flag("deleted", deleted)

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from engram.access.gate import Access
 from engram.feed.feed import Feed
 from engram.feed.reader import Reader
 from engram.feed.telling import SpaceName
@@ -54,7 +55,7 @@ def test_only_who_waits_for_what_came_makes_the_writer_call_into_the_loop(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     async def run() -> None:
-        feed, audiences = new_feed(), Audiences()
+        feed, audiences = new_feed(), Audiences(Access(None))
         calls = counted_calls(monkeypatch)
         every: frozenset[str] = frozenset()
         recalls = frozenset({"memory.recalled"})
@@ -93,7 +94,7 @@ def test_only_who_waits_for_what_came_makes_the_writer_call_into_the_loop(
 def test_who_waits_for_a_type_is_woken_when_the_space_begins_again_behind_more() -> None:
     # Of what came to the log while the space was closed, nobody knows the types without looking.
     async def run() -> None:
-        feed, audiences = new_feed(), Audiences()
+        feed, audiences = new_feed(), Audiences(Access(None))
         with audiences.listening([(feed, frozenset({"memory.stored"}))]) as listener:
             listener.arm()
             feed.begin(1)
@@ -127,7 +128,7 @@ def test_no_event_is_slept_through_however_writer_and_streams_interleave(
         return positions
 
     async def run() -> None:
-        feed, audiences = new_feed(), Audiences()
+        feed, audiences = new_feed(), Audiences(Access(None))
         done = threading.Semaphore(0)
 
         def write() -> None:

@@ -174,4 +174,4 @@ def admit(db: Database, principal: Principal, space_id: str, need: Need) -> None
     if principal.lacks(need):
         with suppress(SpaceDamaged):
             db.space(space_id)  # if it is not there, that is what is said
-        raise principal.refusal(space_id, need)
+        principal.check(space_id, need)

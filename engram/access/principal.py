@@ -45,6 +45,7 @@ CREATES: Final = Need(frozenset({"admin"}), everywhere=True, makes=True)
 
 NEEDS: Final[Mapping[str, Need]] = {
     "remember": WRITES,
+    "remember_skipping": CHANGES,  # of what it skips, it answers with what is there
     "get": READS,
     "list": READS,
     "revise": CHANGES,
@@ -118,6 +119,13 @@ class Principal(NamedTuple):
         """Raises :class:`engram.errors.Forbidden`, whatever the space is called."""
         if not self.may_create:
             raise Forbidden(_CREATING)
+
+    def check(self, space_id: str, need: Need) -> None:
+        """For what an operation takes beyond its own, in a space where it was admitted. Raises
+        :class:`engram.errors.Forbidden`.
+        """
+        if self.lacks(need):
+            raise self.refusal(space_id, need)
 
     def refusal(self, space_id: str, need: Need) -> Forbidden:
         """The error for a space that they see, but where something of `need` is missing."""

@@ -97,6 +97,8 @@ def remember(space: Space, call: Call) -> Answer:
             "memories": [memory],
         }
         return Answer(201, document, location, memory.etag)
+    if given.on_conflict == "skip":
+        call.principal.check(space.id, NEEDS["remember_skipping"])
     items = [item.new_memory() for item in given.memories]
     return Answer(201, space.remember_many(items, on_conflict=given.on_conflict))
 

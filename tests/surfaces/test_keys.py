@@ -192,6 +192,20 @@ def test_an_operation_takes_its_scopes_and_no_more(
                 guarded.db.purge_space(made)
 
 
+def test_writing_alone_reads_nothing(guarded: Guarded) -> None:
+    key, url = guarded.key(["alpha"], "write"), "/api/v1/spaces/alpha/memories"
+    for given in (
+        {"memories": [{"id": "one", "content": "x"}], "on_conflict": "skip"},
+        {"memories": [{"id": "one", "content": "x"}]},
+        {"id": "one", "content": "x"},
+    ):
+        answer = guarded.ask("POST", url, key, json=given)
+        assert answer.status_code in {403, 409}
+        assert "of alpha" not in answer.text
+    for method, path in (("PATCH", "/one"), ("POST", "/one/restore"), ("GET", "/one")):
+        assert problem(guarded.ask(method, url + path, key, json={"tags": []})) == FORBIDDEN
+
+
 def test_making_a_space_takes_admin_on_all_and_nothing_else_is_told(guarded: Guarded) -> None:
     bundle = guarded.ask("GET", "/api/v1/spaces/alpha/export", guarded.key("*", "admin")).content
     few = guarded.key(["alpha", "new"], "admin")

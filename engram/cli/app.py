@@ -20,6 +20,7 @@ from engram.cli import (
     links,
     log,
     memories,
+    migrate,
     output,
     recall,
     remember,
@@ -58,6 +59,7 @@ app.command("serve")(serve.serve)
 app.add_typer(keys.app, name="keys")
 app.add_typer(log.app, name="log")
 app.add_typer(drill.app, name="drill")
+app.add_typer(migrate.app, name="migrate")
 app.add_typer(configuration.app, name="config")
 
 

@@ -12,6 +12,7 @@ from engram.client.lapsing import AsyncLapsing
 from engram.client.requests import Body, Parameters
 from engram.memory.model import (
     Changes,
+    EmbeddingSpec,
     Filter,
     Forgotten,
     ForgottenMatching,
@@ -77,17 +78,19 @@ class AsyncChanging(AsyncLapsing):
         memories: Iterable[NewMemory | Mapping[str, Any] | str],
         *,
         on_conflict: OnConflict = "error",
+        embedded_by: EmbeddingSpec | None = None,
     ) -> Remembered:
         """Store a batch, all or nothing; durable when this returns.
 
         Items are :class:`engram.NewMemory`, mappings with its fields, or bare contents. Where an id
         lives, `on_conflict` says what becomes of it: `skip` leaves that memory as it is, and the
         answer shows it so and names it in `skipped`; `replace` makes the given one its next
-        revision, which has to be of the same kind. Raises :class:`engram.errors.MemoryExists` if it
+        revision, which has to be of the same kind. For `embedded_by` see
+        :meth:`engram.Space.remember_many`. Raises :class:`engram.errors.MemoryExists` if it
         is `error`, `Invalid`, `TooLarge`, `EmbedderMismatch` or `EmbedderUnavailable`; nothing is
         stored then.
         """
-        body = requests.batch_body(memories, on_conflict)
+        body = requests.batch_body(memories, on_conflict, embedded_by)
         return await self._remember(body, len(body["memories"]))
 
     async def _remember(self, body: Body, count: int) -> Remembered:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from engram.client.changing import Etags
 from engram.memory.model import (
     Changes,
+    EmbeddingSpec,
     Filter,
     Forgotten,
     ForgottenMatching,
@@ -70,13 +71,16 @@ class ClientChanging:
         memories: Iterable[NewMemory | Mapping[str, Any] | str],
         *,
         on_conflict: OnConflict = "error",
+        embedded_by: EmbeddingSpec | None = None,
     ) -> Remembered:
         """Store a batch, all or nothing; durable when this returns. See
         `AsyncSpace.remember_many`.
         """
         if isinstance(memories, Iterator):
             memories = [*memories]  # the caller's code runs in the caller's thread
-        return self._loop.call(self._space.remember_many, memories, on_conflict=on_conflict)
+        return self._loop.call(
+            self._space.remember_many, memories, on_conflict=on_conflict, embedded_by=embedded_by
+        )
 
     def revise(self, memory_id: str, changes: Changes, *, if_match: Etags | None = None) -> Memory:
         """Change the given fields of a memory, each as a whole; None clears a field."""

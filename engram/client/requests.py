@@ -135,8 +135,12 @@ def deleted_parameters(deleted: object) -> Parameters:
     return [("deleted", "true")] if check.check_flag("deleted", deleted) else []
 
 
-def batch_body(memories: object, on_conflict: object) -> Body:
-    """The body of a batch, from `NewMemory` values, mappings with its fields, or texts."""
+def batch_body(
+    memories: object, on_conflict: object, embedded_by: EmbeddingSpec | None = None
+) -> Body:
+    """The body of a batch, from `NewMemory` values, mappings with its fields, or texts, and what
+    made their vectors where that is said.
+    """
     if isinstance(memories, str | Mapping) or not isinstance(memories, Iterable):
         raise Invalid.of("memories", f"must be a list, not {type(memories).__name__}")
     items = list(memories)
@@ -148,11 +152,13 @@ def batch_body(memories: object, on_conflict: object) -> Body:
             "one atomic batch. Split it"
         )
     fields = [f"memories[{i}]." for i in range(len(items))]
+    made_by = embedding_body(embedded_by)
     body: Body = {
         "memories": [
             memory_body(field, new_memory(field, item))
             for field, item in zip(fields, items, strict=True)
-        ]
+        ],
+        **({"embedded_by": made_by["embedding"]} if made_by else {}),
     }
     choice = check.check_on_conflict("on_conflict", on_conflict)
     return body if choice == "error" else {**body, "on_conflict": choice}

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import unicodedata
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -269,6 +269,29 @@ def check_vector(field: str, value: object, spec: EmbeddingSpec) -> Vector:
             'out, or create a space with embedding {"model": "caller", "dimensions": N}'
         )
     return check_cue_vector(field, value, spec.dimensions)
+
+
+def check_vectors_made_by(
+    fields: Sequence[str], vectors: Sequence[object], made_by: EmbeddingSpec, spec: EmbeddingSpec
+) -> Vector:
+    """Vectors that what a space is pinned to made before, float32 (items, dimensions).
+
+    Raises :class:`engram.errors.EmbedderMismatch` if something else made them, and `Invalid`.
+    """
+    if check_embedding_spec(made_by) != spec:
+        raise EmbedderMismatch(
+            f"embedded_by: the vectors are of {made_by.model} of {made_by.dimensions} dimensions; "
+            f"this space is pinned to {spec.model} of {spec.dimensions}. Leave them out"
+        )
+    for field, vector in zip(fields, vectors, strict=True):
+        if vector is None:
+            raise Invalid.of(f"{field}embedding", "is missing; embedded_by says who made it")
+    return np.stack(
+        [
+            check_cue_vector(f"{field}embedding", vector, spec.dimensions)
+            for field, vector in zip(fields, vectors, strict=True)
+        ]
+    )
 
 
 def check_cue_vector(field: str, value: object, dimensions: int) -> Vector:

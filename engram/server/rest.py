@@ -100,7 +100,9 @@ def remember(space: Space, call: Call) -> Answer:
     if given.on_conflict == "skip":
         call.principal.check(space.id, NEEDS["remember_skipping"])
     items = [item.new_memory() for item in given.memories]
-    return Answer(201, space.remember_many(items, on_conflict=given.on_conflict))
+    made_by = None if given.embedded_by is None else given.embedded_by.spec()
+    done = space.remember_many(items, on_conflict=given.on_conflict, embedded_by=made_by)
+    return Answer(201, done)
 
 
 def list_memories(space: Space, call: Call) -> Answer:

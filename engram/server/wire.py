@@ -198,6 +198,7 @@ class BatchBody(msgspec.Struct, forbid_unknown_fields=True):
 
     memories: list[MemoryBody]
     on_conflict: OnConflict = "error"
+    embedded_by: EmbeddingBody | None = None
 
 
 class ChangesBody(msgspec.Struct, forbid_unknown_fields=True):

@@ -96,15 +96,17 @@ class Changing(Lapsing):
         memories: Iterable[NewMemory | Mapping[str, Any] | str],
         *,
         on_conflict: OnConflict = "error",
+        embedded_by: EmbeddingSpec | None = None,
     ) -> Remembered:
         """Store a batch, all or nothing; durable when this returns.
 
         Items are :class:`engram.NewMemory`, mappings with its fields, or bare contents. Where an id
         lives, `on_conflict` says what becomes of it: `skip` leaves that memory as it is, and the
         answer shows it so and names it in `skipped`; `replace` makes the given one its next
-        revision, which has to be of the same kind. Raises :class:`engram.errors.MemoryExists` if it
-        is `error`, `Invalid`, `TooLarge`, `EmbedderMismatch` or `EmbedderUnavailable`; nothing is
-        stored then.
+        revision, which has to be of the same kind. With `embedded_by`, which has to be the space's
+        own embedding, vectors that it made before are taken as they are, one for each item. Raises
+        :class:`engram.errors.MemoryExists` if `on_conflict` is `error`, `Invalid`, `TooLarge`,
+        `EmbedderMismatch` or `EmbedderUnavailable`; nothing is stored then.
         """
         items = list(check.items_of("memories", memories, "a list"))
         if not items:
@@ -119,17 +121,21 @@ class Changing(Lapsing):
             [new_memory(f, item) for f, item in zip(fields, items, strict=True)],
             fields,
             on_conflict,
+            embedded_by,
         )
 
     def _remember(
-        self, items: list[NewMemory], fields: list[str], on_conflict: object
+        self,
+        items: list[NewMemory],
+        fields: list[str],
+        on_conflict: object,
+        embedded_by: EmbeddingSpec | None = None,
     ) -> Remembered:
         choice = check.check_on_conflict("on_conflict", on_conflict)
         versions = [version_of(f, item) for f, item in zip(fields, items, strict=True)]
         store = self._store()  # a space that cannot be used is told before anything is embedded
-        vectors = self._vectors(
-            fields, [v.content for v in versions], [item.embedding for item in items]
-        )
+        contents, given = [v.content for v in versions], [item.embedding for item in items]
+        vectors = self._vectors(fields, contents, given, embedded_by)
         command = Remember(versions, vectors, store.now_ns() // 1_000, choice)
         committed = self._commit(store, command)
         memories = {memory.id: memory for memory in self._memories(committed)}
@@ -141,9 +147,15 @@ class Changing(Lapsing):
         )
 
     def _vectors(
-        self, fields: Sequence[str], contents: Sequence[str], given: Sequence[Any]
+        self,
+        fields: Sequence[str],
+        contents: Sequence[str],
+        given: Sequence[Any],
+        made_by: EmbeddingSpec | None = None,
     ) -> Vector:
         """One float32 row per content: the caller's vectors, or the space's embedder's."""
+        if made_by is not None:
+            return check.check_vectors_made_by(fields, given, made_by, self._spec)
         if any(vector is not None for vector in given) or self._spec.model == check.CALLER:
             rows = []
             for field, vector in zip(fields, given, strict=True):

@@ -72,6 +72,7 @@ def test_every_command_was_found() -> None:
         *("serve", "space create", "space list", "space show", "log verify", "config show"),
         *("drill crash", "log inspect", "log dump", "log repair", "log salvage"),
         *("keys create", "keys list", "keys revoke"),
+        *("migrate split",),
         *("space reopen", "space export", "space import", "space fork"),
     }
 
@@ -96,7 +97,7 @@ def test_every_command_explains_itself(helps: dict[str, str], words: str) -> Non
         assert following.startswith(" " * 10)
 
 
-@pytest.mark.parametrize("words", ["", "space", "log", "drill", "config"])
+@pytest.mark.parametrize("words", ["", "space", "log", "drill", "migrate", "config"])
 def test_every_group_lists_its_commands_whole(words: str) -> None:
     shown = help_of(words)
     assert shown.isascii()

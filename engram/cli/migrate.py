@@ -13,14 +13,12 @@ from engram.cli.connection import opened
 from engram.cli.options import ConfigOption, DataRootOption, JsonOption, Named, ServerOption
 from engram.errors import Malformed
 
-app = typer.Typer(
-    rich_markup_mode=None, help="Move memories: out of a shared space, or from another store."
-)
+app = typer.Typer(rich_markup_mode=None, help="Bring memories over from elsewhere.")
 
 
 @app.callback()
 def migrate() -> None:
-    """Move memories: out of a shared space, or from another store."""
+    """Bring memories over from elsewhere."""
 
 
 DryRunOption = Annotated[

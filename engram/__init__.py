@@ -35,6 +35,7 @@ if TYPE_CHECKING:
         OutcomeUnknown,
         PositionBeyondEnd,
         QuotaExceeded,
+        RateLimited,
         ServerAnswerInvalid,
         ServerUnreachable,
         SpaceDamaged,
@@ -86,6 +87,7 @@ if TYPE_CHECKING:
         Unlinked,
         Why,
     )
+    from engram.memory.quotas import Quotas
     from engram.memory.retention import Retention
     from engram.memory.rhythm import Rhythm
     from engram.spaces.database import Database
@@ -143,6 +145,8 @@ __all__ = [
     "PurgeReceipt",
     "PurgedFile",
     "QuotaExceeded",
+    "Quotas",
+    "RateLimited",
     "Recall",
     "Recalled",
     "Receipt",
@@ -189,6 +193,7 @@ _HOMES = {
     "Forgetting": ("engram.memory.forgetting", "Forgetting"),
     "ForgettingReport": ("engram.memory.forgetting", "ForgettingReport"),
     "Lapsed": ("engram.memory.forgetting", "Lapsed"),
+    "Quotas": ("engram.memory.quotas", "Quotas"),
     "Retention": ("engram.memory.retention", "Retention"),
     "Rhythm": ("engram.memory.rhythm", "Rhythm"),
     "Client": ("engram.client.synchronous", "Client"),

@@ -13,6 +13,7 @@ else from its default. The file is TOML:
     open_bytes_max = 2147483648
     past_bytes_max = 268435456            # what is kept of earlier states, in bytes of memory
     scrub_bytes_per_s = 4194304           # what `engram serve` reads again to verify it; 0: nothing
+    quotas = "memories:100000"            # of spaces without quotas of their own; left out: none
     require_explicit_space = true         # whether requests to `engram serve` have to name a space
 
 `default_space` is what is meant where nobody names a space: by a command, whose flag and variable
@@ -31,7 +32,7 @@ from collections.abc import Mapping
 from datetime import date, datetime, time
 from typing import Final, Literal, NamedTuple, TypedDict
 
-from engram.errors import Malformed
+from engram.errors import Invalid, Malformed
 
 CONFIG_VARIABLE: Final = "ENGRAM_CONFIG"
 API_KEY_VARIABLE: Final = "ENGRAM_API_KEY"
@@ -116,6 +117,7 @@ KEYS: Final = (
         str(DEFAULT_SCRUB_BYTES_PER_S),
         int,
     ),
+    Key("quotas", "--quota", "ENGRAM_QUOTAS", "memories:100000,writes_per_second:50"),
     Key(
         "server_default_space",
         "--default-space",
@@ -159,6 +161,7 @@ class Opening(TypedDict):
     open_spaces_max: int
     open_bytes_max: int
     past_bytes_max: int
+    quotas: str
 
 
 class Serving(Opening):
@@ -180,6 +183,7 @@ class Settings(NamedTuple):
     open_bytes_max: Setting
     past_bytes_max: Setting
     scrub_bytes_per_s: Setting
+    quotas: Setting
     server_default_space: Setting
     require_explicit_space: Setting
     file: File | None
@@ -200,6 +204,7 @@ class Settings(NamedTuple):
             open_spaces_max=int(self.open_spaces_max.value or 1),
             open_bytes_max=int(self.open_bytes_max.value or 1),
             past_bytes_max=int(self.past_bytes_max.value or 0),
+            quotas=str(self.quotas.value),
         )
 
     @property
@@ -245,6 +250,7 @@ def settings_of(
         "open_bytes_max": DEFAULT_OPEN_BYTES_MAX,
         "past_bytes_max": DEFAULT_PAST_BYTES_MAX,
         "scrub_bytes_per_s": DEFAULT_SCRUB_BYTES_PER_S,
+        "quotas": "none",
         "require_explicit_space": True,
     }
     found = {}
@@ -303,11 +309,22 @@ def _checked(key: Key, value: str | int, where: str) -> str | int:
     """
     if value == "":
         raise Malformed(f"{where} is empty; give a value, as {key.example}, or leave it out")
+    if key.name == "quotas":
+        _check_quotas(str(value), where)
     if key.kind is int and not (isinstance(value, int) and key.least <= value <= key.most):
         if key.name == "port":
             raise Malformed(f"{where} must be a port: 1 to {PORT_MAX}, or 0 for a free one")
         raise Malformed(f"{where} must be a whole number from {key.least} to {key.most}")
     return value
+
+
+def _check_quotas(text: str, where: str) -> None:
+    from engram.memory.quotas import parse_quotas  # which most commands do without
+
+    try:
+        parse_quotas(where, text)
+    except Invalid as error:
+        raise Malformed(error.detail) from None
 
 
 def _placed(data_root: str, file_path: str, home: str) -> str:

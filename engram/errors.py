@@ -221,6 +221,26 @@ class QuotaExceeded(EngramError):
     status, grpc, exit_code = 429, "RESOURCE_EXHAUSTED", 1
 
 
+class RateLimited(EngramError):
+    """More was asked of a space in a second than its quotas allow. `retry_after_s` says when to
+    come again.
+    """
+
+    problem, title = "rate-limited", "Too many requests"
+    status, grpc, exit_code = 429, "RESOURCE_EXHAUSTED", 1
+
+    def __init__(
+        self,
+        detail: str,
+        *,
+        memory_space_id: str | None = None,
+        errors: tuple[FieldError, ...] = (),
+        retry_after_s: int = 1,
+    ) -> None:
+        super().__init__(detail, memory_space_id=memory_space_id, errors=errors)
+        self.retry_after_s = retry_after_s
+
+
 class SpaceDamaged(EngramError):
     problem, title = "space-damaged", "Memory space damaged"
     status, grpc, exit_code = 503, "DATA_LOSS", 5

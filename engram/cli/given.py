@@ -11,7 +11,16 @@ from engram import limits
 from engram.errors import Invalid, Malformed, TooLarge
 
 if TYPE_CHECKING:
-    from engram import EmbeddingSpec
+    from engram import EmbeddingSpec, Quotas
+
+
+def quotas_of(text: str | None) -> Quotas | None:
+    """The quotas that `--quota` holds."""
+    if text is None:
+        return None
+    from engram.memory.quotas import parse_quotas
+
+    return parse_quotas("--quota", text)
 
 
 def content_of(text: str) -> str:

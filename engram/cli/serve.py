@@ -77,6 +77,16 @@ ScrubOption = Annotated[
         show_default=False,
     ),
 ]
+QuotaOption = Annotated[
+    str | None,
+    typer.Option(
+        "--quota",
+        metavar="QUOTAS",
+        help="Quotas of spaces that have none of their own, as for `engram space create`. Default: "
+        "$ENGRAM_QUOTAS, else none.",
+        show_default=False,
+    ),
+]
 DefaultSpaceOption = Annotated[
     str | None,
     typer.Option(
@@ -123,6 +133,7 @@ def serve(
     open_bytes_max: OpenBytesOption = None,
     past_bytes_max: PastBytesOption = None,
     scrub_bytes_per_s: ScrubOption = None,
+    quota: QuotaOption = None,
     default_space: DefaultSpaceOption = None,
     require_explicit_space: ExplicitOption = None,
     config: ConfigOption = None,
@@ -148,6 +159,7 @@ def serve(
         open_bytes_max=open_bytes_max,
         past_bytes_max=past_bytes_max,
         scrub_bytes_per_s=scrub_bytes_per_s,
+        quotas=quota,
         server_default_space=default_space,
         require_explicit_space=require_explicit_space,
     )

@@ -13,7 +13,7 @@ from engram.cli import bundles, output, render
 from engram.cli.asking import confirm, need_terminal
 from engram.cli.completion import complete_space
 from engram.cli.connection import opened
-from engram.cli.given import embedding_of
+from engram.cli.given import embedding_of, quotas_of
 from engram.cli.options import ConfigOption, DataRootOption, JsonOption, Named, ServerOption
 from engram.errors import Malformed, SpaceDamaged
 
@@ -29,6 +29,19 @@ DeletedOption = Annotated[
     bool, typer.Option("--deleted", help="Deleted spaces too, as long as they can be restored.")
 ]
 YesOption = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
+
+
+QuotaOption = Annotated[
+    str | None,
+    typer.Option(
+        "--quota",
+        metavar="QUOTAS",
+        help="What the space may hold and be asked for: memories:100000, bytes:1000000000 (of its "
+        "log), and, of a server, writes_per_second:50, recalls_per_second:50, subscribers:8, with "
+        "commas between; or none.",
+        show_default=False,
+    ),
+]
 
 
 @app.command("create")
@@ -54,8 +67,10 @@ def create(
         ),
     ] = None,
     if_not_exists: Annotated[
-        bool, typer.Option("--if-not-exists", help="Succeed if it exists already.")
+        bool,
+        typer.Option("--if-not-exists", help="Succeed if it exists, and is as it is named."),
     ] = False,
+    quota: QuotaOption = None,
     server: ServerOption = None,
     data_root: DataRootOption = None,
     config: ConfigOption = None,
@@ -70,15 +85,17 @@ def create(
     Example:  engram space create alpha --if-not-exists
     Example:  engram space create vectors --dimensions 384 --data-root ./data
     Example:  engram space create quality --embedding all-minilm-l6-v2-int8 --data-root ./data
+    Example:  engram space create bounded --quota memories:100000 --data-root ./data
     """
     spec = embedding_of(embedding, dimensions)
+    quotas = quotas_of(quota)
     if if_not_exists and space_id is None:
         raise Malformed("--if-not-exists needs an id; name the space")
     with opened(Named(server, data_root, config), create=True) as spaces:
         if if_not_exists and space_id is not None:
-            space, created = spaces.ensure_space(space_id, embedding=spec)
+            space, created = spaces.ensure_space(space_id, embedding=spec, quotas=quotas)
         else:
-            space, created = spaces.create_space(space_id, embedding=spec), True
+            space, created = spaces.create_space(space_id, embedding=spec, quotas=quotas), True
         if as_json:
             output.print_json({**_document(space.info()), "created": created})
         else:
@@ -195,6 +212,7 @@ def configure(
     decay: DecayOption = None,
     forgetting: ForgettingOption = None,
     consolidation: ConsolidationOption = None,
+    quota: QuotaOption = None,
     server: ServerOption = None,
     data_root: DataRootOption = None,
     config: ConfigOption = None,
@@ -217,11 +235,16 @@ def configure(
     Example:  engram space configure alpha --decay power:0.5,weight:0.05
     Example:  engram space configure alpha --forgetting capacity:50000,spare:belief,spare:fact
     Example:  engram space configure alpha --consolidation after:100,every:1d
+    Example:  engram space configure alpha --quota memories:100000,writes_per_second:50
     """
     from engram.memory.settings import given_settings
 
     settings = given_settings(
-        retention=retention, decay=decay, forgetting=forgetting, consolidation=consolidation
+        retention=retention,
+        decay=decay,
+        forgetting=forgetting,
+        consolidation=consolidation,
+        quotas=quota,
     )
     with opened(Named(server, data_root, config)) as spaces:
         info = spaces.space(space_id).configure(**settings)

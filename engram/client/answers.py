@@ -15,7 +15,7 @@ import msgspec
 import numpy as np
 
 from engram import errors
-from engram.errors import EngramError, FieldError, HistoryGone, ServerAnswerInvalid
+from engram.errors import EngramError, FieldError, HistoryGone, RateLimited, ServerAnswerInvalid
 from engram.memory.model import (
     Event,
     LinksPage,
@@ -114,6 +114,7 @@ class _Problem(msgspec.Struct, frozen=True, kw_only=True):
     oldest_position: int | None = None
     position: int | None = None
     space_uuid: str | None = None
+    retry_after_s: int | None = None
 
 
 ERROR_CLASSES: Final[dict[str, type[EngramError]]] = {
@@ -172,11 +173,14 @@ def error_of(answer: Answer) -> EngramError:
             position=problem.position,
             space_uuid=problem.space_uuid,
         )
-    return kind(
+    refusal = kind(
         detail,
         memory_space_id=problem.memory_space_id,
         errors=tuple(FieldError(item.field, item.message) for item in problem.errors),
     )
+    if isinstance(refusal, RateLimited):
+        refusal.retry_after_s = problem.retry_after_s or 1
+    return refusal
 
 
 def event_of(data: bytes, asked: str, space_id: str) -> Event:

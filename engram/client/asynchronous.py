@@ -40,6 +40,7 @@ from engram.memory.model import (
     Spread,
     Vector,
 )
+from engram.memory.quotas import QuotasGiven
 from engram.memory.settings import SettingsGiven
 from engram.spaces.ids import check_space_id
 
@@ -83,27 +84,36 @@ class AsyncClient:
         return f"<engram.AsyncClient {self.url!r}>"
 
     async def create_space(
-        self, space_id: str | None = None, *, embedding: EmbeddingSpec | None = None
+        self,
+        space_id: str | None = None,
+        *,
+        embedding: EmbeddingSpec | None = None,
+        quotas: QuotasGiven | None = None,
     ) -> AsyncSpace:
         """Make a new space, durably, and return its handle; without an id one is made up.
 
         Raises :class:`engram.errors.SpaceExists`, `SpaceInvalid`, `Invalid` (unknown embedder),
         `EmbedderUnavailable` or `DiskFull`.
         """
-        body = requests.embedding_body(embedding)
+        body = requests.new_space_body(embedding, quotas)
         if space_id is not None:
             body["memory_space_id"] = check_space_id(space_id)
         answer = await self._transport.request("POST", "/spaces", body=body, write=True)
         return self.space(read(answer, SpaceInfo, space_id).memory_space_id)
 
     async def ensure_space(
-        self, space_id: str, *, embedding: EmbeddingSpec | None = None
+        self,
+        space_id: str,
+        *,
+        embedding: EmbeddingSpec | None = None,
+        quotas: QuotasGiven | None = None,
     ) -> tuple[AsyncSpace, bool]:
         """The space of that id, made if it is not there, and whether it was made.
 
-        Raises :class:`engram.errors.SpaceExists` if it has another embedding than the one given.
+        Raises :class:`engram.errors.SpaceExists` if it has another embedding, or other quotas,
+        than those given.
         """
-        path, body = requests.space_path(space_id), requests.embedding_body(embedding)
+        path, body = requests.space_path(space_id), requests.new_space_body(embedding, quotas)
         answer = await self._transport.request("PUT", path, body=body, write=True)
         read(answer, SpaceInfo, space_id)
         return self.space(space_id), answer.status == 201
@@ -237,7 +247,8 @@ class AsyncSpace(AsyncChanging, AsyncConsolidating):
 
     async def configure(self, **settings: Unpack[SettingsGiven]) -> SpaceInfo:
         """Set something about the space, durably; what is left out stays. Settings: `retention`,
-        `decay`, `forgetting`, `consolidation`; see :meth:`engram.Space.configure`. `Invalid`.
+        `decay`, `forgetting`, `consolidation`, `quotas`; see
+        :meth:`engram.Space.configure`. `Invalid`.
         """
         answer = await self._write("PATCH", self._path, requests.settings_body(settings))
         return read(answer, SpaceInfo, self._id)

@@ -20,6 +20,7 @@ from engram.errors import Invalid, TooLarge
 from engram.memory import validate as check
 from engram.memory.etags import checked_etags
 from engram.memory.model import Changes, EmbeddingSpec, Filter, NewMemory, Spread
+from engram.memory.quotas import QuotasGiven, check_quotas
 from engram.memory.settings import SettingsGiven, checked_settings
 from engram.spaces.ids import check_space_id
 from engram.spaces.requests import (
@@ -104,6 +105,14 @@ def embedding_body(spec: EmbeddingSpec | None) -> Body:
         return {}
     spec = check.check_embedding_spec(spec)
     return {"embedding": {"model": spec.model, "dimensions": spec.dimensions}}
+
+
+def new_space_body(spec: EmbeddingSpec | None, quotas: QuotasGiven | None) -> Body:
+    """What a space is made with."""
+    body = embedding_body(spec)
+    if quotas is not None:
+        body["quotas"] = msgspec.to_builtins(check_quotas("quotas", quotas))
+    return body
 
 
 def settings_body(settings: SettingsGiven) -> Body:

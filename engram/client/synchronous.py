@@ -48,6 +48,7 @@ from engram.memory.model import (
     Unlinked,
     Vector,
 )
+from engram.memory.quotas import QuotasGiven
 from engram.memory.relations import RELATED
 from engram.memory.settings import SettingsGiven
 
@@ -169,17 +170,29 @@ class Client:
         return f"<engram.Client {self.url!r}>"
 
     def create_space(
-        self, space_id: str | None = None, *, embedding: EmbeddingSpec | None = None
+        self,
+        space_id: str | None = None,
+        *,
+        embedding: EmbeddingSpec | None = None,
+        quotas: QuotasGiven | None = None,
     ) -> ClientSpace:
         """See :meth:`engram.AsyncClient.create_space`."""
-        made = self._loop.call(self._client.create_space, space_id, embedding=embedding)
+        made = self._loop.call(
+            self._client.create_space, space_id, embedding=embedding, quotas=quotas
+        )
         return ClientSpace(self._loop, made)
 
     def ensure_space(
-        self, space_id: str, *, embedding: EmbeddingSpec | None = None
+        self,
+        space_id: str,
+        *,
+        embedding: EmbeddingSpec | None = None,
+        quotas: QuotasGiven | None = None,
     ) -> tuple[ClientSpace, bool]:
         """See :meth:`engram.AsyncClient.ensure_space`."""
-        space, created = self._loop.call(self._client.ensure_space, space_id, embedding=embedding)
+        space, created = self._loop.call(
+            self._client.ensure_space, space_id, embedding=embedding, quotas=quotas
+        )
         return ClientSpace(self._loop, space), created
 
     def space(self, space_id: str) -> ClientSpace:

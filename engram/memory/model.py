@@ -18,6 +18,7 @@ from engram.memory.etags import etag_of
 from engram.memory.forgetting import Forgetting
 from engram.memory.kinds import KINDS as KINDS
 from engram.memory.kinds import Kind as Kind
+from engram.memory.quotas import Quotas
 from engram.memory.retention import Retention
 from engram.memory.rhythm import Rhythm
 
@@ -402,7 +403,7 @@ class Event(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     `recall_id`, `mode`, `results` and a `query_digest` (never the query); `activation.spread`
     carries the `recall_id` and what was `activated`; `space.created` carries
     `generation` and `embedding`; `space.configured` carries all settings: `retention`, `decay`,
-    `forgetting` and `consolidation`;
+    `forgetting`, `consolidation` and `quotas`;
     `space.deleted` carries `purge_after`; `space.compacted` carries `checkpoint_position`,
     `oldest_position` (where history begins now) and `checkpoint_bytes` and, if it completed purges,
     `purged_to`, the position of the last of them. `memory.purged` carries `id` and `revision`;
@@ -449,6 +450,7 @@ class Event(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     base_level: float | None = None
     bound: float | None = None
     activated: tuple[Activated, ...] | None = None
+    quotas: Quotas | None = None
 
 
 class EmbeddingSpec(msgspec.Struct, frozen=True, kw_only=True):
@@ -474,6 +476,7 @@ class SpaceInfo(msgspec.Struct, frozen=True, kw_only=True):
     decay: Decay | None = None
     forgetting: Forgetting | None = None
     consolidation: Rhythm | None = None
+    quotas: Quotas | None = None
     position: int | None = None
     memories: int | None = None
     bytes: int | None = None

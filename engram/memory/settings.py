@@ -18,6 +18,7 @@ from engram.errors import Invalid
 from engram.memory.decay import DECAY_DEFAULT, Decay, check_decay
 from engram.memory.forgetting import FORGET_NOTHING, Forgetting
 from engram.memory.policies import check_forgetting
+from engram.memory.quotas import NO_QUOTAS, Quotas, QuotasGiven, check_quotas
 from engram.memory.retention import KEEP_ALL, Retention, check_retention
 from engram.memory.rhythm import OFF, Rhythm, check_rhythm
 
@@ -29,6 +30,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     decay: Decay = DECAY_DEFAULT
     forgetting: Forgetting = FORGET_NOTHING
     consolidation: Rhythm = OFF
+    quotas: Quotas = NO_QUOTAS
 
 
 class SettingsGiven(TypedDict, total=False):
@@ -38,6 +40,7 @@ class SettingsGiven(TypedDict, total=False):
     decay: Decay | str
     forgetting: Forgetting | str
     consolidation: Rhythm | str
+    quotas: QuotasGiven
 
 
 SETTINGS: Final = Settings.__struct_fields__
@@ -46,6 +49,7 @@ _CHECKS: Final[Mapping[str, Callable[[str, object], Any]]] = {
     "decay": check_decay,
     "forgetting": check_forgetting,
     "consolidation": check_rhythm,
+    "quotas": check_quotas,
 }
 
 
@@ -69,10 +73,14 @@ def given_settings(**options: str | None) -> SettingsGiven:
     """
     given = {name: text for name, text in options.items() if text is not None}
     if not given:
-        named = ", ".join(f"--{name}" for name in options)
+        named = ", ".join(map(_option, options))
         raise Invalid(f"nothing to configure was given; name at least one of {named}")
-    checked = {name: _CHECKS[name](f"--{name}", text) for name, text in given.items()}
+    checked = {name: _CHECKS[name](_option(name), text) for name, text in given.items()}
     return cast("SettingsGiven", checked)
+
+
+def _option(name: str) -> str:
+    return "--quota" if name == "quotas" else f"--{name}"
 
 
 def settings_in(holder: Settings) -> Settings:

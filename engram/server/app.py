@@ -51,6 +51,7 @@ from engram.server.resolver import SPACE_HEADER, NameSpace, named_space, resolve
 from engram.server.responses import problem_response
 from engram.server.rest import (
     API,
+    CHARGES,
     INCARNATION_HEADER,
     NOT_MODIFIED,
     REGISTRY_OPERATIONS,
@@ -197,8 +198,12 @@ def _by_method(endpoints: Mapping[str, _Endpoint]) -> _Endpoint:
 
 
 def _in_space(db: Database, limiter: anyio.CapacityLimiter, operation: SpaceOperation) -> _Endpoint:
+    charge = CHARGES.get(operation.run)
+
     def work(call: Call) -> Response:
         space = admitted_space(db, call, operation.need)
+        if charge is not None:
+            space.charge(charge)
         call.check()
         response = _response(operation.run(space, call))
         response.headers[INCARNATION_HEADER] = space.incarnation

@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Final, NamedTuple, Protocol
 
@@ -47,6 +47,10 @@ class Seated(Protocol):
 
     @property
     def space_ids(self) -> Sequence[str]: ...
+
+    @property
+    def seats(self) -> Mapping[str, int]:
+        """Of spaces that have a quota of subscribers, how many that is."""
 
 
 class Audience:
@@ -165,10 +169,11 @@ class Audiences:
                 "as one may have. Close some, or take several spaces in one"
             )
         for space_id in stream.space_ids:
-            if self._of_space[space_id] >= self._room.per_space:
+            most = min(self._room.per_space, stream.seats.get(space_id, self._room.per_space))
+            if self._of_space[space_id] >= most:
                 raise QuotaExceeded(
                     f"{self._of_space[space_id]} streams of events of the space {space_id!r} are "
-                    "sent, as many as there may be. Close some",
+                    "sent, as many as there may be. Close some, or raise its quota of subscribers",
                     memory_space_id=space_id,
                 )
 

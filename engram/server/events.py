@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 import anyio
@@ -93,8 +93,10 @@ class Subscription:
         *,
         several: bool,
         live_only: bool,
+        seats: Mapping[str, int],
     ) -> None:
         self.principal = principal
+        self.seats = seats
         self.readers = readers
         self.space_ids = [reader.feed.space.memory_space_id for reader in readers]
         self.live_only = live_only
@@ -143,7 +145,9 @@ def subscribe(db: Database, call: Call) -> Subscription:
     space = admitted_space(db, call, NEEDS["events"])
     after, incarnation = _resume_from(call), call.query.one("incarnation")
     reader = _reader(space, call, None if after is None else position_of(after), incarnation)
-    return Subscription(call.principal, [reader], several=False, live_only=after is None)
+    return Subscription(
+        call.principal, [reader], several=False, live_only=after is None, seats=_seats([space])
+    )
 
 
 def _subscribe_several(db: Database, call: Call, names: Sequence[str]) -> Subscription:
@@ -172,7 +176,15 @@ def _subscribe_several(db: Database, call: Call, names: Sequence[str]) -> Subscr
         start = None if reached is None else reached.get(space.id)
         position = start.position if start else None if after is None else 0
         readers.append(_reader(space, call, position, start.space_uuid if start else None))
-    return Subscription(call.principal, readers, several=True, live_only=after is None)
+    return Subscription(
+        call.principal, readers, several=True, live_only=after is None, seats=_seats(spaces)
+    )
+
+
+def _seats(spaces: Sequence[Space]) -> dict[str, int]:
+    """How many subscribers there may be of those spaces that have a quota of them."""
+    quotas = {space.id: space.quotas().subscribers for space in spaces}
+    return {space_id: most for space_id, most in quotas.items() if most is not None}
 
 
 def _reader(space: Space, call: Call, after: int | None, incarnation: str | None) -> Reader:

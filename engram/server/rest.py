@@ -8,7 +8,7 @@ of them is served twice, below `/api/v1/spaces/{space}` and, for a space named b
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from urllib.parse import quote
@@ -21,6 +21,7 @@ from engram.memory.model import Filter
 from engram.server.calls import Call
 from engram.server.conditions import IF_MATCH, IF_NONE_MATCH
 from engram.server.resolver import agree, named_space, resolve
+from engram.server.settings_bodies import SettingsBody
 from engram.server.wire import (
     ApplyBody,
     ChangesBody,
@@ -31,7 +32,6 @@ from engram.server.wire import (
     MemoryBody,
     NewSpaceBody,
     RecallBody,
-    SettingsBody,
     decode,
     decode_new_memories,
     encode,
@@ -41,6 +41,7 @@ from engram.spaces.ids import check_space_id
 
 if TYPE_CHECKING:
     from engram import Database, Memory, Recall, Space
+    from engram.spaces.rates import Charge
 
 API: Final = "/api/v1"
 INCARNATION_HEADER: Final = "X-Memory-Space-Incarnation"
@@ -303,7 +304,7 @@ def create_space(db: Database, call: Call) -> Answer:
         check_space_id(body.memory_space_id)
     agree(header_space, body.memory_space_id)
     spec = body.embedding.spec() if body.embedding is not None else None
-    space = db.create_space(body.memory_space_id, embedding=spec)
+    space = db.create_space(body.memory_space_id, embedding=spec, quotas=body.given_quotas())
     return Answer(201, space_document(space.info()), space_path(space.id))
 
 
@@ -317,7 +318,7 @@ def put_space(db: Database, call: Call) -> Answer:
             "memory_space_id out of the body"
         )
     spec = body.embedding.spec() if body.embedding is not None else None
-    space, created = db.ensure_space(space_id, embedding=spec)
+    space, created = db.ensure_space(space_id, embedding=spec, quotas=body.given_quotas())
     document = space_document(space.info())
     return Answer(201, document, space_path(space_id)) if created else Answer(200, document)
 
@@ -449,6 +450,17 @@ SPACE_OPERATIONS: Final = (
     ),
     SpaceOperation("POST", "/reopen", reopen, NEEDS["reopen"]),
 )
+
+CHARGES: Final[Mapping[Callable[[Space, Call], Answer], Charge]] = {
+    remember: "writes",
+    revise_memory: "writes",
+    restore_memory: "writes",
+    link_memories: "writes",
+    consolidate: "writes",
+    recall: "recalls",
+    complete: "recalls",
+}
+"""What counts against a rate among the quotas. What gives something up does not."""
 
 REGISTRY_OPERATIONS: Final = (
     RegistryOperation("POST", "/spaces", create_space, NEEDS["create_space"], takes_body=True),

@@ -29,8 +29,6 @@ import numpy as np
 from engram import limits
 from engram.errors import FieldError, Invalid, Malformed
 from engram.memory.completion import Known
-from engram.memory.decay import Decay, checked_decay
-from engram.memory.forgetting import Forgetting
 from engram.memory.model import (
     Changes,
     EmbeddingSpec,
@@ -44,11 +42,9 @@ from engram.memory.model import (
     Spread,
     Vector,
 )
-from engram.memory.policies import checked_forgetting
+from engram.memory.quotas import Quotas, parse_quotas
 from engram.memory.relations import RELATED
-from engram.memory.retention import Retention, checked_retention
-from engram.memory.rhythm import Rhythm, checked_rhythm
-from engram.memory.settings import SettingsGiven
+from engram.server.settings_bodies import QuotasBody
 from wal.decoding import decoder_of
 
 if TYPE_CHECKING:
@@ -79,6 +75,15 @@ class NewSpaceBody(msgspec.Struct, forbid_unknown_fields=True):
 
     memory_space_id: str | None = None
     embedding: EmbeddingBody | None = None
+    quotas: QuotasBody | str | None = None
+
+    def given_quotas(self) -> Quotas | None:
+        quotas = self.quotas
+        if quotas is None:
+            return None
+        if isinstance(quotas, str):
+            return parse_quotas("quotas", quotas)
+        return quotas.checked("quotas")
 
 
 class ForkBody(msgspec.Struct, forbid_unknown_fields=True):
@@ -97,73 +102,10 @@ class EmbeddingBody(msgspec.Struct, forbid_unknown_fields=True):
         return EmbeddingSpec(model=self.model, dimensions=self.dimensions)
 
 
-class RetentionBody(msgspec.Struct, forbid_unknown_fields=True):
-    """One of the two, or neither for all of history."""
-
-    positions: int | None = None
-    age_s: int | None = None
-
-    def checked(self, field: str) -> Retention:
-        return checked_retention(field, self.positions, self.age_s)
-
-
-class DecayBody(msgspec.Struct, forbid_unknown_fields=True):
-    """Its parts; what is left out has the default of its family."""
-
-    family: str = "power"
-    exponent: float | None = None
-    half_life_s: int | None = None
-    weight: float | None = None
-
-    def checked(self, field: str) -> Decay:
-        return checked_decay(field, self.family, self.exponent, self.half_life_s, self.weight)
-
-
-class ForgettingBody(msgspec.Struct, forbid_unknown_fields=True):
-    """Its parts; without a capacity and a threshold nothing is forgotten."""
-
-    capacity: int | None = None
-    threshold: float | None = None
-    grace_s: int | None = None
-    spare_kinds: list[str] = []
-    spare_tags: list[str] = []
-
-    def checked(self, field: str) -> Forgetting:
-        return checked_forgetting(field, **msgspec.structs.asdict(self))
-
-
 class ApplyBody(msgspec.Struct, forbid_unknown_fields=True):
     """`POST …/forgetting`."""
 
     dry_run: bool = False
-
-
-class RhythmBody(msgspec.Struct, forbid_unknown_fields=True):
-    """One of the two, both, or neither for consolidating only when asked."""
-
-    after: int | None = None
-    every_s: int | None = None
-
-    def checked(self, field: str) -> Rhythm:
-        return checked_rhythm(field, self.after, self.every_s)
-
-
-class SettingsBody(msgspec.Struct, forbid_unknown_fields=True):
-    """`PATCH` of a space; each setting may be given as text too, and what is left out stays."""
-
-    retention: RetentionBody | str | _Unset = _UNSET
-    decay: DecayBody | str | _Unset = _UNSET
-    forgetting: ForgettingBody | str | _Unset = _UNSET
-    consolidation: RhythmBody | str | _Unset = _UNSET
-
-    def given(self) -> SettingsGiven:
-        """What was given, as :meth:`engram.Space.configure` takes it."""
-        given = {
-            name: value if isinstance(value, str) else value.checked(name)
-            for name, value in msgspec.structs.asdict(self).items()
-            if value is not _UNSET
-        }
-        return cast("SettingsGiven", given)
 
 
 class MemoryBody(msgspec.Struct, forbid_unknown_fields=True):

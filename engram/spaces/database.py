@@ -13,6 +13,7 @@ from typing import Final
 from engram.bundles.files import Source, chunks_of, opened_source
 from engram.errors import DataRootUnusable, Invalid
 from engram.memory.model import DeletedSpace, EmbeddingSpec, Receipt, SpaceInfo
+from engram.memory.quotas import NO_QUOTAS, Quotas, QuotasGiven, check_quotas
 from engram.memory.validate import check_flag
 from engram.spaces.disk_errors import no_room
 from engram.spaces.entry import Entry
@@ -26,6 +27,7 @@ from engram.spaces.space import Space
 from engram.spaces.sweeper import Sweeper
 from wal.log import NO_ROOM
 from wal.os_vfs import open_root
+from wal.vfs import Directory
 
 _GRACE_S_MAX: Final = 100 * 366 * 24 * 3_600
 """A century, so that what is computed from it stays a time."""
@@ -55,23 +57,34 @@ class Database:
         return [each for each in residents if isinstance(each, Entry)]
 
     def create_space(
-        self, space_id: str | None = None, *, embedding: EmbeddingSpec | None = None
+        self,
+        space_id: str | None = None,
+        *,
+        embedding: EmbeddingSpec | None = None,
+        quotas: QuotasGiven | None = None,
     ) -> Space:
         """Make a new space, durably, and return its handle; without an id one is made up.
 
-        `embedding` None pins the default embedder. Raises :class:`engram.errors.SpaceExists`,
+        `embedding` None pins the default embedder; `quotas` bound what it may hold and be asked
+        for, see :meth:`engram.Space.configure`. Raises :class:`engram.errors.SpaceExists`,
         `SpaceInvalid`, `Invalid` (unknown embedder), `EmbedderUnavailable` or `DiskFull`.
         """
-        return self._registry.create(space_id, embedding)
+        return self._registry.create(space_id, embedding, _checked_quotas(quotas))
 
     def ensure_space(
-        self, space_id: str, *, embedding: EmbeddingSpec | None = None
+        self,
+        space_id: str,
+        *,
+        embedding: EmbeddingSpec | None = None,
+        quotas: QuotasGiven | None = None,
     ) -> tuple[Space, bool]:
         """The space of that id, made if it is not there, and whether it was made.
 
-        Raises :class:`engram.errors.SpaceExists` if it has another embedding than the one given.
+        Raises :class:`engram.errors.SpaceExists` if it has another embedding, or other quotas,
+        than those given.
         """
-        return self._registry.ensure(check_space_id(space_id), embedding)
+        check_space_id(space_id)
+        return self._registry.ensure(space_id, embedding, _checked_quotas(quotas))
 
     def space(self, space_id: str) -> Space:
         """The handle on an existing space. Raises :class:`engram.errors.SpaceNotFound`."""
@@ -181,6 +194,7 @@ def open_database(
     open_bytes_max: int = OPEN_BYTES_MAX,
     past_bytes_max: int = PAST_BYTES_MAX,
     scrub_bytes_per_s: int = 0,
+    quotas: QuotasGiven | None = None,
 ) -> Database:
     """Open the data root at `path`; with `create`, make it if it is not there.
 
@@ -202,11 +216,14 @@ def open_database(
     bytes a second, and verifies it. A space found damaged says so, takes no writes, and can still
     be read as far as it is in memory.
 
+    `quotas` hold for every space, but for those of its own that it has.
+
     Raises :class:`engram.errors.DataRootUnusable` saying why the folder cannot serve, `DiskFull`
     if there is no room to lay it out, `Invalid` for what is no path.
     """
     root = Path(_checked_path(path))
     _check_grace(delete_grace_s)
+    defaults = _checked_quotas(quotas) or NO_QUOTAS
     bounds = Bounds(
         _checked_bound("open_spaces_max", open_spaces_max),
         _checked_bound("open_bytes_max", open_bytes_max),
@@ -215,16 +232,7 @@ def open_database(
     _checked_bound("scrub_bytes_per_s", scrub_bytes_per_s, 0)
     if owner is None:
         owner = f"process {os.getpid()} ({Path(sys.argv[0]).name or 'python'})"
-    try:
-        if create:
-            _make_durable(root)
-        directory = open_root(str(root))
-    except OSError as error:
-        if error.errno in NO_ROOM:
-            raise no_room(str(root), error) from error
-        raise DataRootUnusable(_why(root, error)) from error
-    except ValueError as error:
-        raise DataRootUnusable(f"{str(root)!r} is not a path: {error}") from error
+    directory = _opened_root(root, create=create)
     sweeper = Sweeper()
     try:
         registry = Registry(
@@ -234,11 +242,29 @@ def open_database(
             delete_grace_s=delete_grace_s,
             bounds=bounds,
             sweeper=sweeper,
+            quotas=defaults,
         )
     except BaseException:
         directory.close()
         raise
     return Database(registry, root, scrub_bytes_per_s, sweeper)
+
+
+def _opened_root(root: Path, *, create: bool) -> Directory:
+    try:
+        if create:
+            _make_durable(root)
+        return open_root(str(root))
+    except OSError as error:
+        if error.errno in NO_ROOM:
+            raise no_room(str(root), error) from error
+        raise DataRootUnusable(_why(root, error)) from error
+    except ValueError as error:
+        raise DataRootUnusable(f"{str(root)!r} is not a path: {error}") from error
+
+
+def _checked_quotas(quotas: QuotasGiven | None) -> Quotas | None:
+    return None if quotas is None else check_quotas("quotas", quotas)
 
 
 def _checked_path(path: object) -> str:

@@ -31,6 +31,7 @@ def describe(entry: Entry, *, opened_only: bool) -> SpaceInfo:
         decay=store.state.settings.decay,
         forgetting=store.state.settings.forgetting,
         consolidation=store.state.settings.consolidation,
+        quotas=store.state.settings.quotas,
         position=view.position,
         memories=view.live_count(store.now_ns() // 1_000),
         bytes=store.log.size_bytes,

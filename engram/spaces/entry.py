@@ -28,6 +28,7 @@ from engram.feed.telling import SpaceName, Told
 from engram.memory.decide import Command, Observe
 from engram.spaces.identity import Identity
 from engram.spaces.machine import Committed
+from engram.spaces.rates import Rates
 from engram.spaces.residency import Residency
 from engram.spaces.store import Store, StoreClosed
 
@@ -49,6 +50,7 @@ class Entry:
         self.identity = identity
         self.feed = Feed(SpaceName(identity.memory_space_id, identity.uuid))
         self.used_s = 0.0
+        self.rates = Rates()
         self._open_store = open_store
         self._residency = residency
         self._pid = os.getpid()

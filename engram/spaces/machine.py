@@ -27,6 +27,7 @@ from engram.memory.purges import husk
 from engram.memory.settings import Settings, settings_in
 from engram.memory.state import State, StateError
 from engram.memory.storing import left_standing
+from engram.spaces.room import Room
 from wal.codec import Draft, check_draft
 from wal.commit import Decided
 from wal.format import FLAG_OBSERVED
@@ -59,6 +60,7 @@ class Machine:
         feed: Feed,
         noticing: Sequence[Callable[[], None]],
         log_time_ns: Callable[[], int],
+        room: Room,
     ) -> None:
         """`log_time_ns` is the time of the last record, which no later one is before."""
         self._memory_space_id = memory_space_id
@@ -67,6 +69,7 @@ class Machine:
         self._noticing = noticing
         self._log_time_ns = log_time_ns
         self._last: Ack | None = None
+        self._room = room
         self._overlay: dict[str, tuple[Latest, Vector | None]] = {}
         self._asked: dict[str, Latest | None] = {}
         self._links: dict[tuple[str, str, str], bool] = {}
@@ -141,7 +144,8 @@ class Machine:
         flags = FLAG_OBSERVED if isinstance(command, Observe) else 0
         draft = Draft(encode_batch(batch), len(batch.events), ack.time_ns, flags=flags)
         # Refused before the rest of the group may see it: what is too large never happens.
-        check_draft(draft)
+        payload_bytes = check_draft(draft)
+        self._room.take(self, batch, payload_bytes, timed.time_ns // 1_000)
         self._last = ack
         self._overlay_batch(batch, ack)
         return Decided(draft, staged)
@@ -198,6 +202,7 @@ class Machine:
 
     def abandon(self) -> None:
         self._overlay.clear()
+        self._room.clear()
         self._asked.clear()
         self._links.clear()
         self._anew.clear()

@@ -29,7 +29,6 @@ from engram.embedding.registry import DEFAULT, embedder_for
 from engram.errors import (
     DataRootUnusable,
     EngramError,
-    OutcomeUnknown,
     SpaceDamaged,
     SpaceExists,
     SpaceInvalid,
@@ -38,36 +37,32 @@ from engram.errors import (
     Unavailable,
 )
 from engram.feed.feed import Feed
-from engram.memory.events import SpaceCreated
 from engram.memory.model import DeletedSpace, EmbeddingSpec, Receipt, SpaceInfo
-from engram.memory.payload import NO_VECTORS, Batch, encode_batch
+from engram.memory.quotas import NO_QUOTAS, Quotas
 from engram.memory.validate import CALLER, check_embedding_spec
 from engram.spaces.copies import Copies, Ground
 from engram.spaces.description import describe, describe_damaged, describe_deleted
 from engram.spaces.disk_errors import EXHAUSTED, exhausted, no_room, root_error
 from engram.spaces.entry import Entry, check_process
-from engram.spaces.identity import IDENTITY_NAME, Identity, read_identity, write_identity
+from engram.spaces.identity import IDENTITY_NAME, Identity, read_identity
 from engram.spaces.ids import check_space_id, mint_space_id
 from engram.spaces.layout import (
     CREATE_LOCK,
     CREATE_LOCK_WAIT_S,
     SERVER_LOCK,
-    TMP_DIR,
     clear_tmp,
     lay_out,
     open_control,
 )
 from engram.spaces.lifecycle import DELETE_GRACE_S, Lifecycle
-from engram.spaces.making import new_identity
+from engram.spaces.making import build_space, new_identity
 from engram.spaces.opening import open_aside, open_in_place
 from engram.spaces.past import PastStates
 from engram.spaces.residency import Bounds, Residency
 from engram.spaces.space import Space
-from engram.spaces.store import NONCE_BYTES, Clock, Store, translated, was_deleted
+from engram.spaces.store import Clock, Store, translated, was_deleted
 from engram.spaces.sweeper import Sweeper
 from wal import errors as wal_errors
-from wal.codec import Draft
-from wal.create import create_log
 from wal.live_set import LOG_DIR
 from wal.log import NO_ROOM
 from wal.opened import DEFAULT_OPTIONS, LogOptions
@@ -90,12 +85,14 @@ class Registry:
         delete_grace_s: float = DELETE_GRACE_S,
         bounds: Bounds = _BOUNDS,
         sweeper: Sweeper | None = None,
+        quotas: Quotas = NO_QUOTAS,
     ) -> None:
         """Take the data root into use, laying it out if it is empty.
 
         `exclusive` refuses a second server: raises :class:`engram.errors.SpaceLocked`.
         `delete_grace_s` is how long a space deleted here can be restored for certain, `bounds` what
-        open spaces may take, `sweeper` looks after them. `DataRootUnusable`: for an unfit folder.
+        open spaces may take, `sweeper` looks after them, `quotas` bound those without quotas of
+        their own. `DataRootUnusable`: for an unfit folder.
         """
         self._root = root
         self._pid = os.getpid()
@@ -104,7 +101,13 @@ class Registry:
         self._options = options
         pasts = PastStates(bounds.past_bytes)
         self._new_store = partial(
-            Store, owner=owner, pasts=pasts, sweeper=sweeper, clock=clock, options=options
+            Store,
+            owner=owner,
+            pasts=pasts,
+            sweeper=sweeper,
+            quotas=quotas,
+            clock=clock,
+            options=options,
         )
         self.residency = Residency(bounds)
         self._entries: dict[str, Entry] = {}
@@ -170,9 +173,14 @@ class Registry:
         finally:
             lock.release()
 
-    def create(self, space_id: str | None, embedding: EmbeddingSpec | None) -> Space:
+    def create(
+        self,
+        space_id: str | None,
+        embedding: EmbeddingSpec | None,
+        quotas: Quotas | None = None,
+    ) -> Space:
         """Make a space, whole or not at all. Raises :class:`engram.errors.SpaceExists`."""
-        space, created = self.ensure(space_id, embedding)
+        space, created = self.ensure(space_id, embedding, quotas)
         if not created:
             raise SpaceExists(
                 f"space {space.id!r} exists already. Use it, or choose another id",
@@ -180,10 +188,16 @@ class Registry:
             )
         return space
 
-    def ensure(self, space_id: str | None, embedding: EmbeddingSpec | None) -> tuple[Space, bool]:
+    def ensure(
+        self,
+        space_id: str | None,
+        embedding: EmbeddingSpec | None,
+        quotas: Quotas | None = None,
+    ) -> tuple[Space, bool]:
         """The space of that id, and whether this call made it.
 
-        Raises :class:`engram.errors.SpaceExists` if it exists with another embedding than given.
+        Raises :class:`engram.errors.SpaceExists` if it exists with another embedding than given, or
+        with other quotas.
         """
         self._check_open()
         if space_id is None:
@@ -199,7 +213,7 @@ class Registry:
             if spec.model != CALLER and isinstance(embedder, TriedEmbedder):
                 embedder.check()  # before the lock: it takes as long as the network does
             with self._exclusively(space_id):
-                entry, created = self._make(space_id, spec)
+                entry, created = self._make(space_id, spec, quotas)
         if not created and embedding is not None and entry.identity.embedding != embedding:
             has = entry.identity.embedding
             raise SpaceExists(
@@ -208,6 +222,14 @@ class Registry:
                 "or choose another id",
                 memory_space_id=space_id,
             )
+        if not created and quotas is not None:
+            has_quotas = entry.store().state.settings.quotas
+            if has_quotas != quotas:
+                raise SpaceExists(
+                    f"space {space_id!r} exists with the quotas {has_quotas}. Leave them out to "
+                    "use it as it is, or configure it",
+                    memory_space_id=space_id,
+                )
         return Space(entry, self._copies), created
 
     @contextmanager
@@ -232,7 +254,9 @@ class Registry:
             self._check_open()
             raise root_error(self._root.path, error) from error
 
-    def _make(self, space_id: str, spec: EmbeddingSpec) -> tuple[Entry, bool]:
+    def _make(
+        self, space_id: str, spec: EmbeddingSpec, quotas: Quotas | None
+    ) -> tuple[Entry, bool]:
         self._lifecycle.settle(space_id)
         entry = self._look(space_id)  # another process may have been faster
         if entry is not None:
@@ -245,7 +269,9 @@ class Registry:
                 memory_space_id=space_id,
             )
         try:
-            identity = self._build(space_id, spec)
+            now_ns = self._clock()
+            identity = new_identity(self._lifecycle, space_id, spec, now_ns)
+            build_space(self._root, self._control, identity, quotas, now_ns)
         except OSError as error:
             if error.errno in NO_ROOM:
                 raise no_room(f"space {space_id!r}", error, space_id) from error
@@ -255,50 +281,6 @@ class Registry:
     def receive(self, space_id: str, chunks: Iterator[bytes]) -> Space:
         """Make a space from a bundle; see :class:`engram.spaces.copies.Copies`."""
         return self._copies.receive(space_id, chunks)
-
-    def _build(self, space_id: str, spec: EmbeddingSpec) -> Identity:
-        """Lay the space out in tmp, durably, then rename it into place, durably."""
-        now_ns = self._clock()
-        identity = new_identity(self._lifecycle, space_id, spec, now_ns)
-        created = SpaceCreated(
-            memory_space_id=space_id,
-            generation=identity.generation,
-            embedding_model=spec.model,
-            dimensions=spec.dimensions,
-        )
-        payload = encode_batch(Batch([created], NO_VECTORS))
-        tmp = self._control.open_dir(TMP_DIR)
-        try:
-            space_dir = tmp.make_dir(identity.uuid)
-            try:
-                write_identity(space_dir, identity)
-                create_log(
-                    space_dir,
-                    space_uuid=identity.uuid_bytes,
-                    nonce=secrets.token_bytes(NONCE_BYTES),
-                    now_ns=now_ns,
-                    first=Draft(payload, 1, now_ns),
-                )
-            finally:
-                space_dir.close()
-            tmp.rename(identity.uuid, self._root, space_id)
-        except OSError:
-            # What is half made takes room, which may be what was missing. What cannot be removed
-            # now is removed at the next start.
-            with suppress(OSError):
-                tmp.remove_tree(identity.uuid)
-            raise
-        finally:
-            tmp.close()
-        try:
-            self._root.sync()
-        except OSError as error:
-            raise OutcomeUnknown(
-                f"space {space_id!r} was made, but may not outlive a power failure: "
-                f"{error.strerror}. See whether it is there, and create it again if not",
-                memory_space_id=space_id,
-            ) from error
-        return identity
 
     def space(self, space_id: str) -> Space:
         """A handle on an existing space. Raises :class:`engram.errors.SpaceNotFound`."""

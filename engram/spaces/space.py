@@ -35,6 +35,7 @@ from engram.memory.model import (
     Vector,
     with_etag,
 )
+from engram.memory.quotas import Quotas
 from engram.memory.settings import SettingsGiven, checked_settings
 from engram.spaces.as_of import Moment, moment
 from engram.spaces.changing import Changing
@@ -52,6 +53,7 @@ from engram.spaces.requests import (
 
 if TYPE_CHECKING:
     from engram.spaces.entry import Entry
+    from engram.spaces.rates import Charge
 
 
 class Space(Completing, Consolidating, Changing):
@@ -104,10 +106,23 @@ class Space(Completing, Consolidating, Changing):
         and what that counts for in recall: a :class:`engram.Decay`, or its text: `power:0.5`,
         `exponential:30d`, `none`, each with `,weight:0.1` if wanted. `consolidation` says when
         :meth:`consolidate` runs by itself: a :class:`engram.Rhythm`, or its text: `off`,
-        `after:100` (new episodes), `every:1d`, or both. Raises `Invalid`.
+        `after:100` (new episodes), `every:1d`, or both. `quotas` bound what the space may hold and
+        be asked for: :class:`engram.Quotas`, a mapping, or their text, as
+        `memories:100000,bytes:1000000000,writes_per_second:50,recalls_per_second:50,subscribers:8`;
+        `none`. Raises `Invalid`.
         """
         self._commit(self._store(), Configure(checked_settings(settings)))
         return self.info()
+
+    def quotas(self) -> Quotas:
+        """The quotas that hold: the space's own, and those of the database where it has none."""
+        return self._store().quotas
+
+    def charge(self, charge: Charge) -> None:
+        """Count a request by somebody else, for surfaces that serve them; see the rates among the
+        quotas. Raises :class:`engram.errors.RateLimited`.
+        """
+        self._entry.rates.charge(charge, self.quotas(), self.id)
 
     def get(
         self, memory_id: str, *, include_embedding: bool = False, as_of: AsOf | None = None

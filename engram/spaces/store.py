@@ -28,6 +28,7 @@ from engram.feed.telling import Told, tell
 from engram.memory.decide import Command, Observe
 from engram.memory.model import Compaction, Event, SpaceState
 from engram.memory.payload import PayloadError, decode_batch
+from engram.memory.quotas import NO_QUOTAS, Quotas
 from engram.memory.state import State, StateError
 from engram.memory.view import View
 from engram.spaces.compactor import Compactor, begin
@@ -38,6 +39,7 @@ from engram.spaces.identity import Identity
 from engram.spaces.log_errors import REOPEN, error_for
 from engram.spaces.machine import Committed, Machine, Timed
 from engram.spaces.past import PastStates
+from engram.spaces.room import Room
 from engram.spaces.sweeper import Sweeper
 from wal import errors as wal_errors
 from wal.codec import Record
@@ -70,6 +72,7 @@ class Store:
         owner: str,
         pasts: PastStates,
         sweeper: Sweeper | None = None,
+        quotas: Quotas = NO_QUOTAS,
         clock: Clock = time.time_ns,
         options: LogOptions = DEFAULT_OPTIONS,
         though_damaged: bool = False,
@@ -108,8 +111,10 @@ class Store:
         self.forgetter = Forgetter(self, sweeper)
         noticing = (self.compactor.notice, self.forgetter.notice, self.consolidator.notice)
         log = self.log
+        self.default_quotas = quotas
+        room = Room(identity.memory_space_id, log, quotas)
         self._machine = Machine(
-            identity.memory_space_id, self.state, feed, noticing, lambda: log.time_ns
+            identity.memory_space_id, self.state, feed, noticing, lambda: log.time_ns, room
         )
         self._committer = GroupCommitter(
             self.log, self._machine, name=f"engram-writer-{identity.memory_space_id}"
@@ -122,6 +127,11 @@ class Store:
             self.compactor.start()  # what a crash or a full disk has interrupted
         self.forgetter.notice()
         self.consolidator.notice()
+
+    @property
+    def quotas(self) -> Quotas:
+        """Those that hold, with the defaults where the space has none of its own."""
+        return self.state.settings.quotas.over(self.default_quotas)
 
     def now_ns(self) -> int:
         return self._clock()

@@ -332,7 +332,7 @@ def recovery_trusts_names_the_disk_may_not_have(patch: Patch) -> None:
 
 
 def does_not_sync_the_parent_of_a_new_space(patch: Patch) -> None:
-    skip_sync_in(patch, "_build")
+    skip_sync_in(patch, "build_space")
 
 
 def opens_a_space_whose_name_may_not_be_durable(patch: Patch) -> None:

@@ -278,7 +278,7 @@ INVALID: list[tuple[str, Any, str]] = [
     (R, {"memory_ids": "one"}, "memory_ids"),
     (R, {"embedding": [1, 2, 3]}, "embedding"),
     (S, {"memory_space_id": 5}, "memory_space_id"),
-    (S, {"memory_space_id": "new", "quotas": {}}, "quotas"),
+    (S, {"memory_space_id": "new", "owner": {}}, "owner"),
     (S, {"memory_space_id": "new", "embedding": "caller"}, "embedding"),
     (S, {"memory_space_id": "new", "embedding": {"model": "caller"}}, "embedding.dimensions"),
     (
@@ -377,6 +377,13 @@ def test_a_recall_by_a_memory_that_is_not_there_is_refused(unchanged: Api) -> No
         ({"consolidation": {"after": 0}}, "consolidation.after"),
         ({"consolidation": {"every_s": 0.5}}, "consolidation.every_s"),
         ({"consolidation": {"at": 1}}, "consolidation.at"),
+        ({"quotas": "lots"}, "quotas"),
+        ({"quotas": None}, "quotas"),
+        ({"quotas": {"memories": -1}}, "quotas.memories"),
+        ({"quotas": {"memories": 1.5}}, "quotas.memories"),
+        ({"quotas": {"bytes": 10**30}}, "quotas.bytes"),
+        ({"quotas": {"writes_per_second": 0}}, "quotas.writes_per_second"),
+        ({"quotas": {"disk": 1}}, "quotas.disk"),
         ({"embedding": {"model": "caller", "dimensions": 3}}, "embedding"),
     ],
 )

@@ -285,7 +285,9 @@ def test_spaces_are_made_listed_and_shown_alike(run: CommandLine, places: Places
     assert re.search(r"^embedding +caller, 2 dimensions$", shown.out, re.MULTILINE)
     both(run, places, "space", "show", "vectors", "--json")
     done = both(run, places, "space", "configure", "made", "--retention", "age:24h")
-    shown_as = f"retention age:1d, decay {engram.Decay()}, forgetting none, consolidation off"
+    shown_as = (
+        f"retention age:1d, decay {engram.Decay()}, forgetting none, consolidation off, quotas none"
+    )
     assert (done.code, done.out) == (0, f"configured made: {shown_as}\n")
     for where in places.values():
         shown = run("space", "show", "made", *where)
@@ -295,7 +297,9 @@ def test_spaces_are_made_listed_and_shown_alike(run: CommandLine, places: Places
     done = both(run, places, "space", "configure", "made", "--retention", "all", "--json")
     assert done.documents[0]["retention"] == {"positions": None, "age_s": None}
     done = both(run, places, "space", "configure", "made", "--decay", "none,weight:0.2")
-    settings = "retention all, decay none,weight:0.2, forgetting none, consolidation off"
+    settings = (
+        "retention all, decay none,weight:0.2, forgetting none, consolidation off, quotas none"
+    )
     assert done.out == f"configured made: {settings}\n"
     for where in places.values():
         shown = run("space", "show", "made", *where)

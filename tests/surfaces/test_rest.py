@@ -69,6 +69,7 @@ def test_a_space_is_created_shown_and_listed(client: TestClient) -> None:
         "decay",
         "forgetting",
         "consolidation",
+        "quotas",
         "position",
         "memories",
         "bytes",

@@ -38,6 +38,7 @@ def test_what_nobody_names_has_its_default() -> None:
         "open_spaces_max": OPEN_SPACES_MAX,
         "open_bytes_max": OPEN_BYTES_MAX,
         "past_bytes_max": PAST_BYTES_MAX,
+        "quotas": "none",
     }
     assert found.serving == {**found.opening, "scrub_bytes_per_s": 4 << 20}
 
@@ -46,6 +47,8 @@ def test_what_nobody_names_has_its_default() -> None:
 def test_a_flag_beats_the_environment_and_that_the_file(key: Any) -> None:
     kinds: dict[type, list[Any]] = {int: [1, 2, 3], str: ["a", "b", "c"], bool: [True, False, True]}
     values = kinds[key.kind]
+    if key.name == "quotas":
+        values = ["memories:1", "memories:2", "none"]
     table = {key.in_file: values[0]}
     environment = {key.variable: str(values[1]).lower() if key.kind is bool else str(values[1])}
     in_file = getattr(settings(table=table), key.name)
@@ -130,6 +133,7 @@ def test_elsewhere_it_is_taken_as_it_is() -> None:
         ({}, {}, {"host": [1]}, ["engram.toml: host", "a list"]),
         ({}, {}, {"server": {"url": URL}}, ["engram.toml: server", "a table"]),
         ({}, {}, {"default_space": ""}, ["engram.toml: default_space", "empty"]),
+        ({}, {}, {"quotas": "lots"}, ["engram.toml: quotas", "'lots'", "memories:100000"]),
         ({}, {}, {"require_explicit_space": 0}, ["require_explicit_space", "true or false"]),
         ({}, {"ENGRAM_REQUIRE_EXPLICIT_SPACE": "no"}, {}, ["SPACE='no'", "true or false"]),
         ({}, {}, {"server_default_space": "a"}, ["unknown key 'server_default_space'"]),

@@ -26,6 +26,7 @@ from engram.memory.events import (
 )
 from engram.memory.forgetting import Forgetting
 from engram.memory.payload import Batch, PayloadError, decode_batch, encode_batch
+from engram.memory.quotas import Quotas
 from engram.memory.retention import Retention
 from engram.memory.rhythm import Rhythm
 
@@ -88,6 +89,7 @@ events = st.lists(
         retention=st.builds(Retention, positions=st.none() | st.integers(1, 9))
         | st.builds(Retention, age_s=st.integers(1, 9)),
         consolidation=st.builds(Rhythm, after=st.none() | st.integers(1, 9)),
+        quotas=st.builds(Quotas, bytes=st.none() | st.integers(0, 9)),
         decay=st.builds(Decay, exponent=st.floats(0.01, 5), weight=st.floats(0, 1))
         | st.builds(Decay, family=st.just("exponential"), half_life_s=st.integers(1, 9)),
         forgetting=st.builds(Forgetting, capacity=st.none() | st.integers(1, 9))

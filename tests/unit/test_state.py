@@ -43,6 +43,7 @@ from engram.memory.events import (
 from engram.memory.model import Filter
 from engram.memory.payload import Batch
 from engram.memory.purges import is_husk, is_purged, redacted
+from engram.memory.quotas import Quotas
 from engram.memory.retention import KEEP_ALL, Retention
 from engram.memory.rhythm import Rhythm
 from engram.memory.settings import Settings
@@ -683,6 +684,7 @@ def test_the_last_configuration_holds() -> None:
             Settings(decay=Decay(family="none", weight=0)),
             Settings(decay=Decay(exponent=0.1)),
             Settings(consolidation=Rhythm(after=5, every_s=60)),
+            Settings(quotas=Quotas(memories=3, bytes=4, subscribers=0)),
             Settings(),
         )
     ):

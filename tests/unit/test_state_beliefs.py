@@ -30,6 +30,7 @@ from engram.memory.payload import Batch
 from engram.memory.purges import redacted
 from engram.memory.state import State, StateError
 from engram.spaces.machine import Machine, Timed
+from engram.spaces.room import Room
 from tests.unit.test_state import batch_of, fresh, stored, through_a_file
 
 EPISODES = "abcd"
@@ -256,6 +257,10 @@ def test_beliefs_that_live_rest_on_the_same_when_history_goes(
         assert set(state.derived_from(memory_id)) == held
 
 
+class Empty:
+    size_bytes = 0
+
+
 def told(words: str) -> list[Step]:
     return [Step(what, memory_id, ("a",)) for what, memory_id in map(str.split, words.split(", "))]
 
@@ -267,7 +272,8 @@ def told(words: str) -> list[Step]:
 def test_a_group_is_decided_like_one_command_at_a_time(history: list[Step], size: int) -> None:
     state = fresh()
     grouped, one = (
-        Machine("alpha", each, Feed(SpaceName("alpha", "u")), ()) for each in (state, fresh())
+        Machine("alpha", each, Feed(SpaceName("alpha", "u")), (), lambda: 0, Room("alpha", Empty()))
+        for each in (state, fresh())
     )
     group = Log()
     for number, step in enumerate(history, 1):
@@ -278,7 +284,7 @@ def test_a_group_is_decided_like_one_command_at_a_time(history: list[Step], size
             except (EngramError, Overtaken):
                 batches.append(None)
             else:
-                batches.append(decided.staged)
+                batches.append(decided.staged.batch)
         assert [b and b.events for b in batches[:1]] == [b and b.events for b in batches[1:]]
         if batches[1] is not None:
             position = one.state.view.position + 1

@@ -1,7 +1,7 @@
 """Who sends a request, found out before anything else about it, and whether it may go on.
 
 Every request passes :class:`Authentication` before it is routed, so an unknown caller learns
-nothing, not even which routes there are. What the caller may do is asked once the space is known.
+nothing of this server but that it is one. What the caller may do is asked once the space is known.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from engram import Database, Space
     from engram.server.calls import Call
 
-OPEN_PATHS: Final = frozenset({b"/healthz"})
-"""What is answered without a key: nothing there tells of spaces."""
+OPEN_PATHS: Final = frozenset({b"/healthz", b"/openapi.json", b"/docs"})
+"""What is answered without a key: nothing there tells of spaces, only of what every server has."""
 _PRINCIPAL: Final = "engram.principal"
 
 

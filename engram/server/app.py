@@ -46,6 +46,8 @@ from engram.server.events import (
 )
 from engram.server.forks import FORK, fork_limiter, read_fork_call, run_fork
 from engram.server.middleware import BodyDrain, LocalOnly, PathGuard
+from engram.server.openapi.document import encoded_document
+from engram.server.openapi.page import docs_page
 from engram.server.problems import problem_of
 from engram.server.resolver import SPACE_HEADER, NameSpace, named_space, resolve
 from engram.server.responses import problem_response
@@ -132,7 +134,7 @@ def build_app(
     if default_space is not None:
         middleware.append(Middleware(DefaultSpaceFallback, default=default_space))
     app = Starlette(
-        routes=[*_routes(db, limiter, audiences, streams), Route("/healthz", _healthz)],
+        routes=[*_routes(db, limiter, audiences, streams), *_ROUTES_OUTSIDE],
         middleware=middleware,
         exception_handlers={HTTPException: _http_exception},
     )
@@ -289,15 +291,42 @@ def _response(answer: Answer) -> Response:
     return Response(answer.encoded(), answer.status, headers, media_type="application/json")
 
 
-async def _healthz(request: Request) -> Response:
+def _outside(respond: Callable[[Request], Response]) -> _Endpoint:
+    """What is served beside the API: without parameters, and about no space."""
+
+    async def endpoint(request: Request) -> Response:
+        try:
+            (await read_call(request, (), takes_body=False)).check()
+        except ClientDisconnect:
+            return Response(status_code=400)
+        except EngramError as error:
+            return _refused(error)
+        return respond(request)
+
+    return endpoint
+
+
+def _healthz(request: Request) -> Response:
     """The process is up and answers; it says nothing about any space."""
-    try:
-        (await read_call(request, (), takes_body=False)).check()
-    except ClientDisconnect:
-        return Response(status_code=400)
-    except EngramError as error:
-        return _refused(error)
     return Response(b'{"status":"ok"}', media_type="application/json")
+
+
+def _openapi(request: Request) -> Response:
+    explicit = request.app.state.default_space is None
+    return Response(encoded_document(explicit=explicit), media_type="application/json")
+
+
+def _docs(request: Request) -> Response:
+    page = docs_page()
+    headers = {"content-security-policy": page.policy, "x-content-type-options": "nosniff"}
+    return Response(page.html, headers=headers, media_type="text/html")
+
+
+_ROUTES_OUTSIDE: Final = [
+    Route("/healthz", _outside(_healthz)),
+    Route("/openapi.json", _outside(_openapi)),
+    Route("/docs", _outside(_docs)),
+]
 
 
 def _refused(error: EngramError, space_id: str | None = None) -> Response:

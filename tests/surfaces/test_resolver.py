@@ -116,6 +116,8 @@ NOT_INSIDE_A_SPACE = {
     ("POST", f"{SPACE_PREFIX}/purge"),
     ("POST", f"{SPACE_PREFIX}/import"),
     ("GET", "/healthz"),
+    ("GET", "/openapi.json"),
+    ("GET", "/docs"),
 }
 # Answers without an end: which space they mean is tested in test_events.
 STREAMS = {("GET", f"{SPACE_PREFIX}/events"), ("GET", "/api/v1/events")}

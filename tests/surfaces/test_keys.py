@@ -318,7 +318,7 @@ class Streaming(NamedTuple):
 def streaming(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Streaming]:
     root = tmp_path_factory.mktemp("streaming")
     engram.open(root).close()
-    options = StreamOptions(heartbeat_s=30.0)
+    options = StreamOptions(heartbeat_s=600.0, write_s=600.0)  # neither is what ends a stream
     with closing(open_key_file(root)) as keys, closing(Access(keys)) as access:
         room = Room(per_key=2, per_space=3)
         with serving(root, options, access=access, room=room) as served:
@@ -378,7 +378,12 @@ def test_a_reader_that_takes_nothing_ends_with_its_key_too(streaming: Streaming)
     assert streaming.stream(url, "subscribe").status == 200
     assert streaming.stream(url, "subscribe").status == 429, "all the room of a space is taken"
     streaming.keys.revoke(made.record.id)
-    wait_until(lambda: streaming.stream(url, "subscribe").status == 200)
+
+    def there_is_room() -> bool:
+        with closing(streaming.stream(url, "subscribe")) as stream:
+            return stream.status == 200
+
+    wait_until(there_is_room)
 
 
 def test_one_key_and_one_space_have_room_for_so_many_streams(streaming: Streaming) -> None:
@@ -397,7 +402,12 @@ def test_one_key_and_one_space_have_room_for_so_many_streams(streaming: Streamin
     assert (full.status, document["memory_space_id"]) == (429, "alpha")
     for stream in taken:
         stream.close()
-    wait_until(lambda: streaming.served.stream(url, **header).status == 200)
+
+    def there_is_room() -> bool:
+        with closing(streaming.served.stream(url, **header)) as stream:
+            return stream.status == 200
+
+    wait_until(there_is_room)
 
 
 def test_a_real_server_with_keys_and_its_commands(

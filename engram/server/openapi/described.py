@@ -31,6 +31,7 @@ from engram.memory.model import (
 )
 from engram.server import wire
 from engram.server.openapi import answers
+from engram.server.settings_bodies import SettingsBody
 
 Struct = type[msgspec.Struct]
 Refusals = tuple[type[errors.EngramError], ...]
@@ -267,7 +268,7 @@ DESCRIBED: Final[Mapping[tuple[str, str], Described]] = {
         "spaces",
         "Change the settings of a space; what is left out stays",
         {200: SpaceInfo},
-        (wire.SettingsBody,),
+        (SettingsBody,),
         also=(*WITH_BODY, *WRITING),
         example={"retention": {"positions": 100_000}, "decay": "power:0.5"},
     ),

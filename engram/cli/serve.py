@@ -168,6 +168,7 @@ def serve(
 
 def _run(settings: Settings, *, as_json: bool) -> None:
     from engram.access.key_file import open_key_file
+    from engram.server.request_ids import RequestIdFilter
     from engram.server.serve import serve as run
 
     stand_in = settings.server_default_space.value
@@ -177,7 +178,10 @@ def _run(settings: Settings, *, as_json: bool) -> None:
             "requests that name no space need one that they mean: give --default-space ID, or "
             f"leave require_explicit_space (here: {explicit.origin}) out"
         )
-    logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    handler = logging.StreamHandler()
+    handler.addFilter(RequestIdFilter())
+    text = "%(asctime)s %(levelname)s %(name)s:%(request)s %(message)s"
+    logging.basicConfig(format=text, handlers=[handler])
     root = data_root_of(settings)
 
     def announce(url: str) -> None:

@@ -49,6 +49,7 @@ from engram.server.middleware import BodyDrain, LocalOnly, PathGuard
 from engram.server.openapi.document import encoded_document
 from engram.server.openapi.page import docs_page
 from engram.server.problems import problem_of
+from engram.server.request_ids import RequestIds
 from engram.server.resolver import SPACE_HEADER, NameSpace, named_space, resolve
 from engram.server.responses import problem_response
 from engram.server.rest import (
@@ -126,6 +127,7 @@ def build_app(
     access = access or Access(None)
     audiences = Audiences(access, room)
     middleware = [
+        Middleware(RequestIds),
         Middleware(BodyDrain),
         Middleware(LocalOnly, access=access),
         Middleware(Authentication, access=access),

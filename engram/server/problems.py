@@ -32,6 +32,7 @@ class Problem(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     position: int | None = None
     space_uuid: str | None = None
     retry_after_s: int | None = None
+    request_id: str | None = None
 
 
 def problem_of(error: EngramError, *, memory_space_id: str | None = None) -> Problem:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from http import HTTPStatus
 from typing import Final
 
+import msgspec
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from engram.errors import Malformed
+from engram.errors import EngramError, Malformed
 from engram.server.problems import PROBLEM_MEDIA_TYPE, encode_problem, problem_of
+from engram.server.request_ids import REQUEST_ID_HEADER, made_request_id
 
 HEAD_BYTES_MAX: Final = 64 << 10
 """Request line and headers together; httptools itself would gather them without end."""
@@ -39,16 +42,21 @@ class EngramProtocol(HttpToolsProtocol):
             raise ValueError(f"request line and headers exceed {HEAD_BYTES_MAX} bytes")
 
     def send_400_response(self, msg: str) -> None:
-        body = encode_problem(
-            problem_of(
-                Malformed(
-                    "this is not an HTTP request that can be read: check its request line, "
-                    f"percent-encoding and headers (together at most {HEAD_BYTES_MAX} bytes)"
-                )
+        self._refuse(
+            Malformed(
+                "this is not a request of HTTP/1.1 that can be read: check its request line, "
+                f"percent-encoding and headers (together at most {HEAD_BYTES_MAX} bytes)"
             )
         )
+
+    def _refuse(self, error: EngramError) -> None:
+        """Answer what never became a request, and close."""
+        request_id = made_request_id()
+        problem = msgspec.structs.replace(problem_of(error), request_id=request_id)
+        body = encode_problem(problem)
         head = (
-            "HTTP/1.1 400 Bad Request\r\n"
+            f"HTTP/1.1 {error.status} {HTTPStatus(error.status).phrase}\r\n"
+            f"{REQUEST_ID_HEADER.lower()}: {request_id}\r\n"
             f"content-type: {PROBLEM_MEDIA_TYPE}\r\n"
             f"content-length: {len(body)}\r\n"
             "connection: close\r\n\r\n"

@@ -214,6 +214,7 @@ BESIDE = {  # what every answer may have, or what its media type says
     "content-length",
     "content-type",
     "content-security-policy",
+    "x-request-id",
     "x-content-type-options",
 }
 STREAMS = {"events", "events_of_several"}  # without an end: test_events reads them

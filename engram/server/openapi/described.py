@@ -51,7 +51,12 @@ EVERY: Final[Refusals] = (
 )
 """What any request may be refused with."""
 IN_SPACE: Final[Refusals] = (errors.SpaceNotFound, errors.SpaceLocked, errors.SpaceDamaged)
-WRITING: Final[Refusals] = (errors.OutcomeUnknown, errors.DiskFull)
+WRITING: Final[Refusals] = (
+    errors.OutcomeUnknown,
+    errors.DiskFull,
+    errors.QuotaExceeded,
+    errors.RateLimited,
+)
 WITH_BODY: Final[Refusals] = (errors.UnsupportedMediaType, errors.Invalid)
 ON_MEMORY: Final[Refusals] = (errors.MemoryNotFound, errors.Invalid)
 AS_OF: Final[Refusals] = (errors.HistoryGone, errors.PositionBeyondEnd)
@@ -208,6 +213,7 @@ DESCRIBED: Final[Mapping[tuple[str, str], Described]] = {
             *WITH_BODY,
             *EMBEDDING,
             errors.MemoryNotFound,
+            errors.RateLimited,
             *AS_OF,
         ),
         example={"query": "when is the deploy key rotated", "limit": 5, "explain": True},
@@ -219,7 +225,7 @@ DESCRIBED: Final[Mapping[tuple[str, str], Described]] = {
         "Fill in a partial cue",
         {200: Completion},
         (wire.CompleteBody,),
-        also=(*WITH_BODY, *EMBEDDING),
+        also=(*WITH_BODY, *EMBEDDING, errors.RateLimited),
         example={"query": "the deploy key is rotated every", "known": {"tags": ["ops"]}},
     ),
     ("POST", "/reopen"): Described(

@@ -18,6 +18,7 @@ from engram.server.openapi.described import DESCRIBED, EVERY, IN_SPACE, JSON, De
 from engram.server.openapi.parameters import PATH_PARAMETERS, SPACE_ID, Parameter, parameter_of
 from engram.server.openapi.schemas import component_schemas, reference
 from engram.server.problems import PROBLEM_MEDIA_TYPE, PROBLEM_TYPE_BASE, Problem
+from engram.server.request_ids import REQUEST_ID_HEADER
 from engram.server.resolver import SPACE_HEADER
 from engram.server.rest import (
     API,
@@ -51,6 +52,9 @@ in the header `{SPACE_HEADER}` of the same route without that part. GET routes a
 
 Bodies are JSON in UTF-8, times RFC 3339. Fields and parameters that are not named here are \
 refused. Bodies may have {limits.BODY_BYTES_MAX} bytes. Errors are problem documents (RFC 9457).
+
+Every answer has a `{REQUEST_ID_HEADER}`: the one that was sent, if it was sane, else one that was \
+made; problems have it too, and what the server logs of the request.
 """
 _TAGS: Final = {
     "memories": "What is remembered",
@@ -328,6 +332,8 @@ def _problems(item: Served, refusals: _Refusals) -> Iterator[tuple[str, dict[str
         refusal: dict[str, Any] = {"description": listed, "content": content}
         if status == errors.Unauthenticated.status:
             refusal["headers"] = {"WWW-Authenticate": _header("As RFC 6750 has it.")}
+        if errors.RateLimited.problem in problems:
+            refusal["headers"] = {"Retry-After": _header("Seconds, where a rate was exceeded.")}
         yield str(status), refusals.reference(status, refusal)
 
 

@@ -19,6 +19,7 @@ from engram.memory.decay import EXPONENT_MAX, EXPONENT_MIN, HALF_LIFE_S_MAX, WEI
 from engram.memory.durations import DURATION_S_MAX
 from engram.memory.forgetting import CAPACITY_MAX, LEVEL_MAX
 from engram.memory.kinds import KINDS
+from engram.memory.quotas import QUOTA_MAX
 from engram.memory.retention import AGE_S_MAX, POSITIONS_MAX
 from engram.memory.rhythm import AFTER_MAX
 from engram.server.openapi.parameters import MEMORY_ID, POSITION, SPACE_ID, Schema
@@ -105,6 +106,13 @@ LIMITS: Final[Mapping[str, Mapping[str, Schema]]] = {
         "spare_tags": _TAGS,
     },
     "RhythmBody": {"after": _whole(1, AFTER_MAX), "every_s": _whole(1, DURATION_S_MAX)},
+    "QuotasBody": {
+        "memories": _whole(0, QUOTA_MAX),
+        "bytes": _whole(0, QUOTA_MAX),
+        "writes_per_second": _whole(1, QUOTA_MAX),
+        "recalls_per_second": _whole(1, QUOTA_MAX),
+        "subscribers": _whole(0, QUOTA_MAX),
+    },
     "MemoryBody": {**_MEMORY, "id": MEMORY_ID},
     "BatchBody": {"memories": {"minItems": 1, **_list(limits.MEMORIES_PER_REQUEST_MAX)}},
     "ChangesBody": _MEMORY,

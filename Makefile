@@ -12,7 +12,7 @@ LOCK := $(BIN)/python -m piptools compile --quiet --strip-extras --allow-unsafe 
 	--no-header --no-emit-index-url --no-emit-trusted-host --no-emit-find-links
 
 .DEFAULT_GOAL := help
-.PHONY: help run demo test coverage check drill simulate torture fuzz mutants faults multifaults bench lock clean
+.PHONY: help run demo test coverage check drill simulate torture fuzz schemathesis mutants faults multifaults bench lock clean
 
 help: ## list the targets
 	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -82,6 +82,9 @@ torture: $(VENV)/.test-ready ## crash a real ext4 in STATES=600 more ways (takes
 
 fuzz: $(VENV)/.test-ready ## fuzz every target for TIME=300 seconds or RUNS=N; goes on where it ended
 	@$(BIN)/python -m fuzz $(if $(RUNS),--runs $(RUNS),--time $(TIME)) $(TARGETS)
+
+schemathesis: $(VENV)/.test-ready ## send a server CASES=20000 requests made up from its OpenAPI document; SEED=N
+	@$(BIN)/python -m tests.surfaces.conformance $(if $(CASES),--cases $(CASES)) $(if $(SEED),--seed $(SEED))
 
 mutants: $(VENV)/.test-ready ## plant each deliberate durability bug and name the test that finds it
 	@$(BIN)/python tools/mutants.py

@@ -312,6 +312,8 @@ def _problems(item: Served, refusals: _Refusals) -> Iterator[tuple[str, dict[str
     kinds = [*(EVERY if item.path.startswith(API) else _OUTSIDE), *item.described.also]
     if item.described.in_space:
         kinds += IN_SPACE
+    if "{" in item.path:  # and so a path that no operation has
+        kinds.append(errors.RouteNotFound)
     if IF_MATCH in item.understood:
         kinds.append(errors.Stale)
     if item.header or item.described.name == _SEVERAL:

@@ -22,11 +22,13 @@ SPACE_ID: Final[Schema] = {
     "pattern": f"^[a-z0-9][a-z0-9_-]{{0,{limits.SPACE_ID_CHARACTERS_MAX - 1}}}$",
     "description": "No name that Windows reserves (`con`, `nul`, `com1` …).",
 }
+_NOWHERE: Final = r"\/\\\x00-\x1f\x7f-\x9f"
+"""What no place of an id may have; spaces only the first and the last may not be."""
 MEMORY_ID: Final[Schema] = {
     "type": "string",
     "minLength": 1,
     "maxLength": limits.MEMORY_ID_CHARACTERS_MAX,
-    "pattern": r"^[^\s\/\\](?:[^\/\\]*[^\s\/\\])?$",
+    "pattern": f"^[^\\s{_NOWHERE}](?:[^{_NOWHERE}]*[^\\s{_NOWHERE}])?$",
     "description": "Printable characters, and not `.` or `..`.",
 }
 POSITION: Final[Schema] = {"type": "integer", "minimum": 1, "maximum": POSITION_MAX}

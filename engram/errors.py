@@ -35,6 +35,8 @@ class EngramError(Exception):
     status: ClassVar[int] = 500
     grpc: ClassVar[str] = "INTERNAL"
     exit_code: ClassVar[int] = 1
+    retry_after_s: int | None = None
+    """When to come again, for what is refused only for now."""
 
     def __init__(
         self,
@@ -42,8 +44,11 @@ class EngramError(Exception):
         *,
         memory_space_id: str | None = None,
         errors: tuple[FieldError, ...] = (),
+        retry_after_s: int | None = None,
     ) -> None:
         super().__init__(detail)
+        if retry_after_s is not None:
+            self.retry_after_s = retry_after_s
         self.detail = detail
         self.memory_space_id = memory_space_id
         self.errors = errors
@@ -209,9 +214,13 @@ class Invalid(EngramError):
     status, grpc, exit_code = 422, "INVALID_ARGUMENT", 2
 
     @classmethod
-    def of(cls, field: str, message: str, **kw: str | None) -> Invalid:
+    def of(cls, field: str, message: str, *, memory_space_id: str | None = None) -> Invalid:
         """An error about one field."""
-        return cls(f"{field}: {message}", errors=(FieldError(field, message),), **kw)
+        return cls(
+            f"{field}: {message}",
+            errors=(FieldError(field, message),),
+            memory_space_id=memory_space_id,
+        )
 
 
 class QuotaExceeded(EngramError):
@@ -222,23 +231,11 @@ class QuotaExceeded(EngramError):
 
 
 class RateLimited(EngramError):
-    """More was asked of a space in a second than its quotas allow. `retry_after_s` says when to
-    come again.
-    """
+    """More was asked of a space in a second than its quotas allow."""
 
     problem, title = "rate-limited", "Too many requests"
     status, grpc, exit_code = 429, "RESOURCE_EXHAUSTED", 1
-
-    def __init__(
-        self,
-        detail: str,
-        *,
-        memory_space_id: str | None = None,
-        errors: tuple[FieldError, ...] = (),
-        retry_after_s: int = 1,
-    ) -> None:
-        super().__init__(detail, memory_space_id=memory_space_id, errors=errors)
-        self.retry_after_s = retry_after_s
+    retry_after_s = 1
 
 
 class SpaceDamaged(EngramError):

@@ -15,7 +15,7 @@ import msgspec
 import numpy as np
 
 from engram import errors
-from engram.errors import EngramError, FieldError, HistoryGone, RateLimited, ServerAnswerInvalid
+from engram.errors import EngramError, FieldError, HistoryGone, ServerAnswerInvalid
 from engram.memory.model import (
     Event,
     LinksPage,
@@ -173,14 +173,12 @@ def error_of(answer: Answer) -> EngramError:
             position=problem.position,
             space_uuid=problem.space_uuid,
         )
-    refusal = kind(
+    return kind(
         detail,
         memory_space_id=problem.memory_space_id,
         errors=tuple(FieldError(item.field, item.message) for item in problem.errors),
+        retry_after_s=problem.retry_after_s,
     )
-    if isinstance(refusal, RateLimited):
-        refusal.retry_after_s = problem.retry_after_s or 1
-    return refusal
 
 
 def event_of(data: bytes, asked: str, space_id: str) -> Event:

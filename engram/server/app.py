@@ -73,6 +73,7 @@ from engram.server.transfers import (
     read_import_call,
     run_import,
 )
+from engram.server.turns import Turns, work_of
 
 if TYPE_CHECKING:
     from engram import Database
@@ -144,6 +145,7 @@ def build_app(
     app.router.redirect_slashes = False
     app.state.audiences = audiences
     app.state.default_space = default_space
+    app.state.turns = Turns()
     return app
 
 
@@ -238,6 +240,7 @@ def _endpoint(
     read: Callable[..., Awaitable[Call]] = read_call,
 ) -> _Endpoint:
     """`work` runs in a worker thread, `respond` turns what it returns into a response here."""
+    kind = work_of(operation.need)
 
     async def endpoint(request: Request) -> Response:
         space_id: str | None = None
@@ -254,7 +257,7 @@ def _endpoint(
                     space_id,
                 )
             call.principal = principal_of_scope(request.scope)
-            async with call.attended():
+            async with call.attended(), request.app.state.turns.turn(space_id, kind):
                 return respond(await anyio.to_thread.run_sync(work, call, limiter=limiter))
         except anyio.get_cancelled_exc_class():
             if operation not in _STOPPED:

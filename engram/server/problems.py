@@ -6,7 +6,7 @@ from typing import Final
 
 import msgspec
 
-from engram.errors import EngramError, HistoryGone, RateLimited
+from engram.errors import EngramError, HistoryGone
 
 PROBLEM_TYPE_BASE: Final = "https://engram.dev/problems/"
 PROBLEM_MEDIA_TYPE: Final = "application/problem+json"
@@ -48,7 +48,7 @@ def problem_of(error: EngramError, *, memory_space_id: str | None = None) -> Pro
         oldest_position=gone.oldest_position if gone else None,
         position=gone.position if gone else None,
         space_uuid=gone.space_uuid if gone else None,
-        retry_after_s=error.retry_after_s if isinstance(error, RateLimited) else None,
+        retry_after_s=error.retry_after_s,
     )
 
 

@@ -17,6 +17,7 @@ import resource
 import shlex
 import signal
 import socket
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -46,6 +47,10 @@ KEEP_ALIVE_S: Final = 65
 SILENT_PEER_MS_MAX: Final = 60_000
 """How long what was sent may go unacknowledged before a connection counts as dead."""
 BACKLOG_MAX: Final = 2_048
+SWITCH_S: Final = 0.001
+"""How long one thread may keep the interpreter while others want it; Python's own is five times as
+much, which each step of a request would wait beside a busy space.
+"""
 ACCEPTED_AT_ONCE_MAX: Final = 64
 """asyncio tries so often to accept, and says so each time, when no more files may be opened."""
 PORT_MAX: Final = 65_535
@@ -81,6 +86,7 @@ def serve(
     called in the main thread.
     """
     files_max = _raise_descriptor_limit()
+    sys.setswitchinterval(SWITCH_S)
     local = is_local(host)
     if not local:
         _check_keys(data_root, host)

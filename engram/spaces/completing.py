@@ -20,12 +20,14 @@ from engram.memory.view import View
 from engram.spaces.requests import check_beta, check_known, check_limit
 
 if TYPE_CHECKING:
+    from engram.spaces.entry import Entry
     from engram.spaces.store import Store
 
 
 class _Handle(Protocol):
     """What completing needs of the handle it is a part of."""
 
+    _entry: Entry
     _spec: EmbeddingSpec
 
     def _store(self) -> Store: ...
@@ -78,14 +80,15 @@ class Completing:
             parts += [Part(vector) for vector in self._embed(texts)]
         now_us = store.now_ns() // 1_000
         view = store.state.view
-        completion = completed(
-            view,
-            Cue(tuple(parts), tuple(_agreements(view, query, given, now_us))),
-            beta=beta,
-            limit=limit,
-            now_us=now_us,
-            include_embedding=include_embedding,
-        )
+        with self._entry.computing:
+            completion = completed(
+                view,
+                Cue(tuple(parts), tuple(_agreements(view, query, given, now_us))),
+                beta=beta,
+                limit=limit,
+                now_us=now_us,
+                include_embedding=include_embedding,
+            )
         took_ms = round((time.perf_counter() - started) * 1_000, 3)
         return msgspec.structs.replace(completion, took_ms=took_ms)
 

@@ -35,6 +35,10 @@ from engram.spaces.store import Store, StoreClosed
 DAMAGE_REMEMBERED_S: Final = 5.0
 LOOK_S_MAX: Final = 0.5
 """How long somebody who needs a space no more than this waits to see whether it is open."""
+COMPUTING_MAX: Final = max(1, (os.cpu_count() or 1) // 2)
+"""Recalls of one space that compute at once: half of the processors, so that others find one free.
+More would not be faster for it, since most of a recall holds the interpreter.
+"""
 _LOG: Final = logging.getLogger("engram.spaces")
 
 
@@ -51,6 +55,7 @@ class Entry:
         self.feed = Feed(SpaceName(identity.memory_space_id, identity.uuid))
         self.used_s = 0.0
         self.rates = Rates()
+        self.computing = threading.BoundedSemaphore(COMPUTING_MAX)
         self._open_store = open_store
         self._residency = residency
         self._pid = os.getpid()

@@ -218,20 +218,16 @@ class Space(Completing, Consolidating, Changing):
         state, now_us = self._moment(as_of)
         words_embedded = mode != "lexical" and self._spec.model != check.CALLER
         view, rows = state.find_all(memory_ids, now_us)
-        cue = cue_of(
-            view,
-            found(self.id, memory_ids, rows),
-            query,
-            embedding,
-            dimensions=self._spec.dimensions,
-            embed=self._embed if words_embedded else None,
-        )
+        named = found(self.id, memory_ids, rows)
+        embed = self._embed if words_embedded else None
+        cue = cue_of(view, named, query, embedding, dimensions=self._spec.dimensions, embed=embed)
         chosen = mode_for(cue, mode, spread)
         wanted = Wanted(
             *(chosen, limit, filter, min_confidence, explain, now_us, spread or Spread()),
             decay=state.settings.decay,
         )
-        answered = answer(view, cue, wanted)
+        with self._entry.computing:
+            answered = answer(view, cue, wanted)
         for hit in answered.hits:
             with_etag(hit.memory, self.incarnation)
         recall_id = new_id()

@@ -173,6 +173,27 @@ class Stale(EngramError):
     status, grpc, exit_code = 412, "ABORTED", 4
 
 
+class InProgress(EngramError):
+    """A request with the same idempotency key is being worked on right now."""
+
+    problem, title = "in-progress", "Still in progress"
+    status, grpc, exit_code = 409, "ABORTED", 4
+
+
+class IdempotencyKeyReused(EngramError):
+    """An idempotency key was used for another request before."""
+
+    problem, title = "idempotency-key-reused", "Idempotency key reused"
+    status, grpc, exit_code = 422, "INVALID_ARGUMENT", 2
+
+
+class AnswerPurged(EngramError):
+    """A request was done before, and what it was answered was purged since."""
+
+    problem, title = "answer-purged", "Answer purged"
+    status, grpc, exit_code = 410, "FAILED_PRECONDITION", 3
+
+
 class HistoryGone(EngramError):
     """A position that history no longer holds, or that belongs to another incarnation.
 

@@ -23,7 +23,7 @@ from fuzz.values import draw
 
 with atheris.instrument_imports(include=["wal", "engram.memory"]):
     from engram.memory import payload
-    from engram.memory.events import Event, MemoryVersion
+    from engram.memory.events import Event, MemoryVersion, RequestAnswered
     from engram.memory.payload import Batch, PayloadError, encode_batch
     from wal.codec import Draft, Record, decode_record, encode_record
 
@@ -56,7 +56,7 @@ def headed(data: bytes) -> bytes:
 def shown(batch: Batch) -> tuple[str, Any, bytes]:
     """All of a batch, to the last bit."""
     vectors = np.ascontiguousarray(batch.vectors, "<f4")
-    return repr(list(batch.events)), vectors.shape, vectors.tobytes()
+    return repr((list(batch.events), batch.answered)), vectors.shape, vectors.tobytes()
 
 
 def check_bytes(data: bytes) -> None:
@@ -77,7 +77,10 @@ def drawn(choices: atheris.FuzzedDataProvider) -> Batch:
     rows = sum(isinstance(event, MemoryVersion) for event in events)
     dimensions = choices.ConsumeIntInRange(1, 4)
     bits = choices.ConsumeBytes(4 * rows * dimensions).ljust(4 * rows * dimensions, b"\0")
-    return Batch(events, np.frombuffer(bits, "<f4").reshape(rows, dimensions))
+    vectors = np.frombuffer(bits, "<f4").reshape(rows, dimensions)
+    if len(events) > 1 and isinstance(events[-1], RequestAnswered):
+        return Batch(events[:-1], vectors, events[-1])
+    return Batch(events, vectors)
 
 
 def check_structured(choices: atheris.FuzzedDataProvider) -> None:

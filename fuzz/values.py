@@ -54,6 +54,8 @@ def _draw(choices: atheris.FuzzedDataProvider, info: inspect.Type, depth: int) -
             return _within(choices.ConsumeRegularFloat(), least, most)
         case inspect.StrType():
             return choices.ConsumeUnicodeNoSurrogates(choices.ConsumeIntInRange(0, TEXT_CHARS_MAX))
+        case inspect.BytesType():
+            return bytes(choices.ConsumeBytes(choices.ConsumeIntInRange(0, TEXT_CHARS_MAX)))
         case inspect.BoolType():
             return choices.ConsumeBool()
         case inspect.NoneType():

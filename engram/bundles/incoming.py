@@ -13,7 +13,7 @@ contradict each other is refused like a damaged one.
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, suppress
 from itertools import chain
 from typing import Final
@@ -32,9 +32,11 @@ from engram.bundles.codec import (
 )
 from engram.bundles.credible import check_event, check_numbers, check_rows
 from engram.errors import Malformed, OutcomeUnknown
-from engram.memory.columns import StateColumns, compact, newer_columns
+from engram.indexes.answers import no_answers
+from engram.memory.columns import NOTHING_ANSWERED, StateColumns, compact, newer_columns
 from engram.memory.events import SpaceCreated
 from engram.memory.payload import PayloadError, decode_batch, encode_batch
+from engram.memory.purges import without_answers
 from engram.memory.state import State, StateError
 from engram.spaces.compactor import begin, state_of
 from engram.spaces.identity import Identity, write_identity
@@ -47,10 +49,11 @@ from wal.manifest import Checkpoint, Manifest
 from wal.opened import LogOptions
 from wal.replay import Restore, Start
 from wal.segment import write_all
-from wal.vfs import Directory, File
+from wal.vfs import Buffer, Directory, File
 
 SPACE: Final = "space"
 BASE: Final = "base"
+_ANSWER: Final = b"request.answered"
 READ_BYTES: Final = 256 << 10
 NONCE_BYTES: Final = 16
 Content = BasePart | BundledRecord | Totals
@@ -184,7 +187,7 @@ class _Building:
         write_identity(self._space_dir, identity)
         now_ns = identity.created_us * 1_000
         base = identity_of(identity.uuid_bytes, columns.position, now_ns, 1)
-        named = columns.named()
+        named = columns._replace(answers=no_answers()).named()
         self._lay_out(None, now_ns, write_checkpoint(self._space_dir, base, 1, named, base=True))
         self._read_back(columns.position)
 
@@ -213,6 +216,7 @@ class _Building:
                 raise BundleError(0, "its base stands for another position")
             columns = [(name, old.column(name)) for name in old.names]
             self._check(old, dict(columns))
+            columns = [(name, NOTHING_ANSWERED.get(name, column)) for name, column in columns]
         except (Damaged, Unsupported) as error:
             raise BundleError(0, str(error)) from error
         identity = identity_of(
@@ -273,7 +277,7 @@ class _Building:
             memory_space_id=self._identity.memory_space_id,
             generation=self._identity.generation,
         )
-        payload = encode_batch(batch._replace(events=[created, *batch.events[1:]]))
+        payload = encode_batch(batch._replace(events=[created, *batch.events[1:]], answered=None))
         return Draft(payload, first.events, first.time_ns, first.type, first.flags)
 
     def _append(self, first: list[BundledRecord], contents: Iterator[Content]) -> None:
@@ -338,7 +342,10 @@ def _ignored(record: Record) -> None:
 
 
 def _draft(record: BundledRecord) -> Draft:
-    return Draft([record.payload], record.events, record.time_ns, record.type, record.flags)
+    payload: Sequence[Buffer] = [record.payload]
+    if _ANSWER in record.payload:  # nobody sends the requests of the other space here
+        payload = encode_batch(without_answers(decode_batch(memoryview(record.payload))))
+    return Draft(payload, record.events, record.time_ns, record.type, record.flags)
 
 
 def _nonce() -> bytes:

@@ -18,6 +18,7 @@ from engram.memory.events import (
     MemoryRecalled,
     MemoryUnlinked,
     MemoryVersion,
+    RequestAnswered,
     SpaceCompacted,
     SpaceConfigured,
     SpaceCreated,
@@ -144,5 +145,5 @@ def _event(event: Logged, space: SpaceName, position: int, time_us: int) -> Even
                 checkpoint_bytes=event.checkpoint_bytes,
                 purged_to=event.purged_to or None,
             )
-        case SpaceRestored():
+        case SpaceRestored() | RequestAnswered():
             return Event(**common)

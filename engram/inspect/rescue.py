@@ -44,6 +44,7 @@ from engram.memory.events import (
     MemoryStored,
     MemoryUnlinked,
     MemoryVersion,
+    RequestAnswered,
     SpaceCompacted,
     SpaceConfigured,
     SpaceCreated,
@@ -164,8 +165,10 @@ class Rescue:
                 pass
             case SpaceCreated() if position == 1:
                 return None  # the new space has its own
-            case SpaceCompacted() | HistoryRedacted() | MemoryPurged():
-                return None  # of files that the new space does not have; of what is to be gone
+            case SpaceCompacted() | HistoryRedacted() | MemoryPurged() | RequestAnswered():
+                # Of files that the new space does not have; of what is to be gone; for whoever
+                # sends a request to the old one again.
+                return None
             case _:
                 self._left_out(event, position, "it happened to the space, not in it")
                 return None

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
 import numpy as np
 import numpy.typing as npt
 
+from engram.indexes.answers import AnswerColumns, no_answers
 from engram.indexes.attributes import AttributeColumns
 from engram.indexes.beliefs import BeliefColumns, check_beliefs, no_beliefs
 from engram.indexes.columns import BytesView, LayeredView
@@ -85,6 +86,7 @@ class StateColumns(NamedTuple):
     uses: UseColumns | None
     beliefs: BeliefColumns
     company: CompanyColumns | None
+    answers: AnswerColumns
 
     def named(self) -> Iterator[tuple[str, Array]]:
         """The columns by the names that a file gives them; `from_named` reads them again."""
@@ -138,6 +140,7 @@ def from_named(column: Mapping[str, Array]) -> StateColumns:
         uses=_newer("uses", UseColumns, column),
         beliefs=_newer("beliefs", BeliefColumns, column) or no_beliefs(),
         company=_newer("company", CompanyColumns, column),
+        answers=_answers_of(column),
     )
 
 
@@ -148,6 +151,16 @@ def _newer(prefix: str, kind: type[T], column: Mapping[str, Array]) -> T | None:
     """Columns that the first checkpoints did not have."""
     names = [f"{prefix}.{field}" for field in kind._fields]
     return None if names[0] not in column else kind(*(column[name] for name in names))
+
+
+def _answers_of(column: Mapping[str, Array]) -> AnswerColumns:
+    if "answers.times_us" not in column:
+        return no_answers()
+    documents, names = (
+        BytesView(column[f"answers.{part}.data"], column[f"answers.{part}.offsets"])
+        for part in ("documents", "names")
+    )
+    return AnswerColumns(documents, column["answers.times_us"], column["answers.positions"], names)
 
 
 def _links_of(column: Mapping[str, Array]) -> LinkColumns:
@@ -168,13 +181,14 @@ def _named(prefix: str, value: Any) -> Iterator[tuple[str, Array]]:
             yield from _named(f"{prefix}.{field}", part)
 
 
+NOTHING_ANSWERED: Final = dict(_named("answers", no_answers()))
 SINCE_LINKS: Final = frozenset(
     name
     for prefix, value in (("restored", NO_PAST.positions), ("links", no_links()))
     for name, _ in _named(prefix, value)
 )
 """The columns that checkpoints have since there are links."""
-_SINCE: Final = ("forward.", "sequences.", "settings", "uses.", "beliefs.", "company.")
+_SINCE: Final = ("forward.", "sequences.", "settings", "uses.", "beliefs.", "company.", "answers.")
 
 
 def newer_columns(names: Iterable[str]) -> tuple[frozenset[str], ...]:
@@ -211,6 +225,7 @@ def check_columns(columns: StateColumns, dimensions: int) -> None:
         check_run(run)
     check_links(columns.links, rows)
     check_beliefs(columns.beliefs, rows)
+    columns.answers.check()
     for newer in (columns.forward, columns.sequences, columns.uses):
         if newer is not None:
             newer.check(rows)
@@ -238,7 +253,7 @@ def compact(
     for the sake of their links. What ended up to `ended_to` leaves no row; left out, that is where
     history is going to begin.
     """
-    view = frozen.view
+    view, gone = frozen.view, frozenset(gone)
     newest, labels = _newest_of_each(view)
     purged = np.zeros(view.rows, np.bool_)
     purged[[*frozen.purged_rows.tolist(), *_rows_of(frozen, gone)]] = True
@@ -278,6 +293,7 @@ def compact(
         uses=view.uses.kept(np.flatnonzero(kept)),
         beliefs=view.beliefs.kept(new_rows, labels, _lives_ended(view), drop_to),
         company=view.uses.kept_company(np.flatnonzero(kept), new_rows, view.links.newest),
+        answers=frozen.answers.kept(drop_to, gone),
     )
 
 

@@ -25,6 +25,7 @@ class EventType(StrEnum):
     MEMORY_RECALLED = "memory.recalled"
     ACTIVATION_SPREAD = "activation.spread"
     HISTORY_REDACTED = "history.redacted"
+    REQUEST_ANSWERED = "request.answered"
 
 
 EVENT_TYPES: Final = tuple(type_.value for type_ in EventType)

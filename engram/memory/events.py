@@ -186,6 +186,25 @@ class ActivationSpread(
     hops: tuple[int, ...]
 
 
+class RequestAnswered(
+    msgspec.Struct, frozen=True, array_like=True, kw_only=True, tag="request.answered"
+):
+    """How a request was answered that had a key of its own: told again where it comes again.
+
+    It stands at the end of the record of the events that it told of, and has no position there; the
+    record of a request that caused none holds it alone. `key` and `request` are digests, `body` is
+    compressed, and `ids` are the memories it names. Once one of these was purged, nothing is left
+    but the key; in a space that was made from another one, not even that.
+    """
+
+    key: bytes
+    request: bytes
+    status: int
+    headers: tuple[tuple[str, str], ...]
+    body: bytes
+    ids: tuple[str, ...]
+
+
 Event = (
     SpaceCreated
     | SpaceConfigured
@@ -203,6 +222,7 @@ Event = (
     | MemoryRecalled
     | ActivationSpread
     | HistoryRedacted
+    | RequestAnswered
 )
 
 

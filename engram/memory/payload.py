@@ -16,7 +16,7 @@ from typing import Final, NamedTuple
 import msgspec
 import numpy as np
 
-from engram.memory.events import Event, MemoryVersion
+from engram.memory.events import Event, MemoryVersion, RequestAnswered
 from engram.memory.model import Vector
 
 PAYLOAD_VERSION: Final = 1
@@ -31,10 +31,13 @@ class PayloadError(Exception):
 
 
 class Batch(NamedTuple):
-    """The events of one record. `vectors` has shape (memory versions among them, dimensions)."""
+    """The events of one record. `vectors` has shape (memory versions among them, dimensions).
+    `answered` is what their request was answered, where that is kept; it has no position.
+    """
 
     events: Sequence[Event]
     vectors: Vector
+    answered: RequestAnswered | None = None
 
 
 NO_VECTORS: Final[Vector] = np.empty((0, 0), np.float32)
@@ -47,7 +50,8 @@ def encode_batch(batch: Batch) -> list[bytes]:
     rows, dimensions = batch.vectors.shape
     if rows != versions:
         raise ValueError(f"{versions} memory versions need as many vectors, not {rows}")
-    events = _encoder.encode(batch.events)
+    last = [] if batch.answered is None else [batch.answered]
+    events = _encoder.encode([*batch.events, *last])
     head = _HEAD.pack(PAYLOAD_VERSION, 0, 0, len(events), rows, dimensions)
     padding = bytes(-(len(head) + len(events)) % _ALIGN)
     vectors = np.ascontiguousarray(batch.vectors, dtype="<f4")
@@ -74,4 +78,7 @@ def decode_batch(payload: memoryview) -> Batch:
     if rows != sum(isinstance(event, MemoryVersion) for event in events):
         raise PayloadError("a payload's vectors do not match its events")
     vectors = np.frombuffer(payload[start:], dtype="<f4").reshape(rows, dimensions)
+    last = events[-1] if len(events) > 1 else None
+    if isinstance(last, RequestAnswered):
+        return Batch(events[:-1], vectors, last)
     return Batch(events, vectors)

@@ -24,6 +24,7 @@ from engram.memory.events import (
     MemoryStored,
     MemoryUnlinked,
     MemoryVersion,
+    RequestAnswered,
 )
 from engram.memory.payload import NO_VECTORS, Batch
 
@@ -125,8 +126,8 @@ def is_purged(event: Event, position: int, purged_at: Mapping[str, int]) -> bool
 
 
 def redacted(batch: Batch, position: int, purged_at: Mapping[str, int]) -> Batch | None:
-    """A record's events without those of memories purged later, and of their links; None if it
-    holds none of them.
+    """A record's events without those of memories purged later, and of their links, and its answer
+    without what names them; None if it holds none of that.
 
     `position` is that of the first event; `purged_at` has the positions of the purges by id.
     """
@@ -135,12 +136,37 @@ def redacted(batch: Batch, position: int, purged_at: Mapping[str, int]) -> Batch
     vectors = iter(batch.vectors)
     for at, event in enumerate(batch.events, position):
         vector = next(vectors) if isinstance(event, MemoryVersion) else None
+        if isinstance(event, RequestAnswered) and _names_purged(event, at, purged_at):
+            events.append(stripped(event))
+            continue
         if is_purged(event, at, purged_at):
             events.append(HistoryRedacted())
             continue
         events.append(event)
         if vector is not None:
             rows.append(vector)
-    if events == list(batch.events):
+    answered = batch.answered
+    if answered is not None and _names_purged(answered, position, purged_at):
+        answered = stripped(answered)
+    if events == list(batch.events) and answered == batch.answered:
         return None
-    return Batch(events, np.stack(rows) if rows else NO_VECTORS)
+    return Batch(events, np.stack(rows) if rows else NO_VECTORS, answered)
+
+
+def stripped(answered: RequestAnswered, key: bytes | None = None) -> RequestAnswered:
+    """Of an answer, nothing but its key, or another one."""
+    key = answered.key if key is None else key
+    return RequestAnswered(key=key, request=b"", status=0, headers=(), body=b"", ids=())
+
+
+def without_answers(batch: Batch) -> Batch:
+    """A record for a space that was made from this one, where no request was answered."""
+    events = [
+        stripped(event, b"") if isinstance(event, RequestAnswered) else event
+        for event in batch.events
+    ]
+    return batch._replace(events=events, answered=None)
+
+
+def _names_purged(answered: RequestAnswered, position: int, purged_at: Mapping[str, int]) -> bool:
+    return any(position < purged_at.get(each, 0) for each in answered.ids)

@@ -19,6 +19,7 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
+from engram.indexes.answers import Answers, FrozenAnswers
 from engram.indexes.attributes import Attributes
 from engram.indexes.beliefs import Beliefs
 from engram.indexes.columns import GrowingColumn, LayeredBytes
@@ -29,6 +30,7 @@ from engram.indexes.sequences import Sequences
 from engram.indexes.timeline import Timeline
 from engram.indexes.uses import COMPANIONS_MAX, Uses
 from engram.indexes.vectors import LiveMask, Vectors
+from engram.memory.answering import held_by, kept_of
 from engram.memory.columns import NO_PAST, StateColumns, check_columns
 from engram.memory.decide import Latest
 from engram.memory.events import (
@@ -45,6 +47,7 @@ from engram.memory.events import (
     MemoryStored,
     MemoryUnlinked,
     MemoryVersion,
+    RequestAnswered,
     SpaceCompacted,
     SpaceConfigured,
     SpaceCreated,
@@ -73,7 +76,7 @@ class StateError(Exception):
 
 class Frozen(NamedTuple):
     """A state that stays as it is: its view, which row an id leads to, the space's settings and
-    purges, the newest rows of what was purged, and the positions of restorations.
+    purges, the newest rows of what was purged, the positions of restorations, and answers.
     """
 
     view: View
@@ -82,6 +85,7 @@ class Frozen(NamedTuple):
     purges: Purges
     purged_rows: npt.NDArray[np.int64]
     restored: npt.NDArray[np.int64]
+    answers: FrozenAnswers
 
 
 class State:
@@ -97,6 +101,7 @@ class State:
         self.purge_after_us: int | None = None
         self.settings = Settings()
         self.purges = Purges()
+        self.answers = Answers()
         self._documents = LayeredBytes()
         self._positions = GrowingColumn(np.int64)
         self._stored_us = GrowingColumn(np.int64)
@@ -152,10 +157,15 @@ class State:
                     f"in a space of {self._dimensions}"
                 )
             self._new_vectors.append(batch.vectors)
+        first = position
         for event in batch.events:
             self._apply(event, position, time_ns // 1_000)
             self._position = position
             position += 1
+        if batch.answered is not None:
+            self.answers.put(kept_of(batch.answered), first, time_ns // 1_000, held_by(batch))
+        if purged := {each.id for each in batch.events if isinstance(each, MemoryPurged)}:
+            self.answers.purge(purged)
         if max(len(self._versions), len(self._new_uses)) >= PUBLISH_ROWS:
             self.publish()
 
@@ -213,6 +223,8 @@ class State:
                 self.purges.complete(event.purged_to, position)
             case HistoryRedacted() | ActivationSpread():
                 pass  # its memory's husk is all there is; that a memory was lit is no use of it
+            case RequestAnswered():
+                self.answers.put(kept_of(event), position, time_us, ())
             case MemoryRecalled():
                 self._use(event.ids[:USES_PER_RECALL_MAX], time_us)
             case SpaceConfigured():
@@ -380,6 +392,7 @@ class State:
             self.purges.copy(),
             self._purged_rows.view(),
             self._restored.view(),
+            self.answers.frozen(),
         )
 
     @classmethod
@@ -412,6 +425,7 @@ class State:
         state._attributes = Attributes.of(columns.attributes)
         state._timeline = Timeline.of(*columns.timeline)
         state._sequences = Sequences.of(sequences, times_of(columns))
+        state.answers = Answers(columns.answers)
         state._ids.restore(*columns.ids)
         state._past = columns.past
         state._restored = GrowingColumn.of(columns.restored)

@@ -32,8 +32,10 @@ from engram.errors import (
     Unavailable,
 )
 from engram.server.admission import Authentication, admitted_space, principal_of_scope
+from engram.server.answers import Answer
 from engram.server.audience import DEFAULT_ROOM, Audiences, Room
 from engram.server.calls import Call, read_call
+from engram.server.conditions import REPLAYED_HEADER
 from engram.server.default_space import DefaultSpace, DefaultSpaceFallback
 from engram.server.events import (
     DEFAULT_STREAMS,
@@ -59,7 +61,6 @@ from engram.server.rest import (
     NOT_MODIFIED,
     REGISTRY_OPERATIONS,
     SPACE_OPERATIONS,
-    Answer,
     RegistryOperation,
     SpaceOperation,
 )
@@ -211,6 +212,7 @@ def _in_space(db: Database, limiter: anyio.CapacityLimiter, operation: SpaceOper
         if charge is not None:
             space.charge(charge)
         call.check()
+        call.route = f"{operation.method} {operation.path}"
         response = _response(operation.run(space, call))
         response.headers[INCARNATION_HEADER] = space.incarnation
         return response
@@ -291,6 +293,8 @@ def _response(answer: Answer) -> Response:
         headers["location"] = answer.location
     if answer.etag is not None:
         headers["etag"] = f'"{answer.etag}"'
+    if answer.replayed:
+        headers[REPLAYED_HEADER] = "true"
     if answer.status == NOT_MODIFIED:
         return Response(status_code=NOT_MODIFIED, headers=headers)
     return Response(answer.encoded(), answer.status, headers, media_type="application/json")

@@ -38,6 +38,7 @@ class Call:
         space_header: tuple[str, ...],
         last_event_ids: tuple[str, ...] = (),
         query: Query | None = None,
+        query_string: bytes = b"",
         body: bytes = b"",
         conditions: Conditions = NO_CONDITIONS,
         refusal: EngramError | None = None,
@@ -46,8 +47,11 @@ class Call:
         self.space_header = space_header
         self.body = body
         self.conditions = conditions
+        self.route = ""
+        """What was asked for, whatever it was asked of: a method and a path with placeholders."""
         self._last_event_ids = last_event_ids
         self._query = query
+        self._query_string = query_string
         self._refusal = refusal
 
     @property
@@ -56,6 +60,24 @@ class Call:
         if self._query is None:
             raise RuntimeError("a call without a refusal has its parameters")
         return self._query
+
+    @property
+    def key_parts(self) -> tuple[bytes, ...] | None:
+        """Which request this is, of those that are done once, and whose; None for any other."""
+        key = self.conditions.key
+        if key is None:
+            return None
+        caller = self.principal.key_id or ""
+        return tuple(part.encode() for part in (caller, self.route, key))
+
+    @property
+    def request_parts(self) -> tuple[bytes, ...]:
+        """All that it asks for, as it came."""
+        path = [f"{name}={value}" for name, value in self.path.items() if name != "space"]
+        etags = self.conditions.if_match
+        condition = "*" if etags is None else ",".join(etags)
+        named = (*sorted(path), condition)
+        return (*(part.encode() for part in named), self._query_string, self.body)
 
     @property
     def last_event_id(self) -> str | None:
@@ -98,7 +120,6 @@ async def read_call(
     space_header = tuple(request.headers.getlist(SPACE_HEADER))
     last_event_ids = tuple(request.headers.getlist(LAST_EVENT_ID))
     try:
-        check_idempotency_key(request.headers)
         conditions = read_conditions(request.headers, request.method, understood)
         query = parse_query(request.scope["query_string"], parameters)
         body = await _read_body(request)
@@ -111,6 +132,7 @@ async def read_call(
         space_header=space_header,
         last_event_ids=last_event_ids,
         query=query,
+        query_string=request.scope["query_string"],
         body=body,
         conditions=conditions,
     )
@@ -133,14 +155,6 @@ async def _read_body(request: Request) -> bytes:
 
 def _too_large(what: str) -> TooLarge:
     return TooLarge(f"the body {what}; at most {BODY_BYTES_MAX} bytes are taken. Split the request")
-
-
-def check_idempotency_key(headers: Headers) -> None:
-    if "idempotency-key" in headers:
-        raise Malformed(
-            "this release does not support Idempotency-Key yet; leave the header out and give "
-            "memories ids of your own, so that a repeated request is refused"
-        )
 
 
 def _check_body_headers(headers: Headers, *, takes_body: bool) -> None:

@@ -18,17 +18,29 @@ from engram.memory.etags import ANY
 
 IF_MATCH: Final = "If-Match"
 IF_NONE_MATCH: Final = "If-None-Match"
+REPLAYED_HEADER: Final = "Idempotency-Replayed"
 IDEMPOTENCY_KEY: Final = "Idempotency-Key"
+_KEY: Final = re.compile(r"[ -~]{1,255}")
+_NOT_KEYED: Final = (
+    f"{IDEMPOTENCY_KEY} is not taken here, but by POST of memories and links, and by PATCH, DELETE "
+    "(without purge) and restore of a memory, and DELETE of links. Leave it out. What reads can be "
+    "repeated; so can what purges, forgets by a filter, compacts, consolidates, reopens or sets "
+    "something: it does what is left to do. A space that is to be made once has an id of your own: "
+    "PUT /spaces/{space} makes it or finds it, and import and fork refuse one that is there"
+)
 SAFE: Final = frozenset({"GET", "HEAD"})
 _TAG: Final = re.compile(r'(W/)?"([!\x23-\x7e\x80-\xff]*)"')
 _LIST: Final = re.compile(rf"[ \t,]*(?:{_TAG.pattern}[ \t]*(?:,[ \t,]*|$))+")
 
 
 class Conditions(NamedTuple):
-    """What was given: opaque tags, of which `*` is any there may be; None without the header."""
+    """What was given: opaque tags, of which `*` is any there may be, and the key of a request that
+    is to be done once; None without the header.
+    """
 
     if_match: tuple[str, ...] | None = None
     if_none_match: tuple[str, ...] | None = None
+    key: str | None = None
 
     def held_already(self, etag: str | None) -> bool:
         """Whether the caller has what an etag stands for."""
@@ -59,7 +71,24 @@ def read_conditions(headers: Headers, method: str, understood: Collection[str]) 
         # Compared strongly: what is only equivalent is not what is to be changed.
         None if matching is None else tuple(tag for weak, tag in matching if not weak),
         None if held is None else tuple(tag for _, tag in held),
+        idempotency_key(headers, understood),
     )
+
+
+def idempotency_key(headers: Headers, understood: Collection[str] = ()) -> str | None:
+    """The key that a request is to be done once by."""
+    keys = headers.getlist(IDEMPOTENCY_KEY)
+    if not keys:
+        return None
+    if IDEMPOTENCY_KEY not in understood:
+        raise Malformed(_NOT_KEYED)
+    if len(keys) > 1:
+        raise Malformed(f"the header {IDEMPOTENCY_KEY} was sent {len(keys)} times; send it once")
+    if not _KEY.fullmatch(keys[0]):
+        raise Malformed(
+            f"the header {IDEMPOTENCY_KEY} must have 1 to 255 printable ASCII characters, as a UUID"
+        )
+    return keys[0]
 
 
 def _tags(headers: Headers, name: str) -> list[tuple[bool, str]] | None:

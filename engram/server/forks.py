@@ -16,8 +16,9 @@ from starlette.requests import Request
 from engram.access.principal import NEEDS
 from engram.errors import Unavailable
 from engram.server.admission import admitted_space
+from engram.server.answers import Answer
 from engram.server.calls import Call, read_call
-from engram.server.rest import Answer, space_path
+from engram.server.rest import space_path
 from engram.server.transfers import TransferOperation
 from engram.server.wire import ForkBody, decode, origin_document
 

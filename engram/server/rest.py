@@ -10,16 +10,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple, TypeVar
 from urllib.parse import quote
 
 import msgspec
 
 from engram.access.principal import NEEDS, Need
 from engram.errors import EngramError, Invalid, Malformed, SpaceConflict
-from engram.memory.model import Filter
+from engram.memory.model import Filter, Memory
+from engram.server.answers import Answer, done
 from engram.server.calls import Call
-from engram.server.conditions import IF_MATCH, IF_NONE_MATCH
+from engram.server.conditions import IDEMPOTENCY_KEY, IF_MATCH, IF_NONE_MATCH
 from engram.server.resolver import agree, named_space, resolve
 from engram.server.settings_bodies import SettingsBody
 from engram.server.wire import (
@@ -34,32 +35,21 @@ from engram.server.wire import (
     RecallBody,
     decode,
     decode_new_memories,
-    encode,
     space_document,
 )
 from engram.spaces.ids import check_space_id
 
 if TYPE_CHECKING:
-    from engram import Database, Memory, Recall, Space
+    from engram import Database, Recall, Space
     from engram.spaces.rates import Charge
 
 API: Final = "/api/v1"
+R = TypeVar("R")
 INCARNATION_HEADER: Final = "X-Memory-Space-Incarnation"
 """Says in answers by which incarnation of the space they are: what etags are made with."""
 NOT_MODIFIED: Final = 304
-MATCHING: Final = frozenset({IF_MATCH})
-
-
-class Answer(NamedTuple):
-    """A JSON answer; `location` is the path of what was created, `etag` that of a memory."""
-
-    status: int
-    document: Any
-    location: str | None = None
-    etag: str | None = None
-
-    def encoded(self) -> bytes:
-        return encode(self.document)
+ONCE: Final = frozenset({IDEMPOTENCY_KEY})
+MATCHING: Final = ONCE | {IF_MATCH}
 
 
 class SpaceOperation(NamedTuple):
@@ -90,20 +80,31 @@ class RegistryOperation(NamedTuple):
 def remember(space: Space, call: Call) -> Answer:
     given = decode_new_memories(call.body)
     if isinstance(given, MemoryBody):
-        memory = space.remember(**msgspec.structs.asdict(given.new_memory()))
-        location = f"{space_path(space.id)}/memories/{quote(memory.id, safe='')}"
-        document = {
-            "memory_space_id": space.id,
-            "position": memory.position,
-            "memories": [memory],
-        }
-        return Answer(201, document, location, memory.etag)
+        fields = msgspec.structs.asdict(given.new_memory())
+        return done(space, call, lambda space: space.remember(**fields), _remembered_one)
     if given.on_conflict == "skip":
         call.principal.check(space.id, NEEDS["remember_skipping"])
     items = [item.new_memory() for item in given.memories]
     made_by = None if given.embedded_by is None else given.embedded_by.spec()
-    done = space.remember_many(items, on_conflict=given.on_conflict, embedded_by=made_by)
-    return Answer(201, done)
+    return done(
+        space,
+        call,
+        lambda space: space.remember_many(
+            items, on_conflict=given.on_conflict, embedded_by=made_by
+        ),
+        lambda remembered: Answer(201, remembered),
+    )
+
+
+def _remembered_one(memory: Memory) -> Answer:
+    space_id = memory.memory_space_id
+    location = f"{space_path(space_id)}/memories/{quote(memory.id, safe='')}"
+    document = {
+        "memory_space_id": space_id,
+        "position": memory.position,
+        "memories": [memory],
+    }
+    return Answer(201, document, location, memory.etag)
 
 
 def list_memories(space: Space, call: Call) -> Answer:
@@ -164,7 +165,8 @@ def _of(memory: Memory) -> Answer:
 
 def revise_memory(space: Space, call: Call) -> Answer:
     changes = decode(call.body, ChangesBody).changes()
-    return _of(space.revise(call.path["id"], changes, if_match=call.conditions.if_match))
+    memory_id, if_match = call.path["id"], call.conditions.if_match
+    return done(space, call, lambda space: space.revise(memory_id, changes, if_match=if_match), _of)
 
 
 def memory_history(space: Space, call: Call) -> Answer:
@@ -180,8 +182,18 @@ def memory_history(space: Space, call: Call) -> Answer:
 def forget_memory(space: Space, call: Call) -> Answer:
     memory_id, if_match = call.path["id"], call.conditions.if_match
     if call.query.flag("purge"):
+        if call.conditions.key is not None:
+            raise Malformed(
+                "a purge takes no Idempotency-Key: asked again, it is the same receipt. Leave it "
+                "out"
+            )
         return Answer(200, {"receipt": space.purge(memory_id, if_match=if_match)})
-    return Answer(200, space.forget(memory_id, if_match=if_match))
+    return done(
+        space,
+        call,
+        lambda space: space.forget(memory_id, if_match=if_match),
+        lambda forgotten: Answer(200, forgotten),
+    )
 
 
 def forget_memories(space: Space, call: Call) -> Answer:
@@ -212,13 +224,20 @@ def consolidate(space: Space, call: Call) -> Answer:
 
 
 def restore_memory(space: Space, call: Call) -> Answer:
-    return _of(space.restore(call.path["id"], if_match=call.conditions.if_match))
+    memory_id, if_match = call.path["id"], call.conditions.if_match
+    return done(space, call, lambda space: space.restore(memory_id, if_match=if_match), _of)
 
 
 def link_memories(space: Space, call: Call) -> Answer:
     body = decode(call.body, LinkBody)
-    made = space.link(body.source, body.target, weight=body.weight, relation=body.relation)
-    return Answer(201, made)
+    return done(
+        space,
+        call,
+        lambda space: space.link(
+            body.source, body.target, weight=body.weight, relation=body.relation
+        ),
+        lambda made: Answer(201, made),
+    )
 
 
 def list_links(space: Space, call: Call) -> Answer:
@@ -236,7 +255,12 @@ def list_links(space: Space, call: Call) -> Answer:
 def unlink_memories(space: Space, call: Call) -> Answer:
     relation = call.query.one("relation")
     try:
-        return Answer(200, space.unlink(call.path["source"], call.path["target"], relation))
+        return done(
+            space,
+            call,
+            lambda space: space.unlink(call.path["source"], call.path["target"], relation),
+            lambda unlinked: Answer(200, unlinked),
+        )
     except Invalid as error:
         if any(item.field == "relation" for item in error.errors):
             raise _as_parameter(error) from None
@@ -384,7 +408,9 @@ def space_path(space_id: str) -> str:
 
 
 SPACE_OPERATIONS: Final = (
-    SpaceOperation("POST", "/memories", remember, NEEDS["remember"], takes_body=True),
+    SpaceOperation(
+        "POST", "/memories", remember, NEEDS["remember"], takes_body=True, understood=ONCE
+    ),
     SpaceOperation(
         "GET",
         "/memories",
@@ -433,7 +459,9 @@ SPACE_OPERATIONS: Final = (
     ),
     SpaceOperation("POST", "/compact", compact, NEEDS["compact"]),
     SpaceOperation("GET", "/memories/{id}/history", memory_history, NEEDS["history"]),
-    SpaceOperation("POST", "/links", link_memories, NEEDS["link"], takes_body=True),
+    SpaceOperation(
+        "POST", "/links", link_memories, NEEDS["link"], takes_body=True, understood=ONCE
+    ),
     SpaceOperation(
         "GET", "/links", list_links, NEEDS["links"], frozenset({"memory_id", "limit", "after"})
     ),
@@ -443,6 +471,7 @@ SPACE_OPERATIONS: Final = (
         unlink_memories,
         NEEDS["unlink"],
         frozenset({"relation"}),
+        understood=ONCE,
     ),
     SpaceOperation("POST", "/recall", recall, NEEDS["recall"], takes_body=True),
     SpaceOperation(

@@ -25,10 +25,12 @@ from engram.access.principal import NEEDS, Need
 from engram.bundles.codec import MEDIA_TYPE
 from engram.errors import EngramError, Malformed, UnsupportedMediaType
 from engram.server.admission import admitted_space
-from engram.server.calls import Call, check_idempotency_key
+from engram.server.answers import Answer
+from engram.server.calls import Call
+from engram.server.conditions import idempotency_key
 from engram.server.query import parse_query
 from engram.server.resolver import SPACE_HEADER, resolve
-from engram.server.rest import Answer, space_path
+from engram.server.rest import space_path
 from engram.server.wire import origin_document
 
 if TYPE_CHECKING:
@@ -98,7 +100,7 @@ async def read_import_call(
     """All of a request but its body."""
     refusal, query = None, None
     try:
-        check_idempotency_key(request.headers)
+        idempotency_key(request.headers)
         query = parse_query(request.scope["query_string"], parameters)
         _check_media_type(request)
     except EngramError as error:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
 import numpy as np
@@ -47,6 +47,7 @@ if TYPE_CHECKING:
     from engram.embedding.protocol import Embedder
     from engram.spaces.machine import Committed
 
+T = TypeVar("T")
 Etags = str | Sequence[str]
 """An etag as `memory.etag` gives it, or several, one of which has to fit."""
 
@@ -89,7 +90,7 @@ class Changing(Lapsing):
             embedding=embedding,  # type: ignore[arg-type]
         )
         with told_of_one():
-            return self._remember([new], [""], on_conflict).memories[0]
+            return self._remember([new], [""], on_conflict, None, lambda done: done.memories[0])
 
     def remember_many(
         self,
@@ -122,6 +123,7 @@ class Changing(Lapsing):
             fields,
             on_conflict,
             embedded_by,
+            lambda done: done,
         )
 
     def _remember(
@@ -129,15 +131,18 @@ class Changing(Lapsing):
         items: list[NewMemory],
         fields: list[str],
         on_conflict: object,
-        embedded_by: EmbeddingSpec | None = None,
-    ) -> Remembered:
+        embedded_by: EmbeddingSpec | None,
+        told: Callable[[Remembered], T],
+    ) -> T:
         choice = check.check_on_conflict("on_conflict", on_conflict)
         versions = [version_of(f, item) for f, item in zip(fields, items, strict=True)]
         store = self._store()  # a space that cannot be used is told before anything is embedded
         contents, given = [v.content for v in versions], [item.embedding for item in items]
         vectors = self._vectors(fields, contents, given, embedded_by)
         command = Remember(versions, vectors, store.now_ns() // 1_000, choice)
-        committed = self._commit(store, command)
+        return self._commit(store, command, lambda done: told(self._remembered(versions, done)))
+
+    def _remembered(self, versions: Sequence[MemoryVersion], committed: Committed) -> Remembered:
         memories = {memory.id: memory for memory in self._memories(committed)}
         return Remembered(
             memory_space_id=self.id,
@@ -215,7 +220,7 @@ class Changing(Lapsing):
             )
         store = self._store()
         command = Revise(memory_id, fields, vector, store.now_ns() // 1_000, expected)
-        return self._memories(self._commit(store, command))[0]
+        return self._commit(store, command, self._memory)
 
     def forget(self, memory_id: str, *, if_match: Etags | None = None) -> Forgotten:
         """Stop recalling a memory; logged, so that it stays forgotten until :meth:`restore`. Its
@@ -226,8 +231,12 @@ class Changing(Lapsing):
         memory_id = check.check_memory_id("id", memory_id)
         expected = self._expected(if_match)
         store = self._store()
-        committed = self._commit(store, Forget(memory_id, store.now_ns() // 1_000, expected))
-        return Forgotten(id=memory_id, position=committed.ack.position)
+        command = Forget(memory_id, store.now_ns() // 1_000, expected)
+        return self._commit(
+            store,
+            command,
+            lambda committed: Forgotten(id=memory_id, position=committed.ack.position),
+        )
 
     def forget_matching(self, filter: Filter) -> ForgottenMatching:
         """:meth:`forget` all living memories that match a filter as of this call; one without any
@@ -253,8 +262,8 @@ class Changing(Lapsing):
         memory_id = check.check_memory_id("id", memory_id)
         expected = self._expected(if_match)
         store = self._store()
-        committed = self._commit(store, Restore(memory_id, store.now_ns() // 1_000, expected))
-        return self._memories(committed)[0]
+        command = Restore(memory_id, store.now_ns() // 1_000, expected)
+        return self._commit(store, command, self._memory)
 
     def purge(self, memory_id: str, *, if_match: Etags | None = None) -> PurgeReceipt:
         """Let nothing be left of a memory, living or forgotten, in any file of the space.
@@ -283,6 +292,9 @@ class Changing(Lapsing):
         return MemoryNotFound(
             f"there {verb} no memory {memory_id!r} in space {self.id!r}", memory_space_id=self.id
         )
+
+    def _memory(self, committed: Committed) -> Memory:
+        return self._memories(committed)[0]
 
     def _memories(self, committed: Committed) -> tuple[Memory, ...]:
         """The memory versions among durable events, and those left standing, as users see them."""

@@ -296,6 +296,7 @@ class Compactor:
     def _purge(self, frozen: FrozenState, purged_at: Mapping[str, int]) -> Purge:
         rows = [each.row for each in frozen.purges.pending.values() if each.row is not None]
         positions = {position for row in rows for position in frozen.view.history(row)}
+        positions |= frozen.answers.stripped
 
         def redact(record: Record) -> Sequence[Buffer] | None:
             try:

@@ -22,9 +22,10 @@ from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
 from typing import Final
 
-from engram.errors import SpaceDamaged, Unavailable
+from engram.errors import InProgress, SpaceDamaged, Unavailable
 from engram.feed.feed import Feed
 from engram.feed.telling import SpaceName, Told
+from engram.memory.answering import Keyed
 from engram.memory.decide import Command, Observe
 from engram.spaces.identity import Identity
 from engram.spaces.machine import Committed
@@ -65,6 +66,7 @@ class Entry:
         self._store: Store | None = None
         self._closed = False
         self._damage: tuple[float, str] | None = None
+        self._answering: set[bytes] = set()
 
     @property
     def opened(self) -> Store | None:
@@ -146,13 +148,32 @@ class Entry:
                     self._pins -= 1
                     self._unpinned.notify_all()
 
-    def commit(self, store: Store, command: Command) -> Committed:
+    def commit(self, store: Store, command: Command | Keyed) -> Committed:
         """Run a command on the store that was found for it, or on the one there is by now."""
         try:
             return store.commit(command)
         except StoreClosed:
             with self.pinned() as store:
                 return store.commit(command)
+
+    @contextmanager
+    def answering(self, key: bytes) -> Iterator[None]:
+        """While a request is worked on that has a key of its own. Raises
+        :class:`engram.errors.InProgress` if one with that key is.
+        """
+        with self._lock:
+            if key in self._answering:
+                raise InProgress(
+                    "a request with this Idempotency-Key is being worked on; send it again for "
+                    "its answer",
+                    memory_space_id=self.identity.memory_space_id,
+                )
+            self._answering.add(key)
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._answering.discard(key)
 
     def observe(self, store: Store, command: Observe) -> bool:
         """As :meth:`commit`, for what nobody waits for: whether it will be recorded."""

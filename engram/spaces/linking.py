@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from copy import copy
+from typing import TYPE_CHECKING, Self, TypeVar
 
 import numpy as np
 
@@ -14,6 +17,7 @@ from engram.memory.events import MemoryLinked, MemoryUnlinked
 from engram.memory.model import Link, LinksPage, Unlinked
 from engram.memory.relations import RELATED
 from engram.memory.view import View
+from engram.spaces.keyed import KeyedRequest, answering
 from engram.spaces.portable import Portable
 from engram.spaces.requests import check_limit, checked_ends
 
@@ -21,12 +25,16 @@ if TYPE_CHECKING:
     from engram.spaces.machine import Committed
     from engram.spaces.store import Store
 
+T = TypeVar("T")
+
 
 class Linking(Portable):
     """Links are directed, have a relation and a weight, and live as long as both of their ends:
     they are hidden while one of them is forgotten, and gone for good once it is purged or its id is
     used anew. Revisions keep them.
     """
+
+    _request: KeyedRequest | None = None
 
     @property
     def id(self) -> str:
@@ -58,14 +66,17 @@ class Linking(Portable):
             weight=check.check_weight("weight", weight),
         )
         store = self._store()
-        committed = self._commit(store, Associate(event, store.now_ns() // 1_000))
-        return Link(
-            memory_space_id=self.id,
-            source=source,
-            target=target,
-            relation=event.relation,
-            weight=event.weight,
-            position=committed.ack.position,
+        return self._commit(
+            store,
+            Associate(event, store.now_ns() // 1_000),
+            lambda committed: Link(
+                memory_space_id=self.id,
+                source=source,
+                target=target,
+                relation=event.relation,
+                weight=event.weight,
+                position=committed.ack.position,
+            ),
         )
 
     def unlink(self, source: str, target: str, relation: str | None = None) -> Unlinked:
@@ -81,12 +92,15 @@ class Linking(Portable):
             source=source, target=target, relation=check.check_relation("relation", named)
         )
         store = self._store()
-        committed = self._commit(store, Dissociate(event, store.now_ns() // 1_000))
-        return Unlinked(
-            source=source,
-            target=target,
-            relation=event.relation,
-            position=committed.ack.position,
+        return self._commit(
+            store,
+            Dissociate(event, store.now_ns() // 1_000),
+            lambda committed: Unlinked(
+                source=source,
+                target=target,
+                relation=event.relation,
+                position=committed.ack.position,
+            ),
         )
 
     def links(
@@ -136,9 +150,30 @@ class Linking(Portable):
     def _store(self) -> Store:
         return self._entry.store()
 
-    def _commit(self, store: Store, command: Command) -> Committed:
+    def keyed(self, request: KeyedRequest) -> Self:
+        """This space, for a request that is to be done once: whichever write is called first on
+        what is returned is kept with its answer, and any other is refused. See
+        :mod:`engram.spaces.keyed`.
+        """
+        handle = copy(self)
+        handle._request = request
+        return handle
+
+    def answering(self, request: KeyedRequest) -> AbstractContextManager[None]:
+        """While such a request is worked on. Raises :class:`engram.errors.InProgress` if it is
+        already, and where it was answered before what
+        :func:`engram.memory.answering.check_unanswered` does.
+        """
+        return answering(self._entry, self._store(), request)
+
+    def _commit(self, store: Store, command: Command, told: Callable[[Committed], T]) -> T:
+        """Run a command; `told` makes of what came of it what the caller gets, without effects."""
+        request = self._request
         try:
-            return self._entry.commit(store, command)
+            if request is None:
+                return told(self._entry.commit(store, command))
+            keyed = request.command(command, told)
+            return told(self._entry.commit(store, keyed))
         except EngramError as error:
             error.memory_space_id = self.id
             raise

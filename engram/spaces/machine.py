@@ -7,7 +7,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
+from engram.errors import InProgress
 from engram.feed.feed import Feed
+from engram.memory.answering import Keyed, answered_event, check_unanswered
 from engram.memory.believing import Queued
 from engram.memory.decide import Command, Latest, Observe, Remember, decide
 from engram.memory.events import (
@@ -17,12 +19,13 @@ from engram.memory.events import (
     MemoryStored,
     MemoryUnlinked,
     MemoryVersion,
+    RequestAnswered,
     SpaceConfigured,
     SpaceDeleted,
     SpaceRestored,
 )
 from engram.memory.model import Vector
-from engram.memory.payload import Batch, encode_batch
+from engram.memory.payload import NO_VECTORS, Batch, encode_batch
 from engram.memory.purges import husk
 from engram.memory.settings import Settings, settings_in
 from engram.memory.state import State, StateError
@@ -46,8 +49,15 @@ class Committed(NamedTuple):
 
 
 class Timed(NamedTuple):
-    command: Command
+    command: Command | Keyed
     time_ns: int
+
+
+class Staged(NamedTuple):
+    """What was decided: what the caller gets, and the record there will be, if there is one."""
+
+    committed: Committed
+    record: Committed
 
 
 class Machine:
@@ -70,6 +80,7 @@ class Machine:
         self._log_time_ns = log_time_ns
         self._last: Ack | None = None
         self._room = room
+        self._answered: set[bytes] = set()
         self._overlay: dict[str, tuple[Latest, Vector | None]] = {}
         self._asked: dict[str, Latest | None] = {}
         self._links: dict[tuple[str, str, str], bool] = {}
@@ -126,29 +137,48 @@ class Machine:
             count += latest.lives_at(now_us)
         return count
 
-    def decide(self, timed: Timed) -> Decided[Committed]:
-        command = timed.command
-        batch = decide(self, command, self._memory_space_id)
+    def decide(self, timed: Timed) -> Decided[Staged]:
+        keyed, command = None, timed.command
+        if isinstance(command, Keyed):
+            keyed, command = command, command.command
         last = self._last
-        ack = Ack(
+        at = Ack(
             self.state.view.position + 1 if last is None else last.position + last.events,
-            len(batch.events),
+            0,
             max(timed.time_ns, self._log_time_ns() if last is None else last.time_ns),
         )
+        if keyed is not None:
+            self._check_unanswered(keyed, at.time_ns // 1_000)
+        batch = decide(self, command, self._memory_space_id)
         standing: tuple[Latest, ...] = ()
         if isinstance(command, Remember):
             standing = left_standing(self, command, batch.events)
-        staged = Committed(batch, ack, standing)
-        if not batch.events:
-            return Decided(None, staged)
+        committed = record = Committed(batch, at._replace(events=len(batch.events)), standing)
+        if keyed is not None:
+            record = _with_answer(committed, answered_event(keyed, keyed.answer(committed)))
+        if not record.batch.events:
+            return Decided(None, Staged(committed, record))
         flags = FLAG_OBSERVED if isinstance(command, Observe) else 0
-        draft = Draft(encode_batch(batch), len(batch.events), ack.time_ns, flags=flags)
+        ack = record.ack
+        draft = Draft(encode_batch(record.batch), ack.events, ack.time_ns, flags=flags)
         # Refused before the rest of the group may see it: what is too large never happens.
         payload_bytes = check_draft(draft)
         self._room.take(self, batch, payload_bytes, timed.time_ns // 1_000)
         self._last = ack
-        self._overlay_batch(batch, ack)
-        return Decided(draft, staged)
+        if keyed is not None:
+            self._answered.add(keyed.key)
+        self._overlay_batch(record.batch, ack)
+        return Decided(draft, Staged(committed, record))
+
+    def _check_unanswered(self, keyed: Keyed, time_us: int) -> None:
+        if keyed.key in self._answered:
+            raise InProgress(
+                "a request with this Idempotency-Key is being worked on; send it again for its "
+                "answer",
+                memory_space_id=self._memory_space_id,
+            )
+        kept = self.state.answers.find(keyed.key, time_us)
+        check_unanswered(kept, keyed.request, self._memory_space_id)
 
     def _overlay_batch(self, batch: Batch, ack: Ack) -> None:
         vectors = iter(batch.vectors)
@@ -185,20 +215,21 @@ class Machine:
         self._anew.add(memory_id)
         self._links = {key: at for key, at in self._links.items() if memory_id not in key[:2]}
 
-    def commit(self, decided: Sequence[tuple[Committed, Ack | None]]) -> list[Committed]:
+    def commit(self, decided: Sequence[tuple[Staged, Ack | None]]) -> list[Committed]:
         self.abandon()
-        committed = []
-        for staged, ack in decided:
-            if ack is not None:
-                if ack != staged.ack:  # an answer may have told it already
-                    raise StateError(f"a record went to {ack}, and not where it was to go")
-                self.state.apply(staged.batch, ack.position, ack.time_ns)
-            committed.append(staged)
+        records = []
+        for (_, record), ack in decided:
+            if ack is None:
+                continue
+            if ack != record.ack:  # an answer may have told it already
+                raise StateError(f"a record went to {ack}, and not where it was to go")
+            self.state.apply(record.batch, ack.position, ack.time_ns)
+            records.append((record.batch, ack.position, ack.time_ns))
         self.state.publish()
-        self._feed.publish([(c.batch, c.ack.position, c.ack.time_ns) for c in committed])
+        self._feed.publish(records)
         for notice in self._noticing:
             notice()
-        return committed
+        return [staged.committed for staged, _ in decided]
 
     def abandon(self) -> None:
         self._overlay.clear()
@@ -208,3 +239,12 @@ class Machine:
         self._anew.clear()
         self._formed = Queued()
         self._deleted = self._settings = self._last = None
+        self._answered.clear()
+
+
+def _with_answer(committed: Committed, answered: RequestAnswered) -> Committed:
+    """The record that also holds what was answered: as its only event where there is no other."""
+    batch, ack = committed.batch, committed.ack
+    if batch.events:
+        return Committed(batch._replace(answered=answered), ack)
+    return Committed(Batch([answered], NO_VECTORS), ack._replace(events=1))

@@ -111,7 +111,7 @@ class Space(Completing, Consolidating, Changing):
         `memories:100000,bytes:1000000000,writes_per_second:50,recalls_per_second:50,subscribers:8`;
         `none`. Raises `Invalid`.
         """
-        self._commit(self._store(), Configure(checked_settings(settings)))
+        self._commit(self._store(), Configure(checked_settings(settings)), lambda done: done)
         return self.info()
 
     def quotas(self) -> Quotas:

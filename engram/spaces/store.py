@@ -25,6 +25,7 @@ from engram.errors import (
 )
 from engram.feed.feed import Feed
 from engram.feed.telling import Told, tell
+from engram.memory.answering import Keyed
 from engram.memory.decide import Command, Observe
 from engram.memory.model import Compaction, Event, SpaceState
 from engram.memory.payload import PayloadError, decode_batch
@@ -141,7 +142,7 @@ class Store:
         """The space's folder, to read from while the store is pinned."""
         return self._space_dir
 
-    def commit(self, command: Command) -> Committed:
+    def commit(self, command: Command | Keyed) -> Committed:
         """Run `command` and return once its events are durable and applied.
 
         Raises what :func:`engram.memory.decide.decide` refuses with, and

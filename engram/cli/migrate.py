@@ -10,7 +10,14 @@ from engram.cli import output
 from engram.cli.asking import confirm, need_terminal
 from engram.cli.completion import complete_space
 from engram.cli.connection import opened
-from engram.cli.options import ConfigOption, DataRootOption, JsonOption, Named, ServerOption
+from engram.cli.options import (
+    ConfigOption,
+    DataRootOption,
+    JsonOption,
+    Named,
+    ServerOption,
+    SpaceOption,
+)
 from engram.errors import Malformed
 
 app = typer.Typer(rich_markup_mode=None, help="Bring memories over from elsewhere.")
@@ -97,6 +104,60 @@ ForgetMovedOption = Annotated[
 ]
 YesOption = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask before forgetting.")]
 
+FormatOption = Annotated[
+    str,
+    typer.Option("--format", metavar="jsonl|mcp-memory|chroma", help="What it is a file of."),
+]
+CollectionsIntoOption = Annotated[
+    str | None,
+    typer.Option(
+        "--into",
+        metavar="PATTERN",
+        help="chroma: each collection into a space of its own, made if it is missing, as "
+        "kb-{value}.",
+        show_default=False,
+    ),
+]
+CollectionOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--collection",
+        metavar="NAME",
+        help="chroma: only this collection; may be given several times with --into.",
+    ),
+]
+CreateOption = Annotated[bool, typer.Option("--create", help="Make the space if it is missing.")]
+EmbeddingsOption = Annotated[
+    str | None,
+    typer.Option(
+        "--embeddings",
+        metavar="keep",
+        help="jsonl and chroma: keep their vectors, in a space that takes the caller's. Default: "
+        "the space embeds the texts.",
+        show_default=False,
+    ),
+]
+FieldOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--field",
+        metavar="OURS=THEIRS",
+        help="jsonl: where a field is found, as content=text or metadata.role=author.role.",
+    ),
+]
+ExtraOption = Annotated[
+    str,
+    typer.Option(
+        "--extra",
+        metavar="refuse|metadata|ignore",
+        help="jsonl: what to do with fields that are none of a memory's.",
+    ),
+]
+RecordTimesOption = Annotated[
+    bool,
+    typer.Option("--keep-times", help="chroma: a record happened when Chroma stored it first."),
+]
+
 
 @app.command("split")
 def split(
@@ -157,6 +218,58 @@ engram migrate split --from shared --by metadata.agent
                     question = f"Forget in {output.printable(from_space)} what was moved?"
                     confirm(question, "nothing was forgotten")
                 run.forgotten(source)
+            run.ended()
+
+
+@app.command("import")
+def import_file(
+    file: Annotated[
+        str, typer.Argument(metavar="FILE|FOLDER", help="What to read; it is never written to.")
+    ],
+    format: FormatOption,
+    space: SpaceOption = None,
+    into: CollectionsIntoOption = None,
+    collection: CollectionOption = None,
+    create: CreateOption = False,
+    embeddings: EmbeddingsOption = None,
+    field: FieldOption = None,
+    extra: ExtraOption = "refuse",
+    keep_times: RecordTimesOption = False,
+    receipt: ReceiptOption = None,
+    dry_run: DryRunOption = False,
+    server: ServerOption = None,
+    data_root: DataRootOption = None,
+    config: ConfigOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Bring over what another store holds.
+
+    jsonl: JSON Lines with the fields of `engram remember --file`, or others by --field and --extra.
+    mcp-memory: the file of the reference MCP memory server, its entities and observations as facts
+    and its relations as links. chroma: a persistent Chroma folder, its documents with metadata.
+
+    The whole file is checked before anything is stored, and nothing is overwritten. Killed or cut
+    off, run it again: only what is missing is stored. Exit code 4: some ids hold something else in
+    the space; all others were stored.
+
+    \b
+    Example:  echo '{"text": "Backups run at two", "id": "backups"}' > old.jsonl; \
+engram migrate import old.jsonl --format jsonl --field content=text --space alpha --create
+    Example:  engram migrate import ./chroma --format chroma --into 'agent-{value}' --dry-run
+    """
+    from engram.cli.migrating import Run
+    from engram.cli.reading_files import Asked, opened_source
+
+    named = Named(server, data_root, config, space)
+    asked = Asked(format, into, collection, create, embeddings, field or [], extra, keep_times)
+    makes = create or into is not None
+    with (
+        opened_source(file, named, asked) as source,
+        opened(named, create=makes and not dry_run) as spaces,
+        Run(source, spaces, receipt, as_json=as_json, makes_spaces=makes) as run,
+    ):
+        if run.planned(dry_run=dry_run):
+            run.copied()
             run.ended()
 
 

@@ -16,7 +16,7 @@ import typer
 from engram import __version__
 from engram.cli import output, render
 from engram.cli.exit_codes import INTERRUPTED
-from engram.errors import EngramError, Malformed, SpaceExists, SpaceInvalid
+from engram.errors import EngramError, Malformed, SpaceExists, SpaceInvalid, SpaceNotFound
 from engram.migrate.copying import Copier, plan
 from engram.migrate.ledger import Ledger
 from engram.migrate.receipt import is_complete, plan_of, problems_of, receipt_of
@@ -52,7 +52,13 @@ class Run:
     """One migration on the command line. Use it as a context manager."""
 
     def __init__(
-        self, source: Source, spaces: Spaces, receipt: str | None, *, as_json: bool
+        self,
+        source: Source,
+        spaces: Spaces,
+        receipt: str | None,
+        *,
+        as_json: bool,
+        makes_spaces: bool = True,
     ) -> None:
         self._source = source
         self._places = cast("Places", spaces)
@@ -61,6 +67,7 @@ class Run:
         self._ledger = Ledger()
         self._stack = ExitStack()
         self._receipt: dict[str, Any] = {}
+        self._makes_spaces = makes_spaces
 
     def __enter__(self) -> Run:
         self._stack.callback(self._ledger.close)
@@ -81,6 +88,12 @@ class Run:
         """Look at both sides and show the plan; whether it is to be carried out."""
         with _progress() as progress:
             self._plan: Plan = plan(self._source, self._places, self._ledger, progress)
+        for target in self._plan.targets if not self._makes_spaces else ():
+            if target.info is None:
+                raise SpaceNotFound(
+                    f"there is no space {target.id!r}. --create makes it",
+                    memory_space_id=target.id,
+                )
         document = plan_of(self._source, self._plan, self._ledger)
         routes = getattr(self._source, "routes", None)
         problems = [] if routes is None else list(routes.problems.values())

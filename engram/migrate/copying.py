@@ -13,10 +13,18 @@ from typing import Final, NamedTuple
 
 from msgspec.structs import replace
 
-from engram.errors import EmbedderMismatch, Invalid, MemoryExists, MemoryNotFound, SpaceNotFound
+from engram.errors import (
+    EmbedderMismatch,
+    EngramError,
+    Invalid,
+    MemoryExists,
+    MemoryNotFound,
+    SpaceNotFound,
+)
 from engram.memory.model import EmbeddingSpec, Memory, NewMemory, SpaceInfo
 from engram.memory.validate import CALLER, check_relation
 from engram.migrate import ledger as states
+from engram.migrate.files import in_place
 from engram.migrate.items import (
     Item,
     Source,
@@ -89,8 +97,11 @@ def plan(source: Source, places: Places, ledger: Ledger, progress: Progress) -> 
             _look(places.space(target.id), target, ledger, progress)
             ledger.compare(target.id)
     for memory_id in ledger.ids():
-        _plan_links(source, memory_id, ledger)
+        for link in source.links(memory_id):
+            _plan_link(source, link, ledger)
         progress("reading links", 1)
+    for link in source.loose:
+        _plan_link(source, link, ledger)
     return Plan(targets, any(by_caller.values()))
 
 
@@ -101,16 +112,19 @@ def _plan_item(source: Source, item: Item, ledger: Ledger, by_caller: dict[str, 
         if space not in by_caller:
             spec = source.vectors_of(space)
             by_caller[space] = spec is not None and spec.model == CALLER
-        digest = digest_of(item.new, with_vector=by_caller[space])
         memory_id = item.new.id or ""
+        try:
+            digest = digest_of(item.new, with_vector=by_caller[space])
+        except EngramError as error:
+            raise in_place(f"{source.unit} {item.position}", error) from None
         planned = Planned(
             space, memory_id, digest, bytes_of(item.new), expires_us_of(item.new), item.position
         )
         other = ledger.plan(planned)
         if other is not None and other != digest:
             raise Invalid(
-                f"item {item.position}: another one of the id {memory_id!r} holds something else. "
-                "Nothing was stored"
+                f"{source.unit} {item.position}: another one of the id {memory_id!r} holds "
+                "something else. Nothing was stored"
             )
 
 
@@ -142,16 +156,16 @@ def _look(place: Place, target: Target, ledger: Ledger, progress: Progress) -> N
         progress(f"looking at {target.id}", 1)
 
 
-def _plan_links(source: Source, memory_id: str, ledger: Ledger) -> None:
-    for link in source.links(memory_id):
-        begins, ends = ledger.spaces_of(link.source), ledger.spaces_of(link.target)
-        shared = begins & ends
-        if not _can_be_made(link):
-            ledger.plan_link("", link, states.LINK_REFUSED)
-        for space in shared if _can_be_made(link) else ():
-            ledger.plan_link(space, link, states.LINK_PENDING)
-        if not shared:
-            ledger.plan_link("", link, states.LINK_ACROSS)
+def _plan_link(source: Source, link: SourceLink, ledger: Ledger) -> None:
+    begins, ends = ledger.spaces_of(link.source), ledger.spaces_of(link.target)
+    shared = begins & ends
+    if not _can_be_made(link):
+        ledger.plan_link("", link, states.LINK_REFUSED)
+        return
+    for space in shared:
+        ledger.plan_link(space, link, states.LINK_PENDING)
+    if not shared:
+        ledger.plan_link("", link, states.LINK_ACROSS if source.lives else states.LINK_OPEN)
 
 
 def _can_be_made(link: SourceLink) -> bool:

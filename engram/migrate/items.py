@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from hashlib import blake2b
 from typing import Any, Final, NamedTuple, Protocol
 
@@ -40,7 +40,19 @@ class SourceLink(NamedTuple):
 
 
 class Source(Protocol):
-    """Where memories come from: the same ones in the same order whenever it is asked."""
+    """Where memories come from: the same ones in the same order whenever it is asked. `unit` is
+    what an item's position counts; `loose` are links of which no end is an item. If it `lives`, the
+    ends of all its links are there, if not among the items that go somewhere.
+    """
+
+    @property
+    def lives(self) -> bool: ...
+
+    @property
+    def unit(self) -> str: ...
+
+    @property
+    def loose(self) -> Sequence[SourceLink]: ...
 
     def items(self, *, vectors: bool) -> Iterator[Item]: ...
 

@@ -25,6 +25,10 @@ class SharedSpace:
     A memory that was revised meanwhile counts as written later.
     """
 
+    lives = True
+    unit = "position"
+    loose: tuple[SourceLink, ...] = ()
+
     def __init__(self, place: Place, by: By, routes: Routes, *, keep_times: bool) -> None:
         self._place = place
         self._by = by

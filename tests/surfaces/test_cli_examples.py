@@ -72,7 +72,7 @@ def test_every_command_was_found() -> None:
         *("serve", "space create", "space list", "space show", "log verify", "config show"),
         *("drill crash", "log inspect", "log dump", "log repair", "log salvage"),
         *("keys create", "keys list", "keys revoke"),
-        *("migrate split",),
+        *("migrate split", "migrate import"),
         *("space reopen", "space export", "space import", "space fork"),
     }
 

@@ -16,6 +16,8 @@ else from its default. The file is TOML:
     quotas = "memories:100000"            # of spaces without quotas of their own; left out: none
     require_explicit_space = true         # whether requests to `engram serve` have to name a space
 
+Sections, one for each space where wanted, say how it is to be made: :mod:`engram.sections`.
+
 `default_space` is what is meant where nobody names a space: by a command, whose flag and variable
 are `--space` and `ENGRAM_SPACE`; and, with `require_explicit_space = false`, by a request to a
 server, whose own are `--default-space` and `ENGRAM_DEFAULT_SPACE`. So a variable that is there for
@@ -30,9 +32,11 @@ from __future__ import annotations
 import posixpath
 from collections.abc import Mapping
 from datetime import date, datetime, time
+from types import MappingProxyType
 from typing import Final, Literal, NamedTuple, TypedDict
 
 from engram.errors import Invalid, Malformed
+from engram.sections import SPACES, Section, line_of, sections_in
 
 CONFIG_VARIABLE: Final = "ENGRAM_CONFIG"
 API_KEY_VARIABLE: Final = "ENGRAM_API_KEY"
@@ -143,6 +147,7 @@ class File(NamedTuple):
     path: str
     table: Mapping[str, object]
     trusted: bool = True
+    text: str = ""
 
 
 class Setting(NamedTuple):
@@ -187,6 +192,7 @@ class Settings(NamedTuple):
     server_default_space: Setting
     require_explicit_space: Setting
     file: File | None
+    spaces: Mapping[str, Section] = MappingProxyType({})
 
     @property
     def target(self) -> Setting:
@@ -261,7 +267,8 @@ def settings_of(
             or (None if file is None else _from_file(key, file, home))
         )
         found[key.name] = setting or Setting(key.name, defaults.get(key.name), "default", "default")
-    return Settings(**found, file=file)
+    spaces = {} if file is None else sections_in(file.table, file.path, file.text)
+    return Settings(**found, file=file, spaces=spaces)
 
 
 def _from_flag(key: Key, flags: Mapping[str, str | int | None]) -> Setting | None:
@@ -336,8 +343,11 @@ def _placed(data_root: str, file_path: str, home: str) -> str:
 def _refuse_unknown(file: File) -> None:
     known = list(dict.fromkeys(key.in_file for key in KEYS))
     for name in file.table:
-        if name not in known:
-            raise Malformed(f"{file.path}: unknown key {name!r}; there are {', '.join(known)}")
+        if name not in known and name != SPACES:
+            raise Malformed(
+                f"{file.path}{line_of(file.text, name)}: unknown key {name!r}; there are "
+                f"{', '.join(known)}, and sections [{SPACES}.ID]"
+            )
 
 
 _FLAG_TEXTS: Final = {"true": True, "1": True, "false": False, "0": False}

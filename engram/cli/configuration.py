@@ -19,6 +19,7 @@ from engram.cli.options import (
 )
 from engram.cli.settings import read_settings
 from engram.config import API_KEY_VARIABLE, KEYS, Settings
+from engram.sections import SPACES
 
 app = typer.Typer(rich_markup_mode=None, help="See which settings hold.")
 
@@ -41,7 +42,8 @@ def show(
     A flag beats the environment, the environment the configuration file, the file a default. The
     configuration file is TOML with the keys shown here; every one is also an environment variable,
     as ENGRAM_PORT is for port (and ENGRAM_SPACE for default_space). An API key is only taken from
-    ENGRAM_API_KEY and never shown.
+    ENGRAM_API_KEY and never shown. Sections [spaces.ID] say how `engram space create ID` makes a
+    space, in the words of its flags and those of `engram space configure`.
 
     \b
     Example:  engram config show
@@ -76,4 +78,11 @@ def _document(settings: Settings, key: str) -> dict[str, Any]:
         found[name] = {"value": value, "origin": setting.origin}
     origin = "default" if key == "not set" else f"environment variable {API_KEY_VARIABLE}"
     found["api_key"] = {"value": key, "origin": origin}
+    if settings.file is not None:
+        for space_id, section in settings.spaces.items():
+            for name, value in section.items():
+                found[f"{SPACES}.{space_id}.{name}"] = {
+                    "value": value,
+                    "origin": settings.file.path,
+                }
     return {"file": None if settings.file is None else settings.file.path, "settings": found}

@@ -12,6 +12,7 @@ import typer
 from engram.cli import output
 from engram.cli.connection import data_root_of
 from engram.cli.options import ConfigOption, DataRootOption, JsonOption, Named
+from engram.cli.planned import plan_of
 from engram.cli.settings import read_settings
 from engram.config import (
     DEFAULT_DELETE_GRACE_S,
@@ -201,6 +202,7 @@ def _run(settings: Settings, *, as_json: bool) -> None:
         announce=announce,
         opening=settings.serving,
         default_space=None if stand_in is None else str(stand_in),
+        ensure=plan_of(settings.spaces.get(str(stand_in), {})).ensure,
         require_explicit_space=bool(explicit.value),
     )
 

@@ -83,7 +83,7 @@ def _read(path: Path) -> File:
         raise Malformed(f"configuration file {path} is not TOML: {error}") from None
     except (ValueError, RecursionError):
         raise Malformed(f"configuration file {path} cannot be read as TOML") from None
-    return File(str(path.absolute()), table)
+    return File(str(path.absolute()), table, text=text)
 
 
 def _read_bytes(path: Path) -> bytes:

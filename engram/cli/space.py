@@ -13,8 +13,9 @@ from engram.cli import bundles, output, render
 from engram.cli.asking import confirm, need_terminal
 from engram.cli.completion import complete_space
 from engram.cli.connection import opened
-from engram.cli.given import embedding_of, quotas_of
 from engram.cli.options import ConfigOption, DataRootOption, JsonOption, Named, ServerOption
+from engram.cli.planned import plan_of
+from engram.cli.settings import read_settings
 from engram.errors import Malformed, SpaceDamaged
 
 if TYPE_CHECKING:
@@ -79,7 +80,7 @@ def create(
     """Create a memory space.
 
     The data root is made too if it is not there yet. An id has 1 to 64 of a-z, 0-9, '_' and '-',
-    and begins with a letter or digit.
+    and begins with a letter or digit. What no flag says, a section [spaces.ID] of engram.toml may.
 
     \b
     Example:  engram space create alpha --if-not-exists
@@ -87,15 +88,16 @@ def create(
     Example:  engram space create quality --embedding all-minilm-l6-v2-int8 --data-root ./data
     Example:  engram space create bounded --quota memories:100000 --data-root ./data
     """
-    spec = embedding_of(embedding, dimensions)
-    quotas = quotas_of(quota)
+    named = Named(server, data_root, config)
+    section = read_settings(named).spaces.get(space_id or "", {})
+    plan = plan_of(section, embedding=embedding, dimensions=dimensions, quota=quota)
     if if_not_exists and space_id is None:
         raise Malformed("--if-not-exists needs an id; name the space")
-    with opened(Named(server, data_root, config), create=True) as spaces:
+    with opened(named, create=True) as spaces:
         if if_not_exists and space_id is not None:
-            space, created = spaces.ensure_space(space_id, embedding=spec, quotas=quotas)
+            space, created = plan.ensure(spaces, space_id)
         else:
-            space, created = spaces.create_space(space_id, embedding=spec, quotas=quotas), True
+            space, created = plan.make(spaces, space_id), True
         if as_json:
             output.print_json({**_document(space.info()), "created": created})
         else:

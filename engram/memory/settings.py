@@ -66,6 +66,11 @@ def checked_settings(given: SettingsGiven) -> dict[str, Any]:
     return {name: _CHECKS[name](name, value) for name, value in given.items()}
 
 
+def checked_setting(field: str, name: str, value: object) -> Any:
+    """One setting of that name; `field` leads to it in errors."""
+    return _CHECKS[name](field, value)
+
+
 def given_settings(**options: str | None) -> SettingsGiven:
     """What options of a command line give, where None is what was left out, checked.
 

@@ -18,7 +18,7 @@ from urllib.parse import parse_qsl
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from engram.errors import SpaceDamaged, SpaceDeleted
+from engram.errors import SpaceDamaged, SpaceDeleted, SpaceExists
 from engram.server.resolver import SPACE_HEADER
 from engram.server.rest import API, SPACE_OPERATIONS
 from engram.server.transfers import EXPORT
@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 DEPRECATION: Final = "@1795478400"
 """When naming no space was deprecated, in the form of RFC 9745: 2026-11-24."""
+Ensure = Callable[["Database", str], object]
+"""Makes a space in a database if it is not there."""
 WARNED_EVERY_S: Final = 3_600.0
 WARNED_CLIENTS_MAX: Final = 1_000
 
@@ -77,16 +79,20 @@ class DefaultSpace:
         )
         return self.space_id
 
-    def prepare(self, db: Database) -> None:
-        """Make the space if it is not there: once, when the server starts.
+    def prepare(self, db: Database, ensure: Ensure | None = None) -> None:
+        """Make the space if it is not there: once, when the server starts. `ensure` knows how.
 
-        One that was deleted or is damaged stays what it is, and requests are told so; it keeps
-        nobody from the other spaces. Raises what else making a space does.
+        One that was deleted, is damaged or is otherwise than it was to be stays what it is, and
+        requests are told so; it keeps nobody from the other spaces. Raises what else making a space
+        does.
         """
         try:
-            db.ensure_space(self.space_id)
-        except (SpaceDeleted, SpaceDamaged) as error:
-            _LOG.warning("the default space cannot be used: %s", error.detail)
+            if ensure is None:
+                db.ensure_space(self.space_id)
+            else:
+                ensure(db, self.space_id)
+        except (SpaceDeleted, SpaceDamaged, SpaceExists) as error:
+            _LOG.warning("the default space is not as it was to be: %s", error.detail)
 
 
 class DefaultSpaceFallback:

@@ -34,7 +34,7 @@ from engram.config import Serving
 from engram.errors import EngramError, Malformed
 from engram.server.app import build_app
 from engram.server.audience import STREAMS_MAX, Room
-from engram.server.default_space import DefaultSpace
+from engram.server.default_space import DefaultSpace, Ensure
 from engram.server.protocol import EngramProtocol
 from engram.spaces.layout import CONTROL_DIR
 
@@ -74,10 +74,11 @@ def serve(
     announce: Callable[[str], None],
     opening: Serving,
     default_space: str | None = None,
+    ensure: Ensure | None = None,
     require_explicit_space: bool = True,
 ) -> None:
     """Serve `data_root`, opened with `opening`, until told to stop; calls `announce` with the URL
-    once requests are taken. `default_space` is made if it is not there; unless
+    once requests are taken. `default_space` is made by `ensure` if it is not there; unless
     `require_explicit_space`, requests that name no space mean it.
 
     Raises :class:`Malformed` for a host or port that cannot be meant, and for one that others can
@@ -106,7 +107,7 @@ def serve(
         access = stack.enter_context(contextlib.closing(Access(keys, required=not local)))
         default = None if default_space is None else DefaultSpace(default_space)
         if default is not None:
-            default.prepare(db)
+            default.prepare(db, ensure)
         app = build_app(
             db,
             access=access,

@@ -35,6 +35,10 @@ _CONFLICT: Final = 4
 _FAILED: Final = 1
 _PLAN_TITLES: Final = ("SPACE", "STATE", "MEMORIES", "SIZE", "THERE", "CONFLICTS", "LINKS", "FOR")
 _DONE_TITLES: Final = ("SPACE", "MEMORIES", "COPIED", "CONFLICTS", "LINKS", "POSITION", "VERIFIED")
+_MEANWHILE: Final = {
+    "changed_meanwhile": "not copied, as they were revised or forgotten meanwhile; run it again",
+    "expired_meanwhile": "expired meanwhile",
+}
 _SHOWN_MAX: Final = 20
 """Of what is listed one by one for people; a receipt has all."""
 
@@ -216,9 +220,16 @@ def _print_receipt(receipt: Mapping[str, Any]) -> None:
                 for row in receipt["to"]
             ),
         )
+    for field, said in _MEANWHILE.items():
+        count = sum(row[field] for row in receipt["to"])
+        if count:
+            output.print_line(f"{count} {said}")
     if receipt["forgotten"]:
         place = receipt["from"]["memory_space_id"]
         output.print_line(f"{receipt['forgotten']} forgotten in {place}")
+    if receipt.get("revised_meanwhile"):
+        count = len(receipt["revised_meanwhile"])
+        output.print_line(f"{count} not forgotten: they were revised after they were copied")
 
 
 def _new_file(name: str) -> Path:

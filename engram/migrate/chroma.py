@@ -91,7 +91,7 @@ class ChromaFolder:
     def items(self, *, vectors: bool) -> Iterator[Item]:
         try:
             for space, collection in self._spaces.items():
-                yield from self._items(space, collection, vectors=vectors)
+                yield from self._items(space, collection)
         except sqlite3.Error as error:
             raise _unreadable(self._folder, error) from None
 
@@ -110,7 +110,7 @@ class ChromaFolder:
             return None
         return EmbeddingSpec(model=CALLER, dimensions=self._spaces[space_id].dimension or 0)
 
-    def _items(self, space: str, collection: Collection, *, vectors: bool) -> Iterator[Item]:
+    def _items(self, space: str, collection: Collection) -> Iterator[Item]:
         after = -1
         while True:
             rows = self._db.execute(
@@ -128,7 +128,7 @@ class ChromaFolder:
                 if document is None or not str(document).strip():
                     yield Item(new, number, stays=NO_DOCUMENT)
                     continue
-                if vectors and space in self._vectors:
+                if space in self._vectors:
                     new = _with_vector(new, self._vectors[space].of(name))
                 yield Item(new, number, (space,), collection.name)
             after = rows[-1][0]

@@ -11,7 +11,7 @@ import pickle
 import sqlite3
 import struct
 from pathlib import Path
-from typing import Any, Final, NoReturn
+from typing import Any, Final
 
 import numpy as np
 
@@ -92,10 +92,16 @@ class _Rows:
 _NONE: Final = np.empty((0, 0), np.uint8)
 
 
+class _Held:
+    """Stands for the object that Chroma before 1.0 pickled: its fields, and nothing that runs."""
+
+
 class _Plain(pickle.Unpickler):
     """Reads numbers, texts and containers, and runs nothing."""
 
-    def find_class(self, module: str, name: str) -> NoReturn:
+    def find_class(self, module: str, name: str) -> type[_Held]:
+        if module.startswith("chromadb.") and name == "PersistentData":
+            return _Held
         raise pickle.UnpicklingError(f"it asks for {module}.{name}")
 
 
@@ -108,7 +114,8 @@ def _index(folder: Path, dimension: int) -> tuple[_Rows, dict[str, int]]:
         return _Rows(_NONE), {}  # all of them are in the queue still
     try:
         with names.open("rb") as file:
-            labels = _Plain(file).load()["id_to_label"]
+            read = _Plain(file).load()
+        labels = (vars(read) if isinstance(read, _Held) else read)["id_to_label"]
         header = (folder / "header.bin").read_bytes()
         version, _, _, count, size, label_at, vector_at = _HEADER.unpack_from(header)
         if version != _VERSION or label_at + _LABEL_BYTES > size:

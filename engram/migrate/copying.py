@@ -88,7 +88,7 @@ def plan(source: Source, places: Places, ledger: Ledger, progress: Progress) -> 
     and `EmbedderMismatch` for a space that cannot take the source's vectors, or has others'.
     """
     by_caller: dict[str, bool] = {}
-    for item in source.items(vectors=True):
+    for item in source.items(vectors=False):
         _plan_item(source, item, ledger, by_caller)
         progress("reading", 1)
     targets = tuple(_target(source, places, space) for space in sorted(ledger.spaces()))
@@ -200,7 +200,7 @@ class Copier:
                 made, created = self._places.ensure_space(target.id, embedding=target.embedding)
                 self._targets[target.id] = target._replace(embedding=made.info().embedding)
                 self.created |= {target.id} if created else set()
-        for item in self._source.items(vectors=True):
+        for item in self._source.items(vectors=True) if self._ledger.has_pending() else ():
             for space in item.spaces:
                 self._hold(space, item.new)
         self._send_all()

@@ -54,7 +54,10 @@ class Source(Protocol):
     @property
     def loose(self) -> Sequence[SourceLink]: ...
 
-    def items(self, *, vectors: bool) -> Iterator[Item]: ...
+    def items(self, *, vectors: bool) -> Iterator[Item]:
+        """Its memories; with the vectors that an embedder made only if they are wanted. A caller's
+        vectors are a part of the memories, and always there.
+        """
 
     def links(self, memory_id: str) -> Iterator[SourceLink]:
         """The links that begin or end at an item that goes somewhere; each may come twice."""

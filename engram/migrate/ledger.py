@@ -18,7 +18,7 @@ DONE: Final = "already there"
 COPIED: Final = "copied"
 CONFLICT: Final = "conflict"
 EXPIRED: Final = "expired meanwhile"
-GONE: Final = "gone from the source meanwhile"
+CHANGED: Final = "changed in the source meanwhile"
 LOST: Final = "missing"
 
 LINK_PENDING: Final = "pending"
@@ -96,6 +96,10 @@ class Ledger:
         ).fetchone()
         return None if row is None else row[0]
 
+    def has_pending(self) -> bool:
+        row = self._db.execute("SELECT 1 FROM item WHERE state = ? LIMIT 1", (PENDING,)).fetchone()
+        return row is not None
+
     def mark(self, space: str, ids: Iterable[str], state: str) -> None:
         self._db.executemany(
             "UPDATE item SET state = ? WHERE space = ? AND id = ?",
@@ -125,7 +129,7 @@ class Ledger:
         self._db.execute(
             "UPDATE item SET state = CASE WHEN expires_us <= ? THEN ? WHEN state = ? THEN ? "
             "ELSE ? END WHERE space = ? AND found IS NULL",
-            (now_us, EXPIRED, PENDING, GONE, LOST, space),
+            (now_us, EXPIRED, PENDING, CHANGED, LOST, space),
         )
         self._db.execute(
             "UPDATE item SET state = ? WHERE space = ? AND found IS NOT digest AND found NOT NULL",

@@ -56,7 +56,7 @@ def receipt_of(
                 "already_there": counts.get(states.DONE, 0),
                 "conflicts": counts.get(states.CONFLICT, 0),
                 "expired_meanwhile": counts.get(states.EXPIRED, 0),
-                "gone_meanwhile": counts.get(states.GONE, 0),
+                "changed_meanwhile": counts.get(states.CHANGED, 0),
                 "missing": sum(counts.get(state, 0) for state in _UNFINISHED),
                 "bytes": ledger.size(target.id),
                 "links": links.get(states.LINK_DONE, 0),

@@ -35,10 +35,12 @@ class SharedSpace:
         self.routes = routes
         self._keep_times = keep_times
         self.info: SpaceInfo = place.info()
+        spec = self.info.embedding
+        self._by_caller = spec is not None and spec.model == CALLER
 
     def items(self, *, vectors: bool) -> Iterator[Item]:
         bound = self.info.position or 0
-        for memory in all_of(self._place, vectors=vectors):
+        for memory in all_of(self._place, vectors=vectors or self._by_caller):
             if memory.position > bound:
                 return
             new = new_of(memory, keep_times=self._keep_times)
@@ -81,8 +83,7 @@ class SharedSpace:
         """Forget what was found in each space it was to go to: how many, and which of them were
         revised meanwhile, and so are still here.
         """
-        spec = self.info.embedding
-        by_caller = spec is not None and spec.model == CALLER
+        by_caller = self._by_caller
         forgotten, left = 0, []
         for memory_id, digest in ledger.moved():
             try:

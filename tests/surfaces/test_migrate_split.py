@@ -19,6 +19,8 @@ import engram
 from engram.cli.app import main
 from engram.errors import EmbedderMismatch, Invalid
 from engram.migrate import copying
+from engram.migrate.copying import Copier
+from engram.migrate.splitting import SharedSpace
 from engram.spaces.space import Space
 
 from .command_line import CommandLine, Done
@@ -322,3 +324,35 @@ def test_killed_anywhere_and_run_again_it_comes_to_the_same(run: CommandLine, da
         left_ids = {m.id for m in db.space("shared").list(limit=100).memories}
         assert left_ids == {f"m{n}" for n in range(2, 30, 3)}
         assert [db.space(s).info().memories for s in ("planner", "reviewer")] == [13, 10]
+
+
+def test_what_changes_meanwhile_is_left_where_it_is_and_told(
+    run: CommandLine, data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Somebody revises before it is copied, forgets before, revises after."""
+    copied, linked = Copier.run, SharedSpace.forget_moved
+
+    def meanwhile(self: Copier) -> None:
+        with_changes = self._places.space("shared")  # as another writer of the same data root
+        with_changes.revise("m0", engram.Changes(content="revised before"))
+        with_changes.forget("m3")
+        copied(self)
+
+    def after(self: SharedSpace, *args: Any) -> Any:
+        self._place.revise("m6", engram.Changes(content="revised after"))  # type: ignore[attr-defined]
+        return linked(self, *args)
+
+    monkeypatch.setattr(Copier, "run", meanwhile)
+    monkeypatch.setattr(SharedSpace, "forget_moved", after)
+    done = run(*SPLIT, "--forget-moved", "--yes", "--json")
+    assert done.code == 0
+    receipt = done.documents[0]
+    assert [row["changed_meanwhile"] for row in receipt["to"]] == [2, 0]
+    assert (receipt["forgotten"], receipt["revised_meanwhile"]) == (20, ["m6"])
+    assert {("m0", "m3"), ("m3", "m6")} <= {
+        (link["source"], link["target"]) for link in receipt["links_not_carried"]
+    }
+    monkeypatch.undo()
+    with engram.open(data) as db:
+        left = {m.id: m.content for m in db.space("shared").list(limit=100).memories}
+    assert (left["m0"], left["m6"]) == ("revised before", "revised after")

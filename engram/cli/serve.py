@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 from contextlib import closing
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -16,15 +16,31 @@ from engram.cli.planned import plan_of
 from engram.cli.settings import read_settings
 from engram.config import (
     DEFAULT_DELETE_GRACE_S,
+    DEFAULT_GRPC_PORT,
     DEFAULT_HOST,
     DEFAULT_OPEN_BYTES_MAX,
     DEFAULT_OPEN_SPACES_MAX,
     DEFAULT_PAST_BYTES_MAX,
     DEFAULT_PORT,
     DEFAULT_SCRUB_BYTES_PER_S,
+    OFF,
     Settings,
 )
 from engram.errors import Malformed
+
+if TYPE_CHECKING:
+    from engram.server.serve import GrpcPort, Ready
+
+GrpcPortOption = Annotated[
+    str | None,
+    typer.Option(
+        "--grpc-port",
+        metavar="PORT|off",
+        help="Port for gRPC; 0 picks a free one, off serves none. Default: $ENGRAM_GRPC_PORT, else "
+        f"{DEFAULT_GRPC_PORT}, or a free one where that is taken or --port is 0.",
+        show_default=False,
+    ),
+]
 
 GraceOption = Annotated[
     int | None,
@@ -129,6 +145,7 @@ def serve(
             show_default=False,
         ),
     ] = None,
+    grpc_port: GrpcPortOption = None,
     delete_grace_s: GraceOption = None,
     open_spaces_max: OpenSpacesOption = None,
     open_bytes_max: OpenBytesOption = None,
@@ -140,11 +157,12 @@ def serve(
     config: ConfigOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Serve the spaces of a data root over HTTP.
+    """Serve the spaces of a data root over HTTP and gRPC.
 
-    Until Ctrl-C or SIGTERM. Prints `engram ready http://HOST:PORT` once it takes requests. Once the
-    data root has an access key (`engram keys create`), requests need one. There is no TLS: put a
-    proxy that has it before an address that others can reach.
+    Until Ctrl-C or SIGTERM. Prints `engram ready http://HOST:PORT` once it takes requests; where
+    gRPC is served is told on stderr, and with --json. Once the data root has an access key
+    (`engram keys create`), requests need one. There is no TLS: put a proxy that has it before an
+    address that others can reach.
 
     \b
     Example:  engram serve --data-root ./data
@@ -155,6 +173,7 @@ def serve(
         Named(data_root=data_root, config=config),
         host=host,
         port=port,
+        grpc_port=grpc_port,
         delete_grace_s=delete_grace_s,
         open_spaces_max=open_spaces_max,
         open_bytes_max=open_bytes_max,
@@ -185,20 +204,22 @@ def _run(settings: Settings, *, as_json: bool) -> None:
     logging.basicConfig(format=text, handlers=[handler])
     root = data_root_of(settings)
 
-    def announce(url: str) -> None:
+    def announce(ready: Ready) -> None:
         if as_json:
-            output.print_json({"ready": url, "data_root": str(root.absolute()), "pid": os.getpid()})
+            served = {"ready": ready.url, "grpc": ready.grpc}
+            output.print_json({**served, "data_root": str(root.absolute()), "pid": os.getpid()})
             return
         with closing(open_key_file(root)) as keys:
             with_key = keys.stamp() is not None
-        for hint in _what_to_try(url, with_key=with_key):
+        for hint in _what_to_try(ready, with_key=with_key):
             output.print_hint(hint)
-        output.print_line(f"engram ready {url}")
+        output.print_line(f"engram ready {ready.url}")
 
     run(
         root,
         str(settings.host.value),
         int(settings.port.value or 0),
+        grpc=_grpc_port(settings),
         announce=announce,
         opening=settings.serving,
         default_space=None if stand_in is None else str(stand_in),
@@ -207,7 +228,20 @@ def _run(settings: Settings, *, as_json: bool) -> None:
     )
 
 
-def _what_to_try(url: str, *, with_key: bool) -> tuple[str, ...]:
+def _grpc_port(settings: Settings) -> GrpcPort | None:
+    """Where to serve gRPC. Who has any port picked for HTTP wants none in particular here."""
+    from engram.server.serve import GrpcPort
+
+    wanted = settings.grpc_port
+    if wanted.value == OFF:
+        return None
+    named = wanted.level != "default"
+    free = not named and not settings.port.value
+    return GrpcPort(0 if free else int(wanted.value or 0), named)
+
+
+def _what_to_try(ready: Ready, *, with_key: bool) -> tuple[str, ...]:
+    url = ready.url
     json_header = "-H 'Content-Type: application/json'"
     if with_key:
         json_header = '-H "Authorization: Bearer $ENGRAM_API_KEY" ' + json_header
@@ -219,5 +253,6 @@ def _what_to_try(url: str, *, with_key: bool) -> tuple[str, ...]:
         """-d '{"content": "The deploy key is rotated every Monday"}'""",
         f"  curl {url}/api/v1/spaces/alpha/recall {json_header} "
         """-d '{"query": "when is the deploy key rotated?"}'""",
+        *(() if ready.grpc is None else (f"gRPC is served on {ready.grpc}.",)),
         "Ctrl-C stops the server.",
     )

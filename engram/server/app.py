@@ -122,7 +122,7 @@ def build_app(
     not name one.
 
     The caller closes `app.state.audiences` when the server stops, which ends the streams, and `db`
-    after the last request.
+    after the last request. `app.state.limiter` bounds its worker threads.
     """
     register_url_convertor("segment", _SegmentConvertor())
     limiter = anyio.CapacityLimiter(WORKER_THREADS_MAX)
@@ -147,6 +147,7 @@ def build_app(
     app.state.audiences = audiences
     app.state.default_space = default_space
     app.state.turns = Turns()
+    app.state.limiter = limiter
     return app
 
 

@@ -112,14 +112,14 @@ class Subscription:
         """A page of events, each with the id to resume behind it."""
         parts = []
         for entry in page.entries:
-            self._note(reader, entry.position)
+            self.note(reader, entry.position)
             parts.append(event_block(self.last_id(), entry))
         return b"".join(parts)
 
     def scanned(self) -> str:
         """The id of how far all readers have looked."""
         for reader in self.readers:
-            self._note(reader, reader.position)
+            self.note(reader, reader.position)
         return self.last_id()
 
     def last_id(self) -> str:
@@ -129,7 +129,8 @@ class Subscription:
         (reached,) = self._reached.values()
         return str(reached.position)
 
-    def _note(self, reader: Reader, position: int) -> None:
+    def note(self, reader: Reader, position: int) -> None:
+        """That a reader's space was told up to there."""
         space = reader.feed.space
         self._reached[space.memory_space_id] = Reached(space.space_uuid, position)
 
@@ -146,7 +147,7 @@ def subscribe(db: Database, call: Call) -> Subscription:
     after, incarnation = _resume_from(call), call.query.one("incarnation")
     reader = _reader(space, call, None if after is None else position_of(after), incarnation)
     return Subscription(
-        call.principal, [reader], several=False, live_only=after is None, seats=_seats([space])
+        call.principal, [reader], several=False, live_only=after is None, seats=seats_of([space])
     )
 
 
@@ -177,11 +178,11 @@ def _subscribe_several(db: Database, call: Call, names: Sequence[str]) -> Subscr
         position = start.position if start else None if after is None else 0
         readers.append(_reader(space, call, position, start.space_uuid if start else None))
     return Subscription(
-        call.principal, readers, several=True, live_only=after is None, seats=_seats(spaces)
+        call.principal, readers, several=True, live_only=after is None, seats=seats_of(spaces)
     )
 
 
-def _seats(spaces: Sequence[Space]) -> dict[str, int]:
+def seats_of(spaces: Sequence[Space]) -> dict[str, int]:
     """How many subscribers there may be of those spaces that have a quota of them."""
     quotas = {space.id: space.quotas().subscribers for space in spaces}
     return {space_id: most for space_id, most in quotas.items() if most is not None}
@@ -249,61 +250,81 @@ async def _blocks(
     options: StreamOptions,
     end_soon: Callable[[], None],
 ) -> AsyncIterator[bytes]:
+    told = subscription.scanned() if subscription.live_only else None
+    yield first_block(options.retry_ms, told)
+    try:
+        async for came in following(subscription, audiences, options.heartbeat_s, told, end_soon):
+            if came is None:
+                yield id_block(subscription.last_id())
+            else:
+                yield subscription.blocks(*came)
+    except EngramError as error:
+        # The client comes back with its last id, and is told then what is wrong.
+        level = logging.INFO if isinstance(error, Unavailable) else logging.WARNING
+        _LOG.log(level, "a stream ended: problem=%s detail=%s", error.problem, error.detail)
+
+
+async def following(
+    subscription: Subscription,
+    audiences: Audiences,
+    heartbeat_s: float,
+    told: str | None,
+    end_soon: Callable[[], None],
+) -> AsyncIterator[tuple[Reader, Page] | None]:
+    """Pages as they come, each with its reader, whose positions the caller has noted when it asks
+    for more; and None where nothing has to be told but how far was scanned, which `told` says of
+    what was before. It ends with the last of the spaces, with the server, or, behind `end_soon`,
+    with the key that was shown.
+    """
+
     def end() -> None:
         listener.end()
         end_soon()
 
     readers = list(subscription.readers)
-    told = subscription.scanned() if subscription.live_only else None
-    yield first_block(options.retry_ms, told)
     loop = asyncio.get_running_loop()
     sent_at = loop.time()
     caught_up = False
     feeds = [(reader.feed, reader.types) for reader in readers]
-    try:
-        with (
-            audiences.listening(feeds) as listener,
-            audiences.while_allowed(subscription.principal, end),
-        ):
-            for reader in readers:
-                if reader.resting:
-                    await anyio.to_thread.run_sync(reader.attend, limiter=_history_limiter)
-            while True:
-                await asyncio.sleep(0)  # sending need not wait, and others shall have their turn
-                listener.arm()
-                if audiences.closing or listener.ended:
+    with (
+        audiences.listening(feeds) as listener,
+        audiences.while_allowed(subscription.principal, end),
+    ):
+        for reader in readers:
+            if reader.resting:
+                await anyio.to_thread.run_sync(reader.attend, limiter=_history_limiter)
+        while True:
+            await asyncio.sleep(0)  # sending need not wait, and others shall have their turn
+            listener.arm()
+            if audiences.closing or listener.ended:
+                return
+            idle = True
+            for reader in tuple(readers):
+                ended = reader.feed.ended
+                page = await _next_page(reader)
+                if page is None:
+                    if ended:
+                        readers.remove(reader)
+                    continue
+                if listener.ended:
                     return
-                idle = True
-                for reader in tuple(readers):
-                    ended = reader.feed.ended
-                    page = await _next_page(reader)
-                    if page is None:
-                        if ended:
-                            readers.remove(reader)
-                        continue
-                    if listener.ended:
-                        return
-                    idle = False
-                    if page.entries:
-                        listener.disarm()
-                        yield subscription.blocks(reader, page)
-                        told, sent_at = subscription.last_id(), loop.time()
-                if not readers:
-                    return  # their spaces were deleted, which was the last to be told
-                due_s = sent_at + options.heartbeat_s - loop.time()
-                just_caught_up = idle and not caught_up and subscription.scanned() != told
-                caught_up = caught_up or idle
-                if due_s <= 0 or just_caught_up:
-                    told, sent_at = subscription.scanned(), loop.time()
+                idle = False
+                if page.entries:
                     listener.disarm()
-                    yield id_block(told)
-                elif idle:
-                    with anyio.move_on_after(due_s):
-                        await listener.came.wait()
-    except EngramError as error:
-        # The client comes back with its last id, and is told then what is wrong.
-        level = logging.INFO if isinstance(error, Unavailable) else logging.WARNING
-        _LOG.log(level, "a stream ended: problem=%s detail=%s", error.problem, error.detail)
+                    yield reader, page
+                    told, sent_at = subscription.last_id(), loop.time()
+            if not readers:
+                return  # their spaces were deleted, which was the last to be told
+            due_s = sent_at + heartbeat_s - loop.time()
+            just_caught_up = idle and not caught_up and subscription.scanned() != told
+            caught_up = caught_up or idle
+            if due_s <= 0 or just_caught_up:
+                told, sent_at = subscription.scanned(), loop.time()
+                listener.disarm()
+                yield None
+            elif idle:
+                with anyio.move_on_after(due_s):
+                    await listener.came.wait()
 
 
 _history_limiter: Final = anyio.CapacityLimiter(HISTORY_THREADS_MAX)

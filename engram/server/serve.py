@@ -1,6 +1,6 @@
 """The server process: its socket, its signals, its start and its end.
 
-The order matters. The port is taken first, so that a taken one changes nothing on disk. Then the
+The order matters. The ports are taken first, so that a taken one changes nothing on disk. Then the
 data root is opened, then requests are answered, and only then is the ready line printed. On
 SIGTERM or SIGINT requests in flight are finished (within a bound), the database is closed, and the
 process ends with status 0.
@@ -8,6 +8,7 @@ process ends with status 0.
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import errno
 import ipaddress
@@ -23,7 +24,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import FrameType
-from typing import ClassVar, Final
+from typing import TYPE_CHECKING, ClassVar, Final, NamedTuple
 
 import uvicorn
 
@@ -37,6 +38,12 @@ from engram.server.audience import STREAMS_MAX, Room
 from engram.server.default_space import DefaultSpace, Ensure
 from engram.server.protocol import EngramProtocol
 from engram.spaces.layout import CONTROL_DIR
+
+if TYPE_CHECKING:
+    from starlette.applications import Starlette
+
+    from engram import Database
+    from engram.rpc.serving import GrpcServer
 
 DRAIN_S_MAX: Final = 10
 """How long requests in flight may take to finish once the server was told to stop."""
@@ -66,20 +73,36 @@ class PortUnavailable(EngramError):
     title: ClassVar[str] = "Port unavailable"
 
 
+class GrpcPort(NamedTuple):
+    """Where gRPC is served: a port that was `named` has to be free, another one need not be."""
+
+    port: int
+    named: bool
+
+
+class Ready(NamedTuple):
+    """What is served: the URL of HTTP, and host and port of gRPC, if that is served."""
+
+    url: str
+    grpc: str | None
+
+
 def serve(
     data_root: Path,
     host: str,
     port: int,
     *,
-    announce: Callable[[str], None],
+    grpc: GrpcPort | None = None,
+    announce: Callable[[Ready], None],
     opening: Serving,
     default_space: str | None = None,
     ensure: Ensure | None = None,
     require_explicit_space: bool = True,
 ) -> None:
-    """Serve `data_root`, opened with `opening`, until told to stop; calls `announce` with the URL
-    once requests are taken. `default_space` is made by `ensure` if it is not there; unless
-    `require_explicit_space`, requests that name no space mean it.
+    """Serve `data_root`, opened with `opening`, until told to stop; calls `announce` once requests
+    are taken. gRPC is served on the same address, or not at all if `grpc` is None. `default_space`
+    is made by `ensure` if it is not there; unless `require_explicit_space`, requests that name no
+    space mean it.
 
     Raises :class:`Malformed` for a host or port that cannot be meant, and for one that others can
     reach where there is no access key; :class:`PortUnavailable`; `KeysDamaged`; and what opening
@@ -94,6 +117,12 @@ def serve(
     with contextlib.ExitStack() as stack:
         listener = stack.enter_context(contextlib.closing(listen(host, port)))
         url = url_of(listener)
+        # Both servers live in one event loop. It does not run while the data root is opened, which
+        # Ctrl-C is to break off.
+        runner = stack.enter_context(asyncio.Runner(loop_factory=asyncio.SelectorEventLoop))
+        rpc = None if grpc is None else runner.run(_bound(listener, grpc))
+        if rpc is not None:
+            stack.callback(lambda: runner.run(rpc.stop(0)))
         db = stack.enter_context(
             engram.open(
                 data_root,
@@ -115,22 +144,31 @@ def serve(
             room=Room(streams=max(1, min(STREAMS_MAX, files_max // 2))),
             default_space=None if require_explicit_space else default,
         )
-        config = uvicorn.Config(
-            app,
-            loop="asyncio",
-            http=EngramProtocol,
-            ws="none",
-            lifespan="off",
-            backlog=ACCEPTED_AT_ONCE_MAX,
-            timeout_keep_alive=KEEP_ALIVE_S,
-            timeout_graceful_shutdown=DRAIN_S_MAX,
-            server_header=False,
-            proxy_headers=False,
-            access_log=False,
-            log_config=None,
+        ready = Ready(url, None if rpc is None else f"{_authority(listener)}:{rpc.port}")
+        server = _Server(
+            _config(app),
+            on_ready=lambda: announce(ready),
+            on_stop=app.state.audiences.close,
+            beside=None if rpc is None else _Beside(rpc, db, access, app),
         )
-        server = _Server(config, on_ready=lambda: announce(url), on_stop=app.state.audiences.close)
-        server.run([listener])
+        runner.run(server.serve(sockets=[listener]))
+
+
+def _config(app: Starlette) -> uvicorn.Config:
+    return uvicorn.Config(
+        app,
+        loop="asyncio",
+        http=EngramProtocol,
+        ws="none",
+        lifespan="off",
+        backlog=ACCEPTED_AT_ONCE_MAX,
+        timeout_keep_alive=KEEP_ALIVE_S,
+        timeout_graceful_shutdown=DRAIN_S_MAX,
+        server_header=False,
+        proxy_headers=False,
+        access_log=False,
+        log_config=None,
+    )
 
 
 def _raise_descriptor_limit() -> int:
@@ -145,10 +183,51 @@ def _raise_descriptor_limit() -> int:
     return resource.getrlimit(resource.RLIMIT_NOFILE)[0]
 
 
-def listen(host: str, port: int) -> socket.socket:
+class _Beside(NamedTuple):
+    """The gRPC server, and what it is to serve."""
+
+    server: GrpcServer
+    db: Database
+    access: Access
+    app: Starlette
+
+    async def start(self) -> None:
+        from engram.rpc.calls import Door
+        from engram.rpc.handlers import Handlers
+
+        state = self.app.state
+        door = Door(self.db, self.access, state.default_space)
+        handlers = Handlers(door, state.audiences, state.limiter, state.turns)
+        await self.server.start(handlers)
+
+
+async def _bound(listener: socket.socket, wanted: GrpcPort) -> GrpcServer:
+    """A gRPC server on the address of `listener`. Raises :class:`PortUnavailable`."""
+    from engram.rpc.serving import GrpcServer, PortNotBound
+
+    address, port = listener.getsockname()[0], wanted.port
+    if port:
+        # gRPC does not say why it cannot listen.
+        try:
+            listen(address, port, "--grpc-port").close()
+        except PortUnavailable as error:
+            if wanted.named:
+                raise
+            _LOG.warning("gRPC is served on a free port: %s", error)
+            port = 0
+    try:
+        return await GrpcServer.bound(address, port)
+    except PortNotBound as error:
+        raise PortUnavailable(
+            f"cannot listen on {address} port {port} for gRPC ({error}); choose another with "
+            "--grpc-port, 0 for a free one, or off"
+        ) from None
+
+
+def listen(host: str, port: int, flag: str = "--port") -> socket.socket:
     """A listening socket; port 0 picks a free one."""
     if not 0 <= port <= PORT_MAX:
-        raise Malformed(f"--port {port} is not a port; use 1 to {PORT_MAX}, or 0 for a free one")
+        raise Malformed(f"{flag} {port} is not a port; use 1 to {PORT_MAX}, or 0 for a free one")
     family, address = _address(host)
     try:
         # The protocol is named because asyncio turns Nagle's algorithm off only where it is: with
@@ -165,13 +244,17 @@ def listen(host: str, port: int) -> socket.socket:
         listener.listen(BACKLOG_MAX)
     except OSError as error:
         listener.close()
-        raise PortUnavailable(_why_unavailable(address, port, error)) from None
+        raise PortUnavailable(_why_unavailable(address, port, error, flag)) from None
     return listener
 
 
 def url_of(listener: socket.socket) -> str:
-    address, port = listener.getsockname()[:2]
-    return f"http://[{address}]:{port}" if ":" in address else f"http://{address}:{port}"
+    return f"http://{_authority(listener)}:{listener.getsockname()[1]}"
+
+
+def _authority(listener: socket.socket) -> str:
+    address = listener.getsockname()[0]
+    return f"[{address}]" if ":" in address else address
 
 
 def is_local(host: str) -> bool:
@@ -207,16 +290,18 @@ def _address(host: str) -> tuple[socket.AddressFamily, str]:
     return min((item[0], str(item[4][0])) for item in found)
 
 
-def _why_unavailable(address: str, port: int, error: OSError) -> str:
+def _why_unavailable(address: str, port: int, error: OSError, flag: str) -> str:
     if error.errno == errno.EADDRINUSE:
-        return f"port {port} is taken; choose another with --port, or 0 for a free one"
+        return f"port {port} is taken; choose another with {flag}, or 0 for a free one"
     if error.errno in {errno.EACCES, errno.EPERM}:
-        return f"port {port} is not yours to use; choose one above 1023 with --port"
+        return f"port {port} is not yours to use; choose one above 1023 with {flag}"
     return f"cannot listen on {address} port {port}: {error.strerror}"
 
 
 class _Server(uvicorn.Server):
-    """uvicorn's server, with a ready call and an end that is not a death by signal."""
+    """uvicorn's server, with a ready call and an end that is not a death by signal; and the gRPC
+    server beside it, which starts and drains with it.
+    """
 
     def __init__(
         self,
@@ -224,8 +309,10 @@ class _Server(uvicorn.Server):
         *,
         on_ready: Callable[[], None],
         on_stop: Callable[[], None],
+        beside: _Beside | None,
     ) -> None:
         super().__init__(config)
+        self._beside = beside
         self._on_ready = on_ready
         self._on_stop = on_stop
 
@@ -233,6 +320,8 @@ class _Server(uvicorn.Server):
         await super().startup(sockets)
         for listener in sockets or ():
             listener.listen(BACKLOG_MAX)  # uvicorn's backlog means both
+        if self._beside is not None:
+            await self._beside.start()
         if not self.should_exit:
             self._on_ready()
 
@@ -250,7 +339,14 @@ class _Server(uvicorn.Server):
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         _end_hard_after(CLOSE_S_MAX)
         self._on_stop()
+        if self._beside is None:
+            await super().shutdown(sockets)
+            return
+        draining = asyncio.create_task(self._beside.server.stop(DRAIN_S_MAX))
         await super().shutdown(sockets)
+        if self.force_exit:
+            await self._beside.server.stop(0)
+        await draining
 
     def _stop(self, number: int, frame: FrameType | None) -> None:
         """Only flags are set: a handler runs between any two steps of the main thread."""

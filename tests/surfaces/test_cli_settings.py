@@ -21,7 +21,7 @@ from .harness import Server
 
 KEYS = [
     *("data_root", "server", "default_space", "host", "port"),
-    *("delete_grace_s", "open_spaces_max", "open_bytes_max", "past_bytes_max"),
+    *("grpc_port", "delete_grace_s", "open_spaces_max", "open_bytes_max", "past_bytes_max"),
     *("scrub_bytes_per_s", "quotas", "server_default_space", "require_explicit_space", "api_key"),
 ]
 

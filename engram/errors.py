@@ -137,6 +137,13 @@ class MethodNotAllowed(EngramError):
     status, grpc, exit_code = 405, "UNIMPLEMENTED", 2
 
 
+class RequestTimeout(EngramError):
+    """A request took too long to come."""
+
+    problem, title = "request-timeout", "Request timeout"
+    status, grpc, exit_code = 408, "DEADLINE_EXCEEDED", 1
+
+
 class SpaceExists(EngramError):
     problem, title = "space-exists", "Memory space exists"
     status, grpc, exit_code = 409, "ALREADY_EXISTS", 4

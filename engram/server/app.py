@@ -34,7 +34,7 @@ from engram.errors import (
 from engram.server.admission import Authentication, admitted_space, principal_of_scope
 from engram.server.answers import Answer
 from engram.server.audience import DEFAULT_ROOM, Audiences, Room
-from engram.server.calls import Call, read_call
+from engram.server.calls import Call, UnsupportedEncoding, read_call
 from engram.server.conditions import REPLAYED_HEADER
 from engram.server.default_space import DefaultSpace, DefaultSpaceFallback
 from engram.server.events import (
@@ -47,7 +47,8 @@ from engram.server.events import (
     subscribe,
 )
 from engram.server.forks import FORK, fork_limiter, read_fork_call, run_fork
-from engram.server.middleware import BodyDrain, LocalOnly, PathGuard
+from engram.server.load import DEFAULT_BOUNDS, Bounds, Load
+from engram.server.middleware import BodyDrain, LocalOnly, PathGuard, UpgradeGuard
 from engram.server.openapi.document import encoded_document
 from engram.server.openapi.page import docs_page
 from engram.server.problems import problem_of
@@ -116,6 +117,7 @@ def build_app(
     access: Access | None = None,
     room: Room = DEFAULT_ROOM,
     default_space: DefaultSpace | None = None,
+    bounds: Bounds = DEFAULT_BOUNDS,
 ) -> Starlette:
     """The HTTP surface of `db`: REST, and feeds as server-sent events; for whom `access` lets in,
     which without one is whoever reaches it from this machine. With `default_space`, requests need
@@ -134,6 +136,8 @@ def build_app(
         Middleware(LocalOnly, access=access),
         Middleware(Authentication, access=access),
         Middleware(PathGuard),
+        Middleware(UpgradeGuard),
+        Middleware(Load, bounds=bounds),
     ]
     if default_space is not None:
         middleware.append(Middleware(DefaultSpaceFallback, default=default_space))
@@ -350,7 +354,9 @@ def _refused(error: EngramError, space_id: str | None = None) -> Response:
             problem.memory_space_id,
             error.detail,
         )
-    return problem_response(problem)
+    # RFC 9110, 12.5.3: so that the sender knows what would be understood.
+    encodings = {"Accept-Encoding": "identity"} if isinstance(error, UnsupportedEncoding) else None
+    return problem_response(problem, encodings)
 
 
 async def _http_exception(request: Request, exception: Exception) -> Response:

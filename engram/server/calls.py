@@ -15,7 +15,12 @@ from starlette.datastructures import Headers
 from starlette.requests import Request
 
 from engram.access.principal import Principal
-from engram.errors import EngramError, Malformed, TooLarge, UnsupportedMediaType
+from engram.errors import (
+    EngramError,
+    Malformed,
+    TooLarge,
+    UnsupportedMediaType,
+)
 from engram.limits import BODY_BYTES_MAX
 from engram.server.conditions import NO_CONDITIONS, Conditions, read_conditions
 from engram.server.query import Query, parse_query
@@ -23,6 +28,10 @@ from engram.server.resolver import SPACE_HEADER
 
 LAST_EVENT_ID: Final = "Last-Event-ID"
 _UTF8: Final = frozenset({"utf-8", "utf8"})
+
+
+class UnsupportedEncoding(UnsupportedMediaType):
+    """The body is compressed, or encoded in another way."""
 
 
 class Call:
@@ -162,7 +171,7 @@ def _check_body_headers(headers: Headers, *, takes_body: bool) -> None:
         raise Malformed("this request takes no body; send none")
     encoding = headers.get("content-encoding", "identity").strip().lower()
     if encoding not in {"", "identity"}:
-        raise UnsupportedMediaType(
+        raise UnsupportedEncoding(
             f"Content-Encoding '{encoding[:64]}' is not understood; send the body as it is"
         )
     content_type = headers.get("content-type")

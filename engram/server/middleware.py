@@ -122,6 +122,25 @@ def _what_no_id_has(raw: bytes) -> str | None:
     return None
 
 
+class UpgradeGuard:
+    """Refuses to be led to another protocol, by those who could not read an answer in this one."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http":
+            upgrade = Headers(scope=scope).get("upgrade", "").strip().lower()
+            if upgrade.startswith("websocket"):
+                error = Malformed(
+                    "no WebSockets are served here; events come as server-sent events, over plain "
+                    "HTTP/1.1. Leave the header Upgrade out"
+                )
+                await problem_response(problem_of(error))(scope, receive, send)
+                return
+        await self._app(scope, receive, send)
+
+
 class BodyDrain:
     """Reads what is left of a request's body before its answer begins.
 

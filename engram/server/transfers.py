@@ -26,7 +26,7 @@ from engram.bundles.codec import MEDIA_TYPE
 from engram.errors import EngramError, Malformed, UnsupportedMediaType
 from engram.server.admission import admitted_space
 from engram.server.answers import Answer
-from engram.server.calls import Call
+from engram.server.calls import Call, UnsupportedEncoding
 from engram.server.conditions import idempotency_key
 from engram.server.query import parse_query
 from engram.server.resolver import SPACE_HEADER, resolve
@@ -118,7 +118,7 @@ async def read_import_call(
 def _check_media_type(request: Request) -> None:
     encoding = request.headers.get("content-encoding", "identity").strip().lower()
     if encoding not in {"", "identity"}:
-        raise UnsupportedMediaType(
+        raise UnsupportedEncoding(
             f"Content-Encoding '{encoding[:64]}' is not understood; send the bundle as it is"
         )
     media_type = request.headers.get("content-type", MEDIA_TYPE).partition(";")[0].strip().lower()

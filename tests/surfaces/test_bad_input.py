@@ -559,7 +559,6 @@ PATHS: list[tuple[str, str, int, str, str]] = [
     ("POST", f"{ONE}/restore", 409, "memory-exists", "not forgotten"),
     ("GET", f"{ONE}/restore", 405, "method-not-allowed", "POST"),
     ("POST", f"{M}/none/restore", 404, "memory-not-found", "none"),
-    ("GET", "/openapi.json", 404, "not-found", "served"),
     ("GET", "/metrics", 404, "not-found", "served"),
     ("GET", "/readyz", 404, "not-found", "served"),
     ("GET", f"{M}?as_of=0", 400, "malformed", "from 1 on"),

@@ -44,6 +44,7 @@ EVERY: Final[Refusals] = (
     errors.SpaceConflict,
     errors.Unauthenticated,
     errors.Forbidden,
+    errors.RequestTimeout,
     errors.TooLarge,
     errors.EngramError,
     errors.Unavailable,

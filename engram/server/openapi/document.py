@@ -313,6 +313,9 @@ def _header(description: str) -> dict[str, Any]:
 _DONE: Final[Mapping[int, str]] = {200: "Done", 201: "Made"}
 
 
+_LATER: Final = (errors.RateLimited.problem, errors.Unavailable.problem)
+
+
 def _problems(item: Served, refusals: _Refusals) -> Iterator[tuple[str, dict[str, Any]]]:
     """One answer for each status, which names the types of problems it may be."""
     kinds = [*(EVERY if item.path.startswith(API) else _OUTSIDE), *item.described.also]
@@ -342,8 +345,8 @@ def _problems(item: Served, refusals: _Refusals) -> Iterator[tuple[str, dict[str
         refusal: dict[str, Any] = {"description": listed, "content": content}
         if status == errors.Unauthenticated.status:
             refusal["headers"] = {"WWW-Authenticate": _header("As RFC 6750 has it.")}
-        if errors.RateLimited.problem in problems:
-            refusal["headers"] = {"Retry-After": _header("Seconds, where a rate was exceeded.")}
+        if not problems.keys().isdisjoint(_LATER):
+            refusal["headers"] = {"Retry-After": _header("Seconds, where it is known how many.")}
         yield str(status), refusals.reference(status, refusal)
 
 

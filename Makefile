@@ -12,7 +12,7 @@ LOCK := $(BIN)/python -m piptools compile --quiet --strip-extras --allow-unsafe 
 	--no-header --no-emit-index-url --no-emit-trusted-host --no-emit-find-links
 
 .DEFAULT_GOAL := help
-.PHONY: help run demo test coverage check drill simulate torture fuzz schemathesis mutants faults multifaults bench foreign lock proto clean
+.PHONY: help run demo test coverage check drill simulate torture fuzz schemathesis stress mutants faults multifaults bench foreign lock proto clean
 
 help: ## list the targets
 	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -85,6 +85,9 @@ fuzz: $(VENV)/.test-ready ## fuzz every target for TIME=300 seconds or RUNS=N; g
 
 schemathesis: $(VENV)/.test-ready ## send a server CASES=20000 requests made up from its OpenAPI document; SEED=N
 	@$(BIN)/python -m tests.surfaces.conformance $(if $(CASES),--cases $(CASES)) $(if $(SEED),--seed $(SEED))
+
+stress: $(VENV)/.test-ready ## OPERATIONS=50000 by 16 workers in 10 spaces of a server, held against a model; SEED=N
+	@$(BIN)/python -m tools.stress $(if $(OPERATIONS),--operations $(OPERATIONS)) $(if $(SEED),--seed $(SEED))
 
 mutants: $(VENV)/.test-ready ## plant each deliberate durability bug and name the test that finds it
 	@$(BIN)/python tools/mutants.py

@@ -2,7 +2,8 @@
 and what is said where it cannot be used. What is missing in the table makes it fail.
 
 The routes of REST have more ways to name a space than other doors; all of them are tried in
-test_resolver, over the same routes; what a key may not do there is in test_keys.
+test_resolver, over the same routes; what a key may not do there is in test_keys. The calls
+of gRPC have a table of their own in test_grpc.
 """
 
 from __future__ import annotations

@@ -56,6 +56,7 @@ class Answer(NamedTuple):
     media_type: str
     body: bytes
     incarnation: str | None = None
+    retry_after_s: float | None = None
 
     def invalid(self, what: str) -> ServerAnswerInvalid:
         """The error for an answer that cannot be used because of `what`."""

@@ -18,6 +18,7 @@ from engram.client.answers import (
 from engram.client.changing import AsyncChanging
 from engram.client.consolidating import AsyncConsolidating
 from engram.client.feed import EventFeed
+from engram.client.retrying import RETRY_S
 from engram.client.transfers import download, upload
 from engram.client.transport import Transport, seconds
 from engram.feed.reader import check_types
@@ -62,7 +63,10 @@ class AsyncClient:
     or the time was up before the answer came, so it may or may not have been done.
 
     `timeout_s` bounds each request; `heartbeat_timeout_s` is how long a feed may be silent before
-    it connects again.
+    it connects again. A request that was lost on the way, or that the server has no room for, is
+    sent again for up to `retry_s`, if that cannot do anything twice: reads, and the writes that
+    take an `idempotency_key`, which get one of their own. With 0 they do not, and nothing is sent
+    again but a read whose connection broke, once.
     """
 
     def __init__(
@@ -72,9 +76,10 @@ class AsyncClient:
         *,
         timeout_s: float = TIMEOUT_S,
         heartbeat_timeout_s: float = HEARTBEAT_TIMEOUT_S,
+        retry_s: float = RETRY_S,
     ) -> None:
         self._silence_s = seconds("heartbeat_timeout_s", heartbeat_timeout_s)
-        self._transport = Transport(url, api_key, timeout_s)
+        self._transport = Transport(url, api_key, timeout_s, retry_s)
 
     @property
     def url(self) -> str:

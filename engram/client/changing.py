@@ -34,7 +34,9 @@ class AsyncChanging(AsyncLapsing):
     """What is remembered, revised and forgotten is durable when the call returns.
 
     With `if_match`, a memory is only changed if it is still the revision that an etag stands for;
-    else :class:`engram.errors.Stale` is raised.
+    else :class:`engram.errors.Stale` is raised. With an `idempotency_key`, a write is done once
+    however often it is sent, also by another client, for 24 hours; without one each call makes one
+    of its own, by which it may be sent again (see :class:`engram.AsyncClient`).
     """
 
     _path: str
@@ -53,6 +55,7 @@ class AsyncChanging(AsyncLapsing):
         source: str | None = None,
         embedding: Sequence[float] | Vector | None = None,
         on_conflict: OnConflict = "error",
+        idempotency_key: str | None = None,
     ) -> Memory:
         """Store one memory; durable when this returns. See :meth:`remember_many`."""
         new = NewMemory(
@@ -68,16 +71,19 @@ class AsyncChanging(AsyncLapsing):
             embedding=embedding,  # type: ignore[arg-type]
         )
         if on_conflict == "error":
-            return (await self._remember(requests.memory_body("", new), 1)).memories[0]
+            return (
+                await self._remember(requests.memory_body("", new), 1, idempotency_key)
+            ).memories[0]
         with told_of_one():
             body = requests.batch_body([new], on_conflict)
-            return (await self._remember(body, 1)).memories[0]
+            return (await self._remember(body, 1, idempotency_key)).memories[0]
 
     async def remember_many(
         self,
         memories: Iterable[NewMemory | Mapping[str, Any] | str],
         *,
         on_conflict: OnConflict = "error",
+        idempotency_key: str | None = None,
         embedded_by: EmbeddingSpec | None = None,
     ) -> Remembered:
         """Store a batch, all or nothing; durable when this returns.
@@ -91,17 +97,22 @@ class AsyncChanging(AsyncLapsing):
         stored then.
         """
         body = requests.batch_body(memories, on_conflict, embedded_by)
-        return await self._remember(body, len(body["memories"]))
+        return await self._remember(body, len(body["memories"]), idempotency_key)
 
-    async def _remember(self, body: Body, count: int) -> Remembered:
-        answer = await self._write("POST", f"{self._path}/memories", body)
+    async def _remember(self, body: Body, count: int, key: str | None) -> Remembered:
+        answer = await self._once("POST", f"{self._path}/memories", body, key)
         remembered = read(answer, Remembered, self._id)
         if len(remembered.memories) != count:
             raise answer.invalid(f"{len(remembered.memories)} memories for {count}")
         return remembered
 
     async def revise(
-        self, memory_id: str, changes: Changes, *, if_match: Etags | None = None
+        self,
+        memory_id: str,
+        changes: Changes,
+        *,
+        if_match: Etags | None = None,
+        idempotency_key: str | None = None,
     ) -> Memory:
         """Change the given fields of a memory, each as a whole; None clears a field.
 
@@ -110,17 +121,23 @@ class AsyncChanging(AsyncLapsing):
         """
         path = requests.memory_path(self._id, memory_id)
         body = requests.changes_body(changes)
-        answer = await self._write("PATCH", path, body, if_match=if_match)
+        answer = await self._once("PATCH", path, body, idempotency_key, if_match)
         return read(answer, Memory, self._id)
 
-    async def forget(self, memory_id: str, *, if_match: Etags | None = None) -> Forgotten:
+    async def forget(
+        self,
+        memory_id: str,
+        *,
+        if_match: Etags | None = None,
+        idempotency_key: str | None = None,
+    ) -> Forgotten:
         """Stop recalling a memory; logged, so that it stays forgotten until :meth:`restore`. Its
         id may be used again.
 
         Raises :class:`engram.errors.MemoryNotFound` and `Stale`.
         """
         path = requests.memory_path(self._id, memory_id)
-        return read(await self._write("DELETE", path, None, if_match=if_match), Forgotten)
+        return read(await self._once("DELETE", path, None, idempotency_key, if_match), Forgotten)
 
     async def forget_matching(self, filter: Filter) -> ForgottenMatching:
         """:meth:`forget` all living memories that match a filter as of this call; one without any
@@ -131,7 +148,13 @@ class AsyncChanging(AsyncLapsing):
         answer = await self._write("DELETE", f"{self._path}/memories", body, bounded=False)
         return read(answer, ForgottenMatching, self._id)
 
-    async def restore(self, memory_id: str, *, if_match: Etags | None = None) -> Memory:
+    async def restore(
+        self,
+        memory_id: str,
+        *,
+        if_match: Etags | None = None,
+        idempotency_key: str | None = None,
+    ) -> Memory:
         """Undo a forgetting: the memory as it was, as its next revision, embedded as it was.
 
         Where the id was used again and forgotten again, it is the last memory of that id. Raises
@@ -139,7 +162,9 @@ class AsyncChanging(AsyncLapsing):
         was there or was purged, and for one whose time is up: that it expired is not undone.
         """
         path = f"{requests.memory_path(self._id, memory_id)}/restore"
-        return read(await self._write("POST", path, None, if_match=if_match), Memory, self._id)
+        return read(
+            await self._once("POST", path, None, idempotency_key, if_match), Memory, self._id
+        )
 
     async def purge(self, memory_id: str, *, if_match: Etags | None = None) -> PurgeReceipt:
         """Let nothing be left of a memory, living or forgotten, in any file of the space.
@@ -162,6 +187,20 @@ class AsyncChanging(AsyncLapsing):
         body = requests.purge_body(filter)
         answer = await self._write("DELETE", f"{self._path}/memories", body)
         return read(answer, MatchingPurgeAnswer, self._id).receipt
+
+    async def _once(
+        self, method: str, path: str, body: Body | None, key: str | None, if_match: object = None
+    ) -> Answer:
+        """A write that the server does once by a key, and that is sent again where that helps."""
+        return await self._transport.request(
+            method,
+            path,
+            body=body,
+            headers=requests.matching_headers(if_match),
+            write=True,
+            once=True,
+            key=key,
+        )
 
     async def _write(
         self,

@@ -49,6 +49,7 @@ class ClientChanging:
         source: str | None = None,
         embedding: Sequence[float] | Vector | None = None,
         on_conflict: OnConflict = "error",
+        idempotency_key: str | None = None,
     ) -> Memory:
         """Store one memory; durable when this returns."""
         return self._loop.call(
@@ -64,6 +65,7 @@ class ClientChanging:
             source=source,
             embedding=embedding,
             on_conflict=on_conflict,
+            idempotency_key=idempotency_key,
         )
 
     def remember_many(
@@ -71,6 +73,7 @@ class ClientChanging:
         memories: Iterable[NewMemory | Mapping[str, Any] | str],
         *,
         on_conflict: OnConflict = "error",
+        idempotency_key: str | None = None,
         embedded_by: EmbeddingSpec | None = None,
     ) -> Remembered:
         """Store a batch, all or nothing; durable when this returns. See
@@ -79,18 +82,43 @@ class ClientChanging:
         if isinstance(memories, Iterator):
             memories = [*memories]  # the caller's code runs in the caller's thread
         return self._loop.call(
-            self._space.remember_many, memories, on_conflict=on_conflict, embedded_by=embedded_by
+            self._space.remember_many,
+            memories,
+            on_conflict=on_conflict,
+            idempotency_key=idempotency_key,
+            embedded_by=embedded_by,
         )
 
-    def revise(self, memory_id: str, changes: Changes, *, if_match: Etags | None = None) -> Memory:
+    def revise(
+        self,
+        memory_id: str,
+        changes: Changes,
+        *,
+        if_match: Etags | None = None,
+        idempotency_key: str | None = None,
+    ) -> Memory:
         """Change the given fields of a memory, each as a whole; None clears a field."""
-        return self._loop.call(self._space.revise, memory_id, changes, if_match=if_match)
+        return self._loop.call(
+            self._space.revise,
+            memory_id,
+            changes,
+            if_match=if_match,
+            idempotency_key=idempotency_key,
+        )
 
-    def forget(self, memory_id: str, *, if_match: Etags | None = None) -> Forgotten:
+    def forget(
+        self,
+        memory_id: str,
+        *,
+        if_match: Etags | None = None,
+        idempotency_key: str | None = None,
+    ) -> Forgotten:
         """Stop recalling a memory until it is restored. Raises
         :class:`engram.errors.MemoryNotFound` and `Stale`.
         """
-        return self._loop.call(self._space.forget, memory_id, if_match=if_match)
+        return self._loop.call(
+            self._space.forget, memory_id, if_match=if_match, idempotency_key=idempotency_key
+        )
 
     def forget_matching(self, filter: Filter) -> ForgottenMatching:
         """:meth:`forget` all living memories that match a filter; see
@@ -98,11 +126,19 @@ class ClientChanging:
         """
         return self._loop.call(self._space.forget_matching, filter)
 
-    def restore(self, memory_id: str, *, if_match: Etags | None = None) -> Memory:
+    def restore(
+        self,
+        memory_id: str,
+        *,
+        if_match: Etags | None = None,
+        idempotency_key: str | None = None,
+    ) -> Memory:
         """Undo a forgetting: the memory as it was, as its next revision. Raises
         :class:`engram.errors.MemoryExists`, `MemoryNotFound` or `Stale`.
         """
-        return self._loop.call(self._space.restore, memory_id, if_match=if_match)
+        return self._loop.call(
+            self._space.restore, memory_id, if_match=if_match, idempotency_key=idempotency_key
+        )
 
     def purge(self, memory_id: str, *, if_match: Etags | None = None) -> PurgeReceipt:
         """Let nothing be left of a memory, living or forgotten, in any file of the space; asked

@@ -25,6 +25,7 @@ class AsyncLinking:
         *,
         weight: float = 1.0,
         relation: str = RELATED,
+        idempotency_key: str | None = None,
     ) -> Link:
         """Link a memory to another, durably; the same link again sets its weight anew.
 
@@ -33,10 +34,19 @@ class AsyncLinking:
         """
         body = requests.link_body(source, target, weight, relation)
         path = requests.links_path(self._id)
-        answer = await self._transport.request("POST", path, body=body, write=True)
+        answer = await self._transport.request(
+            "POST", path, body=body, write=True, once=True, key=idempotency_key
+        )
         return read(answer, Link, self._id)
 
-    async def unlink(self, source: str, target: str, relation: str | None = None) -> Unlinked:
+    async def unlink(
+        self,
+        source: str,
+        target: str,
+        relation: str | None = None,
+        *,
+        idempotency_key: str | None = None,
+    ) -> Unlinked:
         """Remove the link of a memory to another, durably; of the relation `related`, if none is
         given.
 
@@ -45,7 +55,9 @@ class AsyncLinking:
         """
         path = requests.link_path(self._id, source, target)
         parameters = requests.unlink_parameters(relation)
-        answer = await self._transport.request("DELETE", path, parameters=parameters, write=True)
+        answer = await self._transport.request(
+            "DELETE", path, parameters=parameters, write=True, once=True, key=idempotency_key
+        )
         return read(answer, Unlinked)
 
     async def links(

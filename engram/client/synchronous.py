@@ -23,6 +23,7 @@ from engram import limits
 from engram.client.asynchronous import HEARTBEAT_TIMEOUT_S, TIMEOUT_S, AsyncClient, AsyncSpace
 from engram.client.changing_blocking import ClientChanging
 from engram.client.feed import EventFeed
+from engram.client.retrying import RETRY_S
 from engram.errors import Unavailable
 from engram.memory.beliefs import Consolidation
 from engram.memory.completion import Completion, Known
@@ -156,9 +157,14 @@ class Client:
         *,
         timeout_s: float = TIMEOUT_S,
         heartbeat_timeout_s: float = HEARTBEAT_TIMEOUT_S,
+        retry_s: float = RETRY_S,
     ) -> None:
         self._client = AsyncClient(
-            url, api_key, timeout_s=timeout_s, heartbeat_timeout_s=heartbeat_timeout_s
+            url,
+            api_key,
+            timeout_s=timeout_s,
+            heartbeat_timeout_s=heartbeat_timeout_s,
+            retry_s=retry_s,
         )
         self._loop = _Loop(self._client)
 
@@ -312,13 +318,30 @@ class ClientSpace(ClientChanging):
         *,
         weight: float = 1.0,
         relation: str = RELATED,
+        idempotency_key: str | None = None,
     ) -> Link:
         """Link a memory to another, durably; see `AsyncSpace.link`."""
-        return self._loop.call(self._space.link, source, target, weight=weight, relation=relation)
+        return self._loop.call(
+            self._space.link,
+            source,
+            target,
+            weight=weight,
+            relation=relation,
+            idempotency_key=idempotency_key,
+        )
 
-    def unlink(self, source: str, target: str, relation: str | None = None) -> Unlinked:
+    def unlink(
+        self,
+        source: str,
+        target: str,
+        relation: str | None = None,
+        *,
+        idempotency_key: str | None = None,
+    ) -> Unlinked:
         """Remove the link of a memory to another, durably; see `AsyncSpace.unlink`."""
-        return self._loop.call(self._space.unlink, source, target, relation)
+        return self._loop.call(
+            self._space.unlink, source, target, relation, idempotency_key=idempotency_key
+        )
 
     def links(
         self, memory_id: str, *, limit: int = limits.LIST_LIMIT_DEFAULT, after: int | None = None

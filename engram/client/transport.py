@@ -2,8 +2,8 @@
 
 The one question after a failure is whether the server may have acted. A request of which nothing
 was sent certainly did nothing (`ServerUnreachable`). A write of which anything was sent may or may
-not have been done (`OutcomeUnknown`), so nothing here ever repeats one; aiohttp would, for DELETE
-and PUT. A read whose connection broke is repeated once.
+not have been done (`OutcomeUnknown`), so one is only repeated if it has a key by which the server
+does it once (:mod:`engram.client.retrying`); aiohttp would repeat any DELETE and PUT.
 
 No error made here carries the API key, nor an aiohttp error behind it: those hold all headers.
 """
@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import math
 import re
+import uuid
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import contextmanager
 from types import SimpleNamespace
@@ -24,6 +25,7 @@ import anyio
 from aiohttp.client_middlewares import ClientHandlerType
 from yarl import URL
 
+from engram.client import retrying
 from engram.client.answers import EVENT_STREAM, JSON, PROBLEM, Answer, error_of, invalid_answer
 from engram.client.requests import Body, Parameters, encoded
 from engram.errors import (
@@ -86,12 +88,15 @@ class Stream:
 class Transport:
     """All requests of one client. Bound to the event loop that it is first used in."""
 
-    def __init__(self, url: str, api_key: str | None, timeout_s: float) -> None:
+    def __init__(
+        self, url: str, api_key: str | None, timeout_s: float, retry_s: float = retrying.RETRY_S
+    ) -> None:
         self.url = _checked_url(url)
         self._headers = {"Accept": f"{JSON}, {PROBLEM}", "Accept-Encoding": "identity"}
         if api_key is not None:
             self._headers["Authorization"] = f"Bearer {_checked_key(api_key)}"
         self._timeout_s = seconds("timeout_s", timeout_s)
+        self._retry_s = retrying.checked_retry_s(retry_s)
         self._session: aiohttp.ClientSession | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._turns = asyncio.Semaphore(REQUESTS_AT_ONCE_MAX)
@@ -112,39 +117,68 @@ class Transport:
         headers: Mapping[str, str] = NO_HEADERS,
         write: bool = False,
         bounded: bool = True,
+        once: bool = False,
+        key: str | None = None,
     ) -> Answer:
-        """One request and its answer, whatever its status; with `bounded` within the time limit.
+        """One request and its answer, whatever its status; each attempt with `bounded` within the
+        time limit. A write that a server does `once` by a key gets one, and may be sent again.
 
         Raises `ServerUnreachable`, `ServerAnswerInvalid` for what is not HTTP, `Unavailable` when
         the client is closed, and for a write that may have been done `OutcomeUnknown`.
         """
-        session = self._session_here()
-        url = self._url(path, parameters)
+        url, data = self._url(path, parameters), None if body is None else encoded(body)
         asked = f"{method} {self.url}{API}{path}"
-        data = None if body is None else encoded(body)
-        attempts = 1 if write else 2
+        if key is not None:
+            key = retrying.checked_idempotency_key(key)
+        elif once and self._retry_s > 0:
+            key = uuid.uuid4().hex
+        if key is not None:
+            headers = {**headers, "Idempotency-Key": key}
+        retry_s = self._retry_s if bounded else 0.0  # it may be long work, and paid for
+        repeats = retrying.Repeats(retry_s, write=write, key=key)
+        at_once = 0 if write else 1
         while True:
-            attempts -= 1
-            sent = SimpleNamespace(any=False)
+            session, sent = self._session_here(), SimpleNamespace(any=False)
             with self._scopes.scope() as scope:
                 async with self._turns:
                     outcome = await self._exchange(
                         session, method, url, data, sent, asked, write, headers, bounded=bounded
                     )
             if scope.cancelled_caught:
-                if write and sent.any:
+                if write and (sent.any or repeats.sent):
                     raise OutcomeUnknown(_unknown(f"the client was closed during {asked}"))
                 raise self._closed_error()
-            if isinstance(outcome, Answer):
-                return outcome
-            if outcome is not None:
-                raise outcome
-            if not attempts:
-                if write:
-                    raise OutcomeUnknown(_unknown(f"the connection was lost during {asked}"))
-                raise ServerUnreachable(
-                    f"the connection was lost during {asked}. Is the server still running?"
-                )
+            if outcome is None and at_once:
+                at_once = 0
+                continue
+            pause_s = repeats.pause_s(outcome, sent.any)
+            if pause_s is None:
+                return self._given_up(outcome, asked, write=write, sent=repeats.sent)
+            await self._pause_between(pause_s, asked, unsure=write and repeats.sent)
+
+    async def _pause_between(self, pause_s: float, asked: str, *, unsure: bool) -> None:
+        try:
+            await self.pause(pause_s)
+        except Unavailable:
+            if unsure:
+                raise OutcomeUnknown(_unknown(f"the client was closed during {asked}")) from None
+            raise
+
+    def _given_up(
+        self, outcome: retrying.Outcome, asked: str, *, write: bool, sent: bool
+    ) -> Answer:
+        """The answer, or what to raise instead: `sent` says that an attempt without an answer may
+        have been done.
+        """
+        if isinstance(outcome, Answer):
+            return outcome
+        if outcome is None and not write:
+            raise ServerUnreachable(
+                f"the connection was lost during {asked}. Is the server still running?"
+            )
+        if outcome is None or (write and sent and isinstance(outcome, ServerUnreachable)):
+            raise OutcomeUnknown(_unknown(f"the connection was lost during {asked}"))
+        raise outcome
 
     async def upload(self, path: str, data: AsyncIterator[bytes], media_type: str) -> Answer:
         """A write whose body comes in pieces. Its time is not bounded: nobody knows how long it is.
@@ -419,7 +453,8 @@ async def _answer(response: aiohttp.ClientResponse, asked: str, write: bool) -> 
     elif media_type == PROBLEM:
         body = await _at_most(response.content, _ERROR_BODY_BYTES_MAX)
     incarnation = response.headers.get(INCARNATION)
-    return Answer(asked, write, response.status, media_type, body, incarnation)
+    wait_s = retrying.retry_after_s(response.headers.get("Retry-After"))
+    return Answer(asked, write, response.status, media_type, body, incarnation, wait_s)
 
 
 async def _at_most(content: aiohttp.StreamReader, bytes_max: int) -> bytes:

@@ -162,7 +162,7 @@ class Round:
             await self.server.start()
         except NotReady as error:
             raise DrillFailed(f"the server did not start: {error}") from None
-        async with AsyncClient(self.server.url) as client:
+        async with AsyncClient(self.server.url, retry_s=0) as client:
             for name in operations.first_spaces(self._options.spaces):
                 await client.create_space(name, embedding=operations.spec_of(name))
                 self._ledger.announce(name, LIVE)
@@ -223,7 +223,10 @@ class Round:
         timer = asyncio.get_running_loop().call_later(moment.seconds, server.kill)
         spaces_max = operations.SPACES_FACTOR_MAX * self._options.spaces
         try:
-            async with AsyncClient(server.url) as connection, asyncio.TaskGroup() as working:
+            async with (
+                AsyncClient(server.url, retry_s=0) as connection,
+                asyncio.TaskGroup() as working,
+            ):
                 for client in self._clients:
                     client.refresh(ledger.models)
                     working.create_task(operations.work(client, connection, ledger, spaces_max))

@@ -162,7 +162,7 @@ class ByClient(Subscriber):
 
     async def _events(self) -> AsyncGenerator[Event, None]:
         async with (
-            AsyncClient(self._server.url) as client,
+            AsyncClient(self._server.url, retry_s=0) as client,
             aclosing(client.space(self.space).events(after=self.last)) as events,
         ):
             async for event in events:

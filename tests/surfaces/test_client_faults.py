@@ -6,6 +6,7 @@ import asyncio
 import json
 import socket
 from collections.abc import Awaitable, Callable, Coroutine
+from functools import partial
 from typing import Any
 
 import pytest
@@ -43,6 +44,8 @@ MEMORY = {
     "revision": 1,
     "position": 2,
 }
+once = partial(AsyncClient, retry_s=0)
+"""A client that sends nothing again."""
 Verb = Callable[[AsyncClient], Awaitable[Any]]
 READS: dict[str, Verb] = {
     "get": lambda c: c.space("alpha").get("one"),
@@ -109,7 +112,10 @@ NONSENSE = {
 @pytest.mark.parametrize("answer", NONSENSE.values(), ids=NONSENSE.keys())
 def test_what_is_not_ours_is_told_with_its_url_and_what_to_do(answer: bytes, verb: Verb) -> None:
     async def main() -> None:
-        async with fake_server(always(answer)) as fake, AsyncClient(fake.url, KEY) as client:
+        async with (
+            fake_server(always(answer)) as fake,
+            once(fake.url, KEY) as client,
+        ):
             error = await error_from(verb(client))
             assert type(error) is errors.ServerAnswerInvalid
             assert fake.url in error.detail
@@ -151,7 +157,10 @@ def test_an_answer_about_another_space_is_refused(verb: str) -> None:
     }.get(verb, stranger)
 
     async def main() -> None:
-        async with fake_server(always(document(answer))) as fake, AsyncClient(fake.url) as client:
+        async with (
+            fake_server(always(document(answer))) as fake,
+            once(fake.url) as client,
+        ):
             error = await error_from(VERBS[verb](client))
             assert type(error) is errors.ServerAnswerInvalid
             assert "'beta'" in error.detail
@@ -162,7 +171,7 @@ def test_an_answer_about_another_space_is_refused(verb: str) -> None:
 def test_a_list_of_spaces_that_goes_in_circles_is_refused() -> None:
     async def main() -> None:
         circle = document({"spaces": [], "next": "alpha"})
-        async with fake_server(always(circle)) as fake, AsyncClient(fake.url) as client:
+        async with fake_server(always(circle)) as fake, once(fake.url) as client:
             assert type(await error_from(client.spaces())) is errors.ServerAnswerInvalid
             assert len(fake.requests) == 2
 
@@ -175,7 +184,7 @@ def test_a_problem_becomes_its_error(name: str) -> None:
     answer = problem(kind.status, name, title="T", detail="do this", memory_space_id="alpha")
 
     async def main() -> None:
-        async with fake_server(always(answer)) as fake, AsyncClient(fake.url) as client:
+        async with fake_server(always(answer)) as fake, once(fake.url) as client:
             for verb in VERBS.values():
                 error = await error_from(verb(client))
                 assert type(error) is kind
@@ -194,7 +203,7 @@ def test_a_problem_keeps_its_fields() -> None:
                 *(410, "history-gone"), detail="d", oldest_position=7, position=9, space_uuid="u"
             ),
         )
-        async with fake_server(answer) as fake, AsyncClient(fake.url) as client:
+        async with fake_server(answer) as fake, once(fake.url) as client:
             invalid = await error_from(client.space("alpha").remember("x"))
             assert [(e.field, e.message) for e in invalid.errors] == [
                 ("content", "is empty"),
@@ -210,7 +219,7 @@ def test_a_problem_keeps_its_fields() -> None:
 def test_a_problem_of_a_later_version_keeps_its_status_and_words() -> None:
     async def main() -> None:
         answer = problem(429, "rate-limited", title="Too fast", detail="wait a second")
-        async with fake_server(always(answer)) as fake, AsyncClient(fake.url) as client:
+        async with fake_server(always(answer)) as fake, once(fake.url) as client:
             error = await error_from(client.spaces())
             assert (error.status, error.problem, error.title) == (429, "rate-limited", "Too fast")
             assert str(error) == "wait a second"
@@ -229,14 +238,14 @@ BROKEN = {
 @pytest.mark.parametrize("verb", WRITES.values(), ids=WRITES.keys())
 @pytest.mark.parametrize("answer", BROKEN.values(), ids=BROKEN.keys())
 @pytest.mark.parametrize("reused", [False, True], ids=["new", "reused"])
-def test_a_write_cut_off_has_an_unknown_outcome_and_is_never_repeated(
+def test_a_write_cut_off_without_a_key_has_an_unknown_outcome_and_is_never_repeated(
     answer: bytes, verb: Verb, reused: bool
 ) -> None:
     async def main() -> None:
         fine = document({"spaces": [], "next": None}, keep=True)
         cut = answer if answer == ABORT else answer + CLOSE
         script = in_turn(*[fine] * reused, cut, document({}, 500))
-        async with fake_server(script) as fake, AsyncClient(fake.url, KEY) as client:
+        async with fake_server(script) as fake, once(fake.url, KEY) as client:
             fake.keeps = True
             if reused:
                 await client.spaces()
@@ -254,12 +263,12 @@ def test_a_write_cut_off_has_an_unknown_outcome_and_is_never_repeated(
 @pytest.mark.parametrize("name", [name for name in READS if name != "events"])
 def test_a_read_cut_off_is_repeated_once(answer: bytes, name: str) -> None:
     async def main() -> None:
-        async with fake_server(always(answer)) as fake, AsyncClient(fake.url) as client:
+        async with fake_server(always(answer)) as fake, once(fake.url) as client:
             error = await error_from(READS[name](client))
             assert type(error) is errors.ServerUnreachable
             assert len(fake.requests) == 2
         script = in_turn(answer, document(MEMORY))
-        async with fake_server(script) as fake, AsyncClient(fake.url) as client:
+        async with fake_server(script) as fake, once(fake.url) as client:
             assert (await client.space("alpha").get("one")).content == "text"
             assert len(fake.requests) == 2
 
@@ -271,7 +280,7 @@ def test_a_server_that_does_not_answer_is_waited_for_no_longer_than_told(name: s
     async def main() -> None:
         async with (
             fake_server(silence) as fake,
-            AsyncClient(fake.url, timeout_s=0.05) as client,
+            once(fake.url, timeout_s=0.05) as client,
         ):
             error = await error_from(VERBS[name](client))
             kind = errors.OutcomeUnknown if name in WRITES else errors.ServerUnreachable
@@ -308,7 +317,7 @@ def test_the_key_goes_with_every_request_and_is_shown_nowhere() -> None:
     async def main() -> None:
         async with (
             fake_server(always(document({"spaces": [], "next": None}))) as fake,
-            AsyncClient(fake.url, KEY) as client,
+            once(fake.url, KEY) as client,
         ):
             await client.spaces()
             assert fake.requests[0].headers["authorization"] == f"Bearer {KEY}"
@@ -362,7 +371,7 @@ def test_times_must_be_seconds(name: str, seconds: Any) -> None:
 def test_a_closed_client_says_so(name: str) -> None:
     async def main() -> None:
         async with fake_server(always(document({}))) as fake:
-            client = AsyncClient(fake.url)
+            client = once(fake.url)
             async with client:
                 pass
             await client.close()
@@ -378,7 +387,7 @@ def test_a_closed_client_says_so(name: str) -> None:
 def test_closing_ends_what_waits_for_an_answer(name: str) -> None:
     async def main() -> None:
         async with fake_server(silence) as fake:
-            client = AsyncClient(fake.url)
+            client = once(fake.url)
             waiting = asyncio.ensure_future(error_from(VERBS[name](client)))
             await fake.asked(1)
             await client.close()
@@ -411,7 +420,7 @@ def test_connections_are_used_again() -> None:
         answer = document({"spaces": [], "next": None}, keep=True)
         async with fake_server(always(answer)) as fake:
             fake.keeps = True
-            async with AsyncClient(fake.url) as client:
+            async with once(fake.url) as client:
                 for _ in range(5):
                     await client.spaces()
                 assert (len(fake.requests), fake.connections) == (5, 1)
@@ -421,7 +430,7 @@ def test_connections_are_used_again() -> None:
 
 def test_a_request_no_server_would_take_is_not_sent() -> None:
     async def main() -> None:
-        async with fake_server(always(b"")) as fake, AsyncClient(fake.url) as client:
+        async with fake_server(always(b"")) as fake, once(fake.url) as client:
             big = ["x" * engram.limits.CONTENT_BYTES_MAX] * 17
             assert type(await error_from(client.space("alpha").remember_many(big))) is (
                 errors.TooLarge
@@ -433,7 +442,10 @@ def test_a_request_no_server_would_take_is_not_sent() -> None:
 
 def test_ids_are_sent_whole_whatever_is_in_them() -> None:
     async def main() -> None:
-        async with fake_server(always(document(MEMORY))) as fake, AsyncClient(fake.url) as client:
+        async with (
+            fake_server(always(document(MEMORY))) as fake,
+            once(fake.url) as client,
+        ):
             await client.space("alpha").get("a?b#c%2F +ü..")
             assert fake.requests[0].path == (
                 "/api/v1/spaces/alpha/memories/a%3Fb%23c%252F%20%2B%C3%BC.."

@@ -140,7 +140,7 @@ def test_all_handles_have_them(db: Any) -> None:
 
 
 def test_a_client_is_told_when_to_come_again(server: Server) -> None:
-    with engram.Client(server.url) as client:
+    with engram.Client(server.url, retry_s=0) as client:
         space = client.create_space(quotas="recalls_per_second:1")
         space.remember("something")
 
@@ -154,7 +154,7 @@ def test_a_client_is_told_when_to_come_again(server: Server) -> None:
 
 
 def test_streams_are_bounded_by_the_quota_of_subscribers(server: Server) -> None:
-    with engram.Client(server.url) as client, ExitStack() as streams:
+    with engram.Client(server.url, retry_s=0) as client, ExitStack() as streams:
         space, other = client.create_space(quotas="subscribers:1"), client.create_space()
         first = space.events(after=0)
         streams.callback(first.close)

@@ -26,7 +26,7 @@ from engram.client.synchronous import ClientSpace
 from .doors import CALLER
 from .harness import Server
 
-EMBEDDED_ONLY = {"answering", "keyed", "outgoing", "reader"}
+EMBEDDED_ONLY = {"answering", "charge", "keyed", "outgoing", "quotas", "reader"}
 """What `Space` has for the surfaces, not for users."""
 NOON = datetime(2026, 5, 1, 12, tzinfo=timezone(timedelta(hours=2)))
 

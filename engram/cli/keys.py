@@ -27,9 +27,7 @@ if TYPE_CHECKING:
     from engram.access.key_file import KeyFile
     from engram.access.keys import KeyRecord
 
-app = typer.Typer(
-    rich_markup_mode=None, help="Make, list and revoke access keys, on the server's own machine."
-)
+app = typer.Typer(rich_markup_mode=None, help="Make, list and revoke access keys.")
 
 _DURATION: Final = re.compile(r"([0-9]{1,6})([smhdw])")
 _UNITS: Final = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}

@@ -122,7 +122,9 @@ def test_each_first_example_works_by_itself_on_a_fresh_machine_and_again(
                 if words == "serve":
                     serve(example, home)
                 else:
-                    run(example, home, binaries, quiet=not again)
+                    # What keys may do is told beside them: on stdout there are keys alone.
+                    quiet = not again and not words.startswith("keys ")
+                    run(example, home, binaries, quiet=quiet)
 
 
 def run(example: str, home: Path, binaries: Path, *, quiet: bool) -> None:

@@ -269,7 +269,7 @@ PLANTED = {
         import os
         import signal
         from engram.spaces.database import Database
-        Database.spaces = lambda *_, **__: os.kill(os.getpid(), signal.SIGSEGV)
+        Database.spaces_among = lambda *_, **__: os.kill(os.getpid(), signal.SIGSEGV)
         """,
         "server ended",
     ),

@@ -284,7 +284,7 @@ def test_a_group_is_decided_like_one_command_at_a_time(history: list[Step], size
             except (EngramError, Overtaken):
                 batches.append(None)
             else:
-                batches.append(decided.staged.batch)
+                batches.append(decided.staged.record.batch)
         assert [b and b.events for b in batches[:1]] == [b and b.events for b in batches[1:]]
         if batches[1] is not None:
             position = one.state.view.position + 1

@@ -153,7 +153,7 @@ def publishes_before_the_sync(patch: Patch) -> None:
     def decide(self: Any, timed: Any) -> Any:
         decided = real(self, timed)
         end = self._feed.snapshot.durable
-        self._feed.publish([(decided.staged, end + 1, timed.time_ns)])
+        self._feed.publish([(decided.staged.record.batch, end + 1, timed.time_ns)])
         return decided
 
     def commit(self: Any, decided: Any) -> Any:

@@ -9,8 +9,8 @@ Servers run one at a time on fresh folders, in turn, --rounds times; a figure is
 rounds, and ratios are taken within a round. Engram acknowledges what is on disk. --chroma is the
 command of an installed Chroma, whose server is run beside it, with its own settings.
 
-Engram is asked through REST and through gRPC: mode `similarity`, as the peer does, with nothing put
-on record, and, through REST, `auto` with a query of words, which the peer has no counterpart of.
+Engram is asked over REST: in mode `similarity`, as the peer does it, and by words alone in the mode
+that it picks, which the peer has no counterpart of; nothing is put on record.
 """
 
 from __future__ import annotations
